@@ -1,0 +1,60 @@
+"""Errors that say what was asked, what is wrong, and what to write instead, on the user's line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import FrameType
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+class ShapeError(ValueError):
+    """Shapes or element types that do not fit an op."""
+
+
+class GraphError(ValueError):
+    """A graph that cannot be run as asked: an unfed placeholder, a foreign tensor, a broken path."""
+
+
+class IndexOutOfRange(IndexError):
+    """An index found out of range while a program ran."""
+
+
+class DeadTensorError(GraphError):
+    """A tensor was fetched that lies on the side of a Switch that was not taken."""
+
+
+class Where:
+    """A line of user code: file, number, text and function. Its text is read when it is looked at."""
+
+    __slots__ = ("file", "function", "line")
+
+    def __init__(self, file: str, line: int, function: str) -> None:
+        self.file, self.line, self.function = file, line, function
+
+    @property
+    def text(self) -> str:
+        import linecache
+
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        text = self.text
+        return f"{self.file}:{self.line}" + (f": {text}" if text else "")
+
+    __repr__ = __str__
+
+
+UNKNOWN = Where("<unknown>", 0, "")
+
+
+def user_line() -> Where:
+    """The innermost frame outside this package: the line that a user wrote."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(PACKAGE):
+            return Where(code.co_filename, frame.f_lineno, code.co_name)
+        frame = frame.f_back
+    return UNKNOWN
