@@ -1,0 +1,437 @@
+"""Scalar expressions: the language of indices, of symbolic dimensions, and of the value at one index of a tensor.
+
+    dim   := int | Dim(name)                                    a size known only when a program runs
+    index := int | Dim | Index(name, extent) | Poly(terms) | Apply(fn, index*)   of type int64
+    terms := ((atom*, coefficient)*)                            a sum of products, in one canonical order
+    expr  := Const(value) | Load(buffer, index) | Apply(fn, expr*) | Fold(fn, over*, expr) | index
+
+Equal expressions are one object, so `is` compares them. Arithmetic on indices gives the canonical form at once:
+(i*28 + j) // 28 is i when j < 28, and 28*(e // 28) + e % 28 is e. A result without atoms is a plain int.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
+
+from tinyflow.core.dtypes import DType, int64
+
+Terms: TypeAlias = "tuple[tuple[tuple[Expr, ...], int], ...]"
+_interned: WeakValueDictionary[Any, Expr] = WeakValueDictionary()
+_order = itertools.count()
+
+
+class Expr:
+    """A scalar expression. Build with the functions and operators below, never with the classes."""
+
+    __slots__ = ("__weakref__", "dtype", "serial")
+    dtype: DType
+    serial: int  # creation order: the canonical order of atoms in a Poly
+
+    def __add__(self, other: Index_) -> Index_:
+        return add(self, other)
+
+    def __radd__(self, other: Index_) -> Index_:
+        return add(other, self)
+
+    def __sub__(self, other: Index_) -> Index_:
+        return add(self, mul(other, -1))
+
+    def __rsub__(self, other: Index_) -> Index_:
+        return add(other, mul(self, -1))
+
+    def __mul__(self, other: Index_) -> Index_:
+        return mul(self, other)
+
+    def __rmul__(self, other: Index_) -> Index_:
+        return mul(other, self)
+
+    def __neg__(self) -> Index_:
+        return mul(self, -1)
+
+    def __floordiv__(self, other: Index_) -> Index_:
+        return floordiv(self, other)
+
+    def __mod__(self, other: Index_) -> Index_:
+        return mod(self, other)
+
+    def __repr__(self) -> str:
+        return show(self)
+
+
+class Const(Expr):
+    __slots__ = ("value",)
+    value: float | int | bool
+
+
+class Dim(Expr):
+    __slots__ = ("name",)
+    name: str
+
+
+class Index(Expr):
+    __slots__ = ("extent", "name")
+    name: str
+    extent: Index_
+
+
+class Poly(Expr):
+    __slots__ = ("terms",)
+    terms: Terms
+
+
+class Load(Expr):
+    """The element at a flat offset of a buffer; `buffer` is whatever owns it (a node), row-major and dense."""
+
+    __slots__ = ("buffer", "offset")
+    buffer: Any
+    offset: Index_
+
+
+class Apply(Expr):
+    __slots__ = ("args", "fn")
+    fn: str
+    args: tuple[Expr, ...]
+
+
+class Fold(Expr):
+    """fn folded over the values of `body` at all values of the indices `over`."""
+
+    __slots__ = ("body", "fn", "over")
+    fn: str
+    over: tuple[Index, ...]
+    body: Expr
+
+
+Index_: TypeAlias = "int | Expr"
+
+
+def _intern(cls: type[Expr], dtype: DType, key: tuple[Any, ...], **fields: Any) -> Any:
+    found = _interned.get((cls, dtype, key))
+    if found is None:
+        found = cls.__new__(cls)
+        found.dtype, found.serial = dtype, next(_order)
+        for name, value in fields.items():
+            setattr(found, name, value)
+        _interned[(cls, dtype, key)] = found
+    return found
+
+
+# ------------------------------------------------------------------------------------------ building
+
+
+def const(value: float | int | bool, dtype: DType = int64) -> Expr:
+    value = bool(value) if dtype.kind == "b" else float(value) if dtype.kind == "f" else int(value)
+    return _intern(Const, dtype, (repr(value),), value=value)  # repr tells 0.0 from -0.0, and NaN equals itself
+
+
+def dim(name: str) -> Expr:
+    return _intern(Dim, int64, (name,), name=name)
+
+
+def fresh_dim(hint: str = "n") -> Expr:
+    return dim(f"{hint}{next(_order)}")
+
+
+def index(extent: Index_, hint: str = "i") -> Index:
+    """A new loop index, 0 <= index < extent."""
+    return _intern(Index, int64, (next(_order),), name=hint, extent=extent)
+
+
+def load(buffer: Any, offset: Index_, dtype: DType) -> Expr:
+    return _intern(Load, dtype, (buffer, offset), buffer=buffer, offset=offset)
+
+
+def apply(fn: str, *args: Expr | int, dtype: DType | None = None) -> Expr:
+    wrapped = tuple(const(a) if isinstance(a, int) else a for a in args)
+    return _intern(Apply, dtype or wrapped[0].dtype, (fn, *wrapped), fn=fn, args=wrapped)
+
+
+def fold(fn: str, over: Iterable[Index], body: Expr, dtype: DType | None = None) -> Expr:
+    over = tuple(over)
+    return _intern(Fold, dtype or body.dtype, (fn, over, body), fn=fn, over=over, body=body) if over else body
+
+
+# ------------------------------------------------------------------------------- index arithmetic: polynomials
+
+
+def terms_of(e: Index_) -> Terms:
+    if isinstance(e, int):
+        return (((), e),) if e else ()
+    if isinstance(e, Poly):
+        return e.terms
+    if isinstance(e, Const):
+        return (((), int(e.value)),) if e.value else ()
+    return (((e,), 1),)
+
+
+def from_terms(terms: Mapping[tuple[Expr, ...], int]) -> Index_:
+    kept = _join_divmod({m: c for m, c in terms.items() if c})
+    if not kept:
+        return 0
+    if len(kept) == 1:
+        ((monomial, c),) = kept.items()
+        if not monomial:
+            return c
+        if c == 1 and len(monomial) == 1:
+            return monomial[0]
+    ordered = tuple(sorted(kept.items(), key=lambda t: tuple(a.serial for a in t[0])))
+    return _intern(Poly, int64, ordered, terms=ordered)
+
+
+def _join_divmod(terms: dict[tuple[Expr, ...], int]) -> dict[tuple[Expr, ...], int]:
+    """k*c*(a // c) + k*(a % c) is k*a: flattening an index that was split gives it back."""
+    for monomial, k in terms.items():
+        for at, atom in enumerate(monomial):
+            if not (isinstance(atom, Apply) and atom.fn == "imod"):
+                continue
+            a, c = (_unwrap(x) for x in atom.args)
+            rest = from_terms({monomial[:at] + monomial[at + 1 :]: k})
+            whole = terms_of(mul(mul(rest, c), floordiv(a, c)))
+            if whole and all(terms.get(m) == kk for m, kk in whole):
+                left = {m: kk for m, kk in terms.items() if m != monomial and m not in dict(whole)}
+                for m, kk in terms_of(mul(rest, a)):
+                    left[m] = left.get(m, 0) + kk
+                return _join_divmod({m: kk for m, kk in left.items() if kk})
+    return terms
+
+
+def _unwrap(e: Index_) -> Index_:
+    return int(e.value) if isinstance(e, Const) else e
+
+
+def add(a: Index_, b: Index_) -> Index_:
+    if isinstance(a, int) and isinstance(b, int):
+        return a + b
+    total = dict(terms_of(a))
+    for monomial, c in terms_of(b):
+        total[monomial] = total.get(monomial, 0) + c
+    return from_terms(total)
+
+
+def mul(a: Index_, b: Index_) -> Index_:
+    if isinstance(a, int) and isinstance(b, int):
+        return a * b
+    total: dict[tuple[Expr, ...], int] = {}
+    for (m1, c1), (m2, c2) in itertools.product(terms_of(a), terms_of(b)):
+        monomial = tuple(sorted(m1 + m2, key=lambda x: x.serial))
+        total[monomial] = total.get(monomial, 0) + c1 * c2
+    return from_terms(total)
+
+
+def product(dims: Iterable[Index_]) -> Index_:
+    total: Index_ = 1
+    for d in dims:
+        total = mul(total, d)
+    return total
+
+
+def _over(monomial: tuple[Expr, ...], c: int, divisor: Terms) -> tuple[tuple[Expr, ...], int] | None:
+    """One term divided by a one-term divisor, if it divides."""
+    if len(divisor) != 1 or c % divisor[0][1]:
+        return None
+    left = list(monomial)
+    for atom in divisor[0][0]:
+        if atom not in left:
+            return None
+        left.remove(atom)
+    return tuple(left), c // divisor[0][1]
+
+
+def _divide(a: Index_, c: Index_) -> tuple[Index_, Index_]:
+    """(q, r) with a = q*c + r, as much in q as can be told."""
+    if a is c:
+        return 1, 0
+    divisor = terms_of(c)
+    q: dict[tuple[Expr, ...], int] = {}
+    r: dict[tuple[Expr, ...], int] = {}
+    for monomial, k in terms_of(a):
+        if not monomial and isinstance(c, int):
+            q[()], r[()] = q.get((), 0) + k // c, k % c
+            continue
+        part = _over(monomial, k, divisor)
+        if part is None:
+            r[monomial] = k
+        else:
+            q[part[0]] = q.get(part[0], 0) + part[1]
+    return from_terms(q), from_terms(r)
+
+
+def floordiv(a: Index_, c: Index_) -> Index_:
+    if isinstance(a, int) and isinstance(c, int):
+        return a // c
+    if c == 1:
+        return a
+    q, r = _divide(a, c)
+    if within(r, c):
+        return q
+    if isinstance(r, Apply) and r.fn == "idiv" and isinstance(c, int) and isinstance(r.args[1], Const):
+        return add(q, floordiv(_unwrap(r.args[0]), c * int(r.args[1].value)))
+    return add(q, apply("idiv", _wrap(r), _wrap(c)))
+
+
+def mod(a: Index_, c: Index_) -> Index_:
+    if isinstance(a, int) and isinstance(c, int):
+        return a % c
+    if c == 1:
+        return 0
+    r = _divide(a, c)[1]
+    return r if within(r, c) else apply("imod", _wrap(r), _wrap(c))
+
+
+def _wrap(e: Index_) -> Expr:
+    return const(e) if isinstance(e, int) else e
+
+
+def bounds(e: Index_) -> tuple[Index_ | None, Index_ | None]:
+    """The least and the greatest value of an index expression; None where it cannot be told."""
+    low: Index_ | None = 0
+    high: Index_ | None = 0
+    for monomial, c in terms_of(e):
+        lo, hi = _bounds_of_product(monomial)
+        if c < 0:
+            lo, hi = hi, lo
+        low = None if low is None or lo is None else add(low, mul(lo, c))
+        high = None if high is None or hi is None else add(high, mul(hi, c))
+    return low, high
+
+
+def _bounds_of_product(monomial: tuple[Expr, ...]) -> tuple[Index_ | None, Index_ | None]:
+    """All atoms are non-negative or unknown; a dimension stands for itself."""
+    low: Index_ | None = 1
+    high: Index_ | None = 1
+    for atom in monomial:
+        lo: Index_ | None = None
+        hi: Index_ | None = None
+        if isinstance(atom, Index):
+            lo, hi = 0, add(atom.extent, -1)
+        elif isinstance(atom, Dim):
+            lo = hi = atom
+        elif isinstance(atom, Apply) and atom.fn == "imod":
+            lo, hi = 0, add(_unwrap(atom.args[1]), -1)
+        elif isinstance(atom, Apply) and atom.fn == "idiv" and isinstance(atom.args[1], Const):
+            lo, hi = (None if b is None else floordiv(b, _unwrap(atom.args[1])) for b in bounds(atom.args[0]))
+        low = None if low is None or lo is None else mul(low, lo)
+        high = None if high is None or hi is None else mul(high, hi)
+    return low, high
+
+
+def at_least(e: Index_ | None, least: int) -> bool:
+    """Whether e >= least is certain, dimensions being at least 1 (a loop over none runs no body)."""
+    if e is None or isinstance(e, int):
+        return e is not None and e >= least
+    terms = terms_of(e)
+    known = all(c > 0 and all(isinstance(a, Dim) for a in m) for m, c in terms if m)
+    return known and sum(c for _, c in terms) >= least
+
+
+def within(e: Index_, size: Index_) -> bool:
+    """Whether 0 <= e < size is certain."""
+    low, high = bounds(e)
+    return at_least(low, 0) and high is not None and at_least(add(size, mul(high, -1)), 1)
+
+
+# ------------------------------------------------------------------------------------------ walking
+
+
+def children(e: Expr) -> tuple[Expr, ...]:
+    if isinstance(e, Apply):
+        return e.args
+    if isinstance(e, Fold):
+        return (e.body,)
+    if isinstance(e, Load):
+        return () if isinstance(e.offset, int) else (e.offset,)
+    if isinstance(e, Poly):
+        return tuple(dict.fromkeys(a for m, _ in e.terms for a in m))
+    return ()
+
+
+def walk(*roots: Index_) -> list[Expr]:
+    """Every expression below the roots, each once, operands first."""
+    order: dict[Expr, None] = {}
+    stack: list[tuple[Expr, bool]] = [(r, False) for r in reversed(roots) if isinstance(r, Expr)]
+    while stack:
+        e, done = stack.pop()
+        if done:
+            order[e] = None
+        elif e not in order:
+            stack.append((e, True))
+            stack.extend((c, False) for c in children(e) if c not in order)
+    return list(order)
+
+
+def rebuild(e: Expr, f: Callable[[Expr], Index_]) -> Index_:
+    """e with f applied to its operands."""
+    if isinstance(e, Apply):
+        args = [f(a) for a in e.args]
+        if e.fn in INDEX_FUNCTIONS:
+            return INDEX_FUNCTIONS[e.fn](_unwrap(args[0]), _unwrap(args[1]))
+        return apply(e.fn, *args, dtype=e.dtype)
+    if isinstance(e, Poly):
+        total: Index_ = 0
+        for monomial, c in e.terms:
+            total = add(total, mul(c, product(_unwrap(f(a)) for a in monomial)))
+        return total
+    if isinstance(e, Load):
+        return load(e.buffer, e.offset if isinstance(e.offset, int) else f(e.offset), e.dtype)
+    if isinstance(e, Fold):
+        return fold(e.fn, e.over, _wrap(f(e.body)), e.dtype)
+    return e
+
+
+def substitute(e: Index_, values: Mapping[Any, Index_]) -> Index_:
+    """e with atoms replaced."""
+    if isinstance(e, int):
+        return e
+    new: dict[Expr, Index_] = {}
+    for x in walk(e):
+        new[x] = values[x] if x in values else rebuild(x, new.__getitem__)
+    return new[e]
+
+
+def evaluate(e: Index_, values: Mapping[Any, int]) -> int:
+    """The number a dimension expression stands for."""
+    if isinstance(e, int):
+        return e
+    got = substitute(e, values)
+    if isinstance(got, Const):
+        return int(got.value)
+    if isinstance(got, int):
+        return got
+    raise KeyError(f"the size {e} is not known; known are {', '.join(map(str, values)) or 'none'}")
+
+
+def maximum(a: Index_, b: Index_) -> Index_:
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    return apply("imax", _wrap(a), _wrap(b))
+
+
+def minimum(a: Index_, b: Index_) -> Index_:
+    if isinstance(a, int) and isinstance(b, int):
+        return min(a, b)
+    return apply("imin", _wrap(a), _wrap(b))
+
+
+INDEX_FUNCTIONS = {"idiv": floordiv, "imod": mod, "imax": maximum, "imin": minimum}
+
+
+def show(e: Index_) -> str:
+    if isinstance(e, int):
+        return str(e)
+    if isinstance(e, Const):
+        return f"{e.value:g}" if isinstance(e.value, float) and math.isfinite(e.value) else str(e.value)
+    if isinstance(e, Dim | Index):
+        return e.name
+    if isinstance(e, Poly):
+        parts = ("*".join([*([] if c == 1 and m else [str(c)]), *map(show, m)]) for m, c in e.terms)
+        return "(" + " + ".join(parts).replace("+ -", "- ") + ")"
+    if isinstance(e, Load):
+        return f"{getattr(e.buffer, 'label', e.buffer)}[{show(e.offset)}]"
+    if isinstance(e, Fold):
+        return f"{e.fn}({', '.join(f'{k.name}<{show(k.extent)}' for k in e.over)}: {show(e.body)})"
+    assert isinstance(e, Apply)
+    return f"{e.fn}({', '.join(map(show, e.args))})"

@@ -1,0 +1,153 @@
+"""Node: an op applied to nodes. It stands for its output tensor too.
+
+    node := Node(op, input*, attrs, shape, dtype, where)        shape := dim*
+
+Nodes do not change, and equal nodes are one object: making a node that exists gives it back, so common
+subexpressions are computed once and equality is identity. `where` is the line of user code that made it first.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
+
+from tinyflow.core import expr
+from tinyflow.core.dtypes import DType
+from tinyflow.core.errors import ShapeError, Where, user_line
+from tinyflow.core.expr import Expr
+from tinyflow.graph.op import Op, lookup
+
+Dim: TypeAlias = "int | Expr"
+Shape: TypeAlias = "tuple[Dim, ...]"
+
+_nodes: WeakValueDictionary[Any, Node] = WeakValueDictionary()
+_uids = itertools.count(1)
+
+
+class Node:
+    """One operator of a dataflow graph, and its output tensor."""
+
+    __slots__ = ("__weakref__", "attrs", "dtype", "inputs", "op", "shape", "uid", "where")
+    __array_priority__ = 1000
+
+    op: Op
+    inputs: tuple[Node, ...]
+    attrs: Mapping[str, Any]
+    shape: Shape
+    dtype: DType
+    where: Where
+    uid: int  # creation order; inputs have smaller ones
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def label(self) -> str:
+        return str(self.attrs.get("name") or f"{self.op.name}{self.uid}")
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.shape)) or "()"
+        return f"<{self.label}: {self.dtype} {shape}>"
+
+
+def make(op: Op, *inputs: Node, **attrs: Any) -> Node:
+    """The node `op(*inputs, **attrs)`: its shape and dtype are checked at once, on the user's line."""
+    key = (op, inputs, tuple(attrs.items()))
+    found = _nodes.get(key)
+    if found is not None:
+        return found
+    node = Node.__new__(Node)
+    node.op, node.inputs, node.attrs = op, inputs, attrs
+    try:
+        node.shape = op.shape(*(x.shape for x in inputs), **attrs)
+        node.dtype = op.dtype(*(x.dtype for x in inputs), **attrs) if op.dtype else inputs[0].dtype
+    except ShapeError as e:
+        e.args = (f"{call_text(op, inputs)}: {e}",)
+        raise
+    node.where = user_line()
+    node.uid = next(_uids)
+    _nodes[key] = node
+    return node
+
+
+def call_text(op: Op, inputs: Sequence[Node]) -> str:
+    """What was asked, in words: matmul(float32 (3, 4), float32 (5, 6))."""
+    return f"{op.name}({', '.join(f'{x.dtype} {shape_text(x.shape)}' for x in inputs)})"
+
+
+def shape_text(shape: Shape) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def new_uid() -> int:
+    """A number for a leaf of its own."""
+    return next(_uids)
+
+
+def toposort(roots: Iterable[Node], stop: Callable[[Node], bool] | None = None) -> list[Node]:
+    """Every node the roots need, each once, inputs before users; `stop` says where not to look further."""
+    order: dict[Node, None] = {}
+    stack = [(n, False) for n in reversed(list(roots))]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order[node] = None
+        elif node not in order:
+            stack.append((node, True))
+            if stop is None or not stop(node):
+                stack.extend((x, False) for x in reversed(node.inputs) if x not in order)
+    return list(order)
+
+
+def rewrite(roots: Iterable[Node], change: Callable[[Node], Node], start: Mapping[Node, Node] | None = None) -> dict[Node, Node]:
+    """Old node -> new node, for every node below the roots: each is made again of its new inputs, then changed."""
+    new: dict[Node, Node] = dict(start or {})
+    for node in toposort(roots, stop=new.__contains__):
+        if node not in new:
+            new[node] = change(with_inputs(node, tuple(new[x] for x in node.inputs)))
+    return new
+
+
+def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
+    """The same op and attributes on other inputs; it keeps the user's line."""
+    if inputs == node.inputs:
+        return node
+    return at_line(node, make(node.op, *inputs, **node.attrs))
+
+
+def at_line(source: Node, node: Node) -> Node:
+    """node, known by the line that made `source` if it is a newer node."""
+    if node.uid > source.uid and node is not source:
+        node.where = source.where
+    return node
+
+
+def with_dims(roots: Iterable[Node], values: Mapping[Expr, Dim]) -> dict[Node, Node]:
+    """The graph with some symbolic dimensions replaced."""
+    new: dict[Node, Node] = {}
+    for node in toposort(roots):
+        inputs = tuple(new[x] for x in node.inputs)
+        attrs = {k: substitute(v, values) for k, v in node.attrs.items()}
+        same = inputs == node.inputs and attrs == node.attrs
+        new[node] = node if same else at_line(node, make(node.op, *inputs, **attrs))
+    return new
+
+
+def substitute(attr: Any, values: Mapping[Expr, Dim]) -> Any:
+    """An attribute (any nesting of tuples) with dimensions replaced."""
+    if isinstance(attr, Expr):
+        return expr.substitute(attr, values)
+    if isinstance(attr, tuple):
+        parts = [substitute(a, values) for a in attr]
+        return type(attr)(*parts) if hasattr(attr, "_fields") else tuple(parts)
+    return attr
+
+
+def is_static(shape: Shape) -> bool:
+    return all(isinstance(d, int) for d in shape)
+
+
+__all__ = ["Dim", "Node", "Op", "Shape", "lookup", "make", "toposort"]

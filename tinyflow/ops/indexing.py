@@ -1,0 +1,111 @@
+"""Gather and its gradient, scatter. Indices are checked when a program runs: no memory outside is touched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyflow.core import expr
+from tinyflow.core.dtypes import DType, float32, int32, int64
+from tinyflow.core.errors import IndexOutOfRange, ShapeError
+from tinyflow.core.expr import Expr
+from tinyflow.graph.node import Dim, Node, Shape, make, shape_text
+from tinyflow.graph.op import Sample, define
+from tinyflow.ops.movement import inverse, permute
+from tinyflow.ops.rules import normal_axis
+
+
+def check_np(index: Any, size: int) -> None:
+    bad = (index < 0) | (index >= size)
+    if np.any(bad):
+        raise IndexOutOfRange(f"index {index[bad].flat[0] if np.ndim(index) else index} is out of range for {size} entries")
+
+
+def gather_shape(s: Shape, index: Shape, batch: int) -> Shape:
+    if len(s) <= batch or len(index) < batch:
+        raise ShapeError(f"gather of {batch} batch axes wants more than {batch} axes; {shape_text(s)} and {shape_text(index)} have fewer")
+    return (*index, *s[batch + 1 :])
+
+
+def gather_type(x: DType, index: DType, **_: Any) -> DType:
+    if not index.is_integer:
+        raise ShapeError(f"indices are int32 or int64, not {index}; cast them")
+    return x
+
+
+def gather_np(x: Any, index: Any, batch: int) -> Any:
+    check_np(index, x.shape[batch])
+    lead = np.ix_(*(np.arange(n) for n in index.shape[:batch])) if batch else ()
+    lead = tuple(a.reshape(a.shape + (1,) * (index.ndim - batch)) for a in lead)
+    return x[(*lead, index)]
+
+
+def gather_at(i: Any, x: Any, index: Any, batch: int) -> Expr:
+    at, inner = i[: len(index.shape)], i[len(index.shape) :]
+    return x(*at[:batch], index.checked(at, x.shape[batch]), *inner)
+
+
+def scatter_shape(u: Shape, index: Shape, batch: int, size: Dim) -> Shape:
+    return (*index[:batch], size, *u[len(index) :])
+
+
+def scatter_np(u: Any, index: Any, batch: int, size: int) -> Any:
+    check_np(index, size)
+    y = np.zeros(scatter_shape(u.shape, index.shape, batch, size), u.dtype)  # type: ignore[arg-type]
+    lead = np.ix_(*(np.arange(n) for n in index.shape[:batch])) if batch else ()
+    np.add.at(y, (*(a.reshape(a.shape + (1,) * (index.ndim - batch)) for a in lead), index), u)
+    return y
+
+
+_index = (((4, 3), int32, 0, 6), ((2, 9), int64, 0, 5))
+# fmt: off
+GATHER  = define("gather",      numpy=gather_np,  shape=gather_shape,  dtype=gather_type, at=gather_at,
+                 grad=lambda g, y, x, index, batch: (scatter_add(g, index, x.shape[batch], batch), None),
+                 samples=(Sample((((6, 17), float32, -1, 1), _index[0]), {"batch": 0}), Sample((((2, 5), float32, -1, 1), _index[1]), {"batch": 1}), Sample((((2, 5, 33), float32, -1, 1), _index[1]), {"batch": 1})))
+SCATTER = define("scatter_add", numpy=scatter_np, shape=scatter_shape, dtype=gather_type, at=None, kind="into",
+                 grad=lambda g, y, u, index, batch, size: (gather(g, index, batch), None),
+                 samples=(Sample((((4, 3, 17), float32, -1, 1), _index[0]), {"batch": 0, "size": 6}), Sample((((2, 9), float32, -1, 1), _index[1]), {"batch": 1, "size": 5})))
+# fmt: on
+
+
+def gather(x: Node, index: Node, batch: int = 0) -> Node:
+    """Entries of x by number: x (batch..., size, inner...), index (batch..., k...) -> (batch..., k..., inner...)."""
+    return make(GATHER, x, index, batch=batch)
+
+
+def scatter_add(u: Node, index: Node, size: Dim, batch: int = 0) -> Node:
+    """Zeros (batch..., size, inner...) to which u (batch..., k..., inner...) is added at `index`; repeated indices add up."""
+    return make(SCATTER, u, index, batch=batch, size=size)
+
+
+def gather_axis(x: Node, index: Node, axis: int) -> Node:
+    """Entries along any axis: x[..., index, ...]."""
+    axis = normal_axis(axis, x.ndim)
+    if axis == 0:
+        return gather(x, index)
+    first = (axis, *(d for d in range(x.ndim) if d != axis))
+    y = gather(permute(x, first), index)
+    k = index.ndim
+    return permute(y, (*range(k, k + axis), *range(k), *range(k + axis, y.ndim)))
+
+
+def take_along(x: Node, index: Node, axis: int) -> Node:
+    """y[i, j] = x[index[i, j], j] along axis 0, and alike along others: one index per element."""
+    axis = normal_axis(axis, x.ndim)
+    if x.ndim != index.ndim:
+        raise ShapeError(f"take_along: {shape_text(x.shape)} and {shape_text(index.shape)} have different numbers of axes")
+    last = (*(d for d in range(x.ndim) if d != axis), axis)
+    y = gather(crop(permute(x, last), index, last), permute(index, last), batch=x.ndim - 1)
+    return permute(y, inverse(last))
+
+
+def crop(x: Node, index: Node, order: tuple[int, ...]) -> Node:
+    """x cut to the sizes of the index on all axes but the last."""
+    from tinyflow.ops.movement import slice_
+
+    sizes = tuple(index.shape[d] for d in order[:-1])
+    return slice_(x, (0,) * x.ndim, (*sizes, x.shape[-1]))
+
+
+__all__ = ["GATHER", "SCATTER", "expr", "gather", "gather_axis", "scatter_add", "take_along"]

@@ -1,0 +1,80 @@
+"""gradient: differentiation by extending the graph. It knows no op: each row brings its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinyflow.core.errors import ShapeError
+from tinyflow.graph.node import Node, rewrite, shape_text, toposort
+from tinyflow.ops.functions import ones
+from tinyflow.passes.rewrite import applier
+from tinyflow.passes.simplify import STABLE
+
+
+def gradients(ys: Sequence[Node], xs: Sequence[Node], seeds: Sequence[Node | None] | None = None, stop: Sequence[Node] = ()) -> list[Node | None]:
+    """d(sum of ys)/dx for every x, each weighted by its seed; None where no path of gradients leads to x.
+
+    The ys are first written in the stable form, so that the gradient of log(softmax(z)) is that of log_softmax(z).
+    """
+    keep = {*xs, *stop}
+    stable = rewrite(ys, applier(STABLE, barred=keep.__contains__), start={n: n for n in keep if not n.inputs})
+    roots = [stable[y] for y in ys]
+    targets = [stable.get(x, x) for x in xs]
+    order = toposort(roots, stop=lambda n: n in stop)
+    wanted = dependents(order, targets)
+    parts: dict[Node, list[Node]] = {}
+    for root, seed in zip(roots, seeds or [None] * len(roots), strict=True):
+        if root in wanted and root.dtype.is_floating:
+            parts.setdefault(root, []).append(seeded(root, seed))
+    result: dict[Node, Node] = {}
+    for y in reversed(order):
+        if y not in parts:
+            continue
+        g = result[y] = total(parts.pop(y))
+        if y.op.grad is None or y in stop:
+            continue
+        found = y.op.grad(g, y, *y.inputs, **y.attrs)
+        for x, gx in zip(y.inputs, found if isinstance(found, tuple) else (found,), strict=True):
+            if gx is not None and x in wanted and x.dtype.is_floating:
+                parts.setdefault(x, []).append(gx)
+    return [result.get(t) for t in targets]
+
+
+def seeded(y: Node, seed: Node | None) -> Node:
+    if seed is None:
+        return ones(y.shape, y.dtype)
+    if len(seed.shape) != len(y.shape):
+        raise ShapeError(f"a gradient of shape {shape_text(seed.shape)} was given for a tensor of shape {shape_text(y.shape)}")
+    return seed
+
+
+def total(parts: Sequence[Node]) -> Node:
+    """The sum of what the users of a tensor contribute, in their order."""
+    g = parts[0]
+    for p in parts[1:]:
+        g = g + p  # type: ignore[operator]
+    return g
+
+
+def dependents(order: Sequence[Node], targets: Sequence[Node]) -> set[Node]:
+    """The targets and all that is computed from them."""
+    found = set(targets)
+    for node in order:
+        if any(x in found for x in node.inputs):
+            found.add(node)
+    return found
+
+
+def broken_path(y: Node, x: Node) -> Node | None:
+    """Where the way of the gradient from y back to x ends: an op without one. None if y does not depend on x at all."""
+    order = toposort([y])
+    below = dependents(order, [x])
+    if y not in below:
+        return None
+    reached = {y}
+    for node in reversed(order):
+        if node in reached and node in below and node is not x:
+            if node.op.grad is None or not node.dtype.is_floating:
+                return node
+            reached.update(n for n in node.inputs if n in below)
+    return None

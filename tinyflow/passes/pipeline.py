@@ -1,0 +1,35 @@
+"""The pipeline: what happens to a graph between the user and the compiler, as one flat list with names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tinyflow.core.config import config
+from tinyflow.graph.node import Node, rewrite
+from tinyflow.graph.verify import same_meaning, verify
+from tinyflow.passes.simplify import simplify, stabilise
+
+Pass = Callable[[Node], Node]
+
+#            name         what it does to one node whose inputs are done     why here
+PIPELINE: list[tuple[str, Pass]] = [
+    ("simplify", simplify),  # first, so that the patterns of the others meet one spelling
+    ("stabilise", stabilise),
+    ("simplify again", simplify),  # a stable form brings new x - (-y)
+]
+
+
+def run(roots: Sequence[Node], watch: Callable[[str, list[Node]], None] | None = None) -> list[Node]:
+    """The roots after every pass. CHECK=1 verifies the graph between passes, CHECK=2 also compares its values."""
+    nodes = list(roots)
+    for name, change in PIPELINE:
+        new = rewrite(nodes, change)
+        after = [new[n] for n in nodes]
+        if config.CHECK >= 1:
+            verify(after, name)
+        if config.CHECK >= 2:
+            same_meaning(nodes, after, name)
+        nodes = after
+        if watch:
+            watch(name, nodes)
+    return nodes
