@@ -53,7 +53,7 @@ def numpy() -> str:
 def llvm() -> str:
     from tinyflow.runtime import machine
 
-    return machine.LLVM_VERSION
+    return machine.LLVM
 
 
 def processor() -> str:
