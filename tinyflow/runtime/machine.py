@@ -9,8 +9,9 @@ The text comes tiled and vectorised: nothing here unrolls or vectorises.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
-import os
+import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 import llvmlite
 import llvmlite.binding as llvm
 
+from tinyflow.core.config import default_threads
 from tinyflow.runtime import objects
 from tinyflow.runtime.objects import Object
 from tinyflow.runtime.target import Target, current, host_arch, rows, runs_here
@@ -58,6 +60,7 @@ class Library:
 
 MEMORY: dict[tuple[str, tuple[tuple[str, int], ...]], Library] = {}
 IDLE: dict[Target, list[Any]] = {}  # target machines that no thread is using; making one takes 0.7 ms
+NUMBERS = itertools.count()
 LOCK = lock_over_fork()
 
 
@@ -84,7 +87,7 @@ def made_objects(sources: list[Source], target: Target) -> list[Object]:
     start = time.perf_counter()
     found = {source.key: made for source in sources if (made := objects.load(source.key))}
     missing = [source for source in sources if source.key not in found]
-    for source, made in zip(missing, side_by_side(lambda s: build(s, target), missing, os.cpu_count() or 1), strict=True):
+    for source, made in zip(missing, side_by_side(lambda s: build(s, target), missing, default_threads()), strict=True):
         objects.store(source.key, made)
         found[source.key] = made
     if sources:
@@ -154,7 +157,7 @@ def emit_object(machine: Any, module: Any) -> bytes:
 
 @cache
 def unguarded(name: str) -> Callable[..., Any]:
-    """llvmlite's function without llvmlite's lock, which lets one thread in at a time; LLVM asks for one per context."""
+    """llvmlite's function without its lock, which lets one thread in at a time; LLVM asks for one thread a context."""
     guarded = getattr(llvm.ffi.lib, name)
     function: Any = getattr(ctypes.CDLL(llvm.ffi.lib._name), name)
     function.argtypes, function.restype = guarded.argtypes, guarded.restype
@@ -169,7 +172,7 @@ def link(name: str, made: Object, symbols: Mapping[str, int]) -> Library:
     for function in made.names:
         builder.export_symbol(function)
     try:
-        tracker = builder.link(linker(), f"{name} {len(MEMORY)}")
+        tracker = builder.link(linker(), f"{name} {next(NUMBERS)}")
     except RuntimeError as error:
         raise RuntimeError(f"{name} does not link: {error}") from None
     return Library(name, {function: tracker[function] for function in made.names}, tracker)
@@ -200,6 +203,7 @@ def make_machine(target: Target) -> Any:
 
 @cache
 def start_llvm() -> None:
+    atexit.register(LOCK.acquire, timeout=2)  # LLVM's own end must not meet a thread that still compiles
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
 

@@ -58,17 +58,22 @@ def store(key: str, made: Object) -> None:
     path = path_of(key)
     if path is None:
         return
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(pack(key, made))
-        os.replace(temporary, path)
+        replace(path, pack(key, made))
     except OSError as error:
         log(f"cannot keep compiled code: {error}")
-        if temporary is not None:
-            discard(temporary)
+
+
+def replace(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def pack(key: str, made: Object) -> bytes:
@@ -93,13 +98,6 @@ def path_of(key: str) -> Path | None:
     """Where the entry lies; None when the flag CACHE says to keep nothing."""
     folder = str(config.CACHE)
     return None if folder in ("", "0") else Path(folder) / "kernels" / key
-
-
-def discard(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError as error:
-        log(f"cannot remove {path}: {error}")
 
 
 def log(text: str) -> None:

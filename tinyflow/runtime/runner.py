@@ -25,6 +25,7 @@ import numpy as np
 
 from tinyflow.core.config import config, default_threads
 from tinyflow.runtime import objects, spmd
+from tinyflow.runtime.native import native
 from tinyflow.runtime.threads import Thread, lock_over_fork, park
 
 MAX_THREADS = 1024
@@ -71,9 +72,9 @@ def flags(step: Step) -> int:
 class Crew:
     """Threads parked inside native code, and the memory through which they are called up."""
 
-    def __init__(self, size: int) -> None:
-        self.native = spmd.native()
-        self.asked, self.flag = size, config.THREADS
+    def __init__(self, asked: int, size: int) -> None:
+        self.native = native()
+        self.asked, self.flag = asked, config.THREADS
         memory = np.zeros((spmd.CONTROL_BYTES + spmd.EVENT) // 8, np.int64)
         start = -memory.ctypes.data % spmd.EVENT // 8
         self.control = memory[start : start + spmd.CONTROL_BYTES // 8]
@@ -92,6 +93,9 @@ class Crew:
 
     def work(self, tid: int) -> None:
         self.native.work(self.address, tid)
+
+    def suits(self, nthreads: int) -> bool:
+        return nthreads <= self.asked and config.THREADS == self.flag
 
     def dismiss(self, patience: float) -> None:
         """Let the threads go, when the run in progress is over or so many seconds have passed."""
@@ -119,34 +123,37 @@ class Pool:
         if nthreads <= 1:
             self.call(0, table.address, slots, dims, first, last, 1)
             return
-        while True:
+        refused = 1
+        while refused:
             crew = self.crew
-            if crew is None or nthreads > crew.asked or crew.flag != config.THREADS:
+            if crew is None or not crew.suits(nthreads):
                 crew = self.resize(nthreads)
-            if not self.call(crew.address, table.address, slots, dims, first, last, min(nthreads, crew.size)):
-                return
+            refused = self.call(crew.address, table.address, slots, dims, first, last, min(nthreads, crew.size))
 
     @cached_property
     def call(self) -> Callable[[int, int, int, int, int, int, int], int]:
-        return spmd.native().run
+        return native().run
 
     def resize(self, nthreads: int) -> Crew:
         """A crew of at least so many threads, and as many as the flag THREADS says; the old one is let go."""
         with self.lock:
-            if self.crew is None:
+            crew, self.crew = self.crew, None
+            if crew is None or not crew.suits(nthreads):
+                if crew is not None:
+                    crew.dismiss(math.inf)
                 atexit.unregister(self.end)
                 atexit.register(self.end)
-            else:
-                self.crew.dismiss(math.inf)
-            size = 1 if self.ended else min(max(nthreads, config.THREADS), MAX_THREADS)
-            self.crew = Crew(size)
-            return self.crew
+                asked = max(nthreads, config.THREADS)
+                crew = Crew(asked, 1 if self.ended else min(asked, MAX_THREADS))
+            self.crew = crew
+            return crew
 
     def end(self) -> None:
         """The interpreter ends: its threads must be out of the native code, or they would run on in freed memory."""
         self.ended = True
-        if self.crew is not None:
-            self.crew.dismiss(PATIENCE)
+        crew, self.crew = self.crew, None
+        if crew is not None:
+            crew.dismiss(PATIENCE)
 
     def forget(self) -> None:
         """After a fork the child has no threads but its own."""

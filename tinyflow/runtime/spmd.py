@@ -1,4 +1,4 @@
-"""The native side of running a program: threads, barriers and the interpreter of step tables.
+"""The native side of running a program, as LLVM IR: threads, barriers and the interpreter of step tables.
 
     Control := lock go arrived epoch done          five events, each in cache lines of its own
                table slots dims first last         the run in progress
@@ -16,14 +16,8 @@ threads take part. All waiting is alike: look some thousand times, then yield th
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from collections.abc import Callable
-from functools import cache
 from string import Template
-from typing import Any, NamedTuple
-
-from tinyflow.runtime import machine, target
+from typing import NamedTuple
 
 BARRIER, SERIAL = 1, 2
 EVENT = 128  # bytes: two cache lines, as processors fetch them in pairs
@@ -364,15 +358,6 @@ ARGUMENT = """
   %v$i = call i64 @PyLong_AsLongLong(ptr %o$i)
   %p$i = inttoptr i64 %v$i to ptr"""
 
-PYTHON_FUNCTIONS = (
-    "PyLong_AsLongLong",
-    "PyLong_FromLongLong",
-    "PyErr_Occurred",
-    "PyEval_SaveThread",
-    "PyEval_RestoreThread",
-)
-METH_FASTCALL = 0x80
-
 # fmt: off
 FIELDS = {
     "go": GO, "done": DONE, "table.at": TABLE, "slots.at": SLOTS, "dims.at": DIMS, "first.at": FIRST,
@@ -381,68 +366,23 @@ FIELDS = {
 # fmt: on
 
 
-class Native(NamedTuple):
-    """The functions of this file. `run` takes control, table, slots, dims, first, last, nthreads."""
-
-    run: Callable[[int, int, int, int, int, int, int], int]
-    work: Callable[[int, int], None]
-    refuse: Callable[[int], None]
-    dismiss: Callable[[int], None]
-
-
-class MethodDef(ctypes.Structure):
-    """What Python asks to know of a native function. It must outlive the function."""
-
-    _fields_ = [
-        ("name", ctypes.c_char_p),
-        ("address", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("doc", ctypes.c_char_p),
-    ]
-
-
-METHODS: list[MethodDef] = []
-
-
 def text(arch: str, system: str) -> str:
-    """The module for a processor family and an operating system."""
+    """The module for a processor family and an operating system, both in Python's words."""
     waiting = WAITING[arch]
-    syscall = f"call i64 (i64, ...) @syscall(i64 {waiting.futex}, ptr %event, "
-    on_linux = system == "linux"
+    sleep, wake = "%slept = call i32 @usleep(i32 50)", ""
+    if system == "linux":
+        futex = f"call i64 (i64, ...) @syscall(i64 {waiting.futex}, ptr %event, "
+        sleep = f"%slept = {futex}i32 {FUTEX_WAIT}, i32 %low, ptr null)"
+        wake = f"%woken = {futex}i32 {FUTEX_WAKE}, i32 {EVERYONE})"
     values = {
         "PAUSE": waiting.pause,
         "PAUSE_DECLARED": waiting.declared,
-        "SLEEP": f"%slept = {syscall}i32 {FUTEX_WAIT}, i32 %low, ptr null)" if on_linux else "%slept = call i32 @usleep(i32 50)",
-        "WAKE": f"%woken = {syscall}i32 {FUTEX_WAKE}, i32 {EVERYONE})" if on_linux else "",
+        "SLEEP": sleep,
+        "WAKE": wake,
         "FIELDS": "\n".join(f"  %{name} = getelementptr i8, ptr %control, i64 {at}" for name, at in FIELDS.items()),
         "ARGUMENTS": "".join(Template(ARGUMENT).substitute(i=i) for i in range(7)),
     }
-    numbers = {name: str(globals()[name]) for name in ("YIELDS", "LOCK", "GO", "ARRIVED", "EPOCH", "CLOSING", "STOP", "SERIAL")}
-    return Template("".join((AWAIT, BARRIERS, STEPS, WORK, RUN, PYTHON))).substitute(values | numbers)
-
-
-@cache
-def native() -> Native:
-    """The functions, compiled at the first call."""
-    symbols = {name: address_of(getattr(ctypes.pythonapi, name)) for name in PYTHON_FUNCTIONS}
-    library = machine.compile_ir(text(target.host_arch(), sys.platform), "spmd", symbols)
-    number = ctypes.c_int64
-    return Native(
-        python_function("run", library.address("python_run")),
-        ctypes.CFUNCTYPE(None, number, number)(library.address("work")),
-        ctypes.CFUNCTYPE(None, number)(library.address("refuse")),
-        ctypes.CFUNCTYPE(None, number)(library.address("dismiss")),
+    numbers = dict(
+        YIELDS=YIELDS, SERIAL=SERIAL, LOCK=LOCK, GO=GO, ARRIVED=ARRIVED, EPOCH=EPOCH, CLOSING=CLOSING, STOP=STOP
     )
-
-
-def python_function(name: str, address: int) -> Any:
-    """The function at the address as Python's own kind of native function."""
-    METHODS.append(MethodDef(name.encode(), address, METH_FASTCALL, None))
-    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.POINTER(MethodDef), ctypes.c_void_p, ctypes.c_void_p)
-    return make(("PyCFunction_NewEx", ctypes.pythonapi))(ctypes.byref(METHODS[-1]), None, None)
-
-
-def address_of(function: Any) -> int:
-    address = ctypes.cast(function, ctypes.c_void_p).value
-    assert address is not None
-    return address
+    return Template("".join((AWAIT, BARRIERS, STEPS, WORK, RUN, PYTHON))).substitute(values, **numbers)

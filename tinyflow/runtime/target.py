@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 from tinyflow.core.config import config
@@ -63,7 +64,6 @@ TARGETS = [
 # fmt: on
 
 ROWS = {row.name: row for row in TARGETS}
-HOSTS: dict[str, Target] = {}
 
 
 def choose(arch: str, features: Mapping[str, bool]) -> Target:
@@ -74,17 +74,16 @@ def choose(arch: str, features: Mapping[str, bool]) -> Target:
     raise RuntimeError(f"there is no code generator for {arch} processors; the table has {rows()}")
 
 
+@cache
 def host() -> Target:
     """This machine: its row, made exact by the processor's own name and features."""
-    if "row" not in HOSTS:
-        from tinyflow.runtime import machine  # asking LLVM loads it, and only code that compiles has to
+    from tinyflow.runtime import machine  # asking LLVM loads it, and only code that compiles has to
 
-        features = machine.cpu_features()
-        row = choose(host_arch(), features)
-        flags = ",".join(f"{'+' if has else '-'}{name}" for name, has in sorted(features.items()))
-        flags = ",".join(filter(None, (flags, row.features)))
-        HOSTS["row"] = row._replace(triple=machine.triple(), cpu=machine.cpu_name(), features=flags)
-    return HOSTS["row"]
+    features = machine.cpu_features()
+    row = choose(host_arch(), features)
+    flags = [f"{'+' if has else '-'}{name}" for name, has in sorted(features.items())]
+    flags += filter(None, [row.features])
+    return row._replace(triple=machine.triple(), cpu=machine.cpu_name(), features=",".join(flags))
 
 
 def current() -> Target:
@@ -102,7 +101,8 @@ def current() -> Target:
 def named(name: str) -> Target:
     """The row of that name."""
     if name not in ROWS:
-        raise ValueError(f"TARGET={name!r} is not a machine that tinyflow compiles for; write one of {rows()}, or nothing for this machine")
+        known = f"write one of {rows()}, or nothing for this machine"
+        raise ValueError(f"TARGET={name!r} is not a machine that tinyflow compiles for; {known}")
     return ROWS[name]
 
 

@@ -1,8 +1,8 @@
 """Python threads, as few of their ways as this runtime needs, and all of them in this file.
 
-    lock          held while a process forks, so that no child is born with it taken
-    side_by_side  a function of each item, several at once
-    park          a daemon thread inside a native function
+lock          held while a process forks, so that no child is born with it taken
+side_by_side  a function of each item, several at once
+park          a daemon thread inside a native function
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+Lock = threading.RLock
 Thread = threading.Thread
 
 
-def lock_over_fork() -> AbstractContextManager[bool]:
+def lock_over_fork() -> Lock:
     """A lock that a fork waits for: the child finds it free, and what it guards whole."""
-    lock = threading.RLock()
+    lock = Lock()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
     return lock
