@@ -114,7 +114,8 @@ def flags() -> str:
     rows = []
     for flag in FLAGS:
         value = getattr(config, flag.name)
-        rows.append(f"{flag.name:9} {value!s:2}{' ' if value == flag.default else '*'} {flag.meaning}")
+        shown = str(value) + ("" if value == flag.default else " *")
+        rows.append(f"{flag.name:9} {shown:4} {flag.meaning}")
     return "\n".join(rows)
 
 
