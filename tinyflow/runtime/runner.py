@@ -79,7 +79,7 @@ class Crew:
         start = -memory.ctypes.data % spmd.EVENT // 8
         self.control = memory[start : start + spmd.CONTROL_BYTES // 8]
         self.address: int = self.control.ctypes.data
-        self.control[spmd.SPINS // 8] = spmd.LOOKS if size <= default_threads() else 0
+        self.control[spmd.CORES // 8] = default_threads()
         self.parked: list[Thread] = []
         try:
             for tid in range(1, size):

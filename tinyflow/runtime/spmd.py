@@ -2,7 +2,7 @@
 
     Control := lock go arrived epoch done          five events, each in cache lines of its own
                table slots dims first last         the run in progress
-               spins closing stop
+               cores spins closing stop                spins: how often to look before yielding
     event   := value sleepers                      whoever changes the value wakes the sleepers
     table   := row*
     row     := function args flags nguards guards
@@ -22,7 +22,7 @@ from typing import NamedTuple
 BARRIER, SERIAL = 1, 2
 EVENT = 128  # bytes: two cache lines, as processors fetch them in pairs
 LOCK, GO, ARRIVED, EPOCH, DONE = (EVENT * i for i in range(5))
-TABLE, SLOTS, DIMS, FIRST, LAST, SPINS, CLOSING, STOP = (EVENT * 5 + 8 * i for i in range(8))
+TABLE, SLOTS, DIMS, FIRST, LAST, CORES, SPINS, CLOSING, STOP = (EVENT * 5 + 8 * i for i in range(9))
 CONTROL_BYTES = EVENT * 6
 
 LOOKS = 1000  # about 20 to 50 microseconds
@@ -230,10 +230,10 @@ WORK = """
 define void @work(ptr %control, i64 %tid) nounwind {
 entry:
 $FIELDS
-  %spins = load i64, ptr %spins.at
   br label %park
 park:
   %last.go = phi i64 [ 0, %entry ], [ %now, %called ], [ %now, %part ]
+  %spins = load atomic i64, ptr %spins.at monotonic, align 8
   call void @await(ptr %go, i64 %last.go, i64 %spins)
   %now = load atomic i64, ptr %go acquire, align 8
   %stop = load atomic i64, ptr %stop.at acquire, align 8
@@ -249,7 +249,8 @@ part:
   %dims = load ptr, ptr %dims.at
   %first = load i64, ptr %first.at
   %last = load i64, ptr %last.at
-  call void @steps(ptr %control, ptr %table, ptr %slots, ptr %dims, i64 %first, i64 %last, i64 %tid, i64 %n, i64 %spins)
+  %spins.now = load atomic i64, ptr %spins.at monotonic, align 8
+  call void @steps(ptr %control, ptr %table, ptr %slots, ptr %dims, i64 %first, i64 %last, i64 %tid, i64 %n, i64 %spins.now)
   %count = atomicrmw add ptr %done, i64 1 seq_cst
   call void @wake(ptr %done)
   br label %park
@@ -269,7 +270,9 @@ alone:
   ret i64 0
 together:
 $FIELDS
-  %spins = load i64, ptr %spins.at
+  %cores = load i64, ptr %cores.at
+  %crowded = icmp ugt i64 %n, %cores
+  %spins = select i1 %crowded, i64 0, i64 $LOOKS
   call void @acquire(ptr %control, i64 %spins)
   %closing = load atomic i64, ptr %closing.at acquire, align 8
   %open = icmp eq i64 %closing, 0
@@ -283,6 +286,7 @@ call.up:
   store ptr %dims, ptr %dims.at
   store i64 %first, ptr %first.at
   store i64 %last, ptr %last.at
+  store atomic i64 %spins, ptr %spins.at monotonic, align 8
   store atomic i64 0, ptr %done monotonic, align 8
   call void @announce(ptr %go, i64 %n)
   call void @steps(ptr %control, ptr %table, ptr %slots, ptr %dims, i64 %first, i64 %last, i64 0, i64 %n, i64 %spins)
@@ -361,7 +365,7 @@ ARGUMENT = """
 # fmt: off
 FIELDS = {
     "go": GO, "done": DONE, "table.at": TABLE, "slots.at": SLOTS, "dims.at": DIMS, "first.at": FIRST,
-    "last.at": LAST, "spins.at": SPINS, "closing.at": CLOSING, "stop.at": STOP,
+    "last.at": LAST, "cores.at": CORES, "spins.at": SPINS, "closing.at": CLOSING, "stop.at": STOP,
 }
 # fmt: on
 
@@ -383,6 +387,14 @@ def text(arch: str, system: str) -> str:
         "ARGUMENTS": "".join(Template(ARGUMENT).substitute(i=i) for i in range(7)),
     }
     numbers = dict(
-        YIELDS=YIELDS, SERIAL=SERIAL, LOCK=LOCK, GO=GO, ARRIVED=ARRIVED, EPOCH=EPOCH, CLOSING=CLOSING, STOP=STOP
+        LOOKS=LOOKS,
+        YIELDS=YIELDS,
+        SERIAL=SERIAL,
+        LOCK=LOCK,
+        GO=GO,
+        ARRIVED=ARRIVED,
+        EPOCH=EPOCH,
+        CLOSING=CLOSING,
+        STOP=STOP,
     )
     return Template("".join((AWAIT, BARRIERS, STEPS, WORK, RUN, PYTHON))).substitute(values, **numbers)
