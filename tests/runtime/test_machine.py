@@ -56,7 +56,7 @@ def test_a_missing_symbol_is_an_error(cache: object) -> None:
 
 
 def test_a_missing_function_lists_the_others(cache: object) -> None:
-    with pytest.raises(KeyError, match=r"one has no function 'question'; it has answer"):
+    with pytest.raises(LookupError, match=r"one has no function 'question'; it has answer"):
         compile_ir(ANSWER.format(1), "one").address("question")
 
 

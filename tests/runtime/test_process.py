@@ -103,9 +103,9 @@ check(2)
 world = World()
 world.dims[0] = 100_000_000
 steps = [world.step("add", 1), world.step("count", barrier=True), world.step("total", barrier=True)]
-print("ready", flush=True)
 interrupted = 0
 try:
+    print("ready", flush=True)
     while True:
         world.run(steps, 2)
 except KeyboardInterrupt:
@@ -114,6 +114,36 @@ assert world.cells[0] == world.cells[1] and world.totals[0] == world.totals[1]
 check(2)
 check(3)
 sys.exit(7 if interrupted else 1)
+"""
+
+INTERRUPTED_ANYWHERE = """
+import signal, sys
+from tinyflow.core.config import config
+armed, interrupts = False, 0
+
+def interrupt(*_):
+    global armed, interrupts
+    if armed:
+        armed, interrupts = False, interrupts + 1
+        raise KeyboardInterrupt
+
+check(2)
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.0007, 0.0007)
+try:
+    for i in range(400):
+        try:
+            armed = True
+            config.THREADS = 2 + i // 3 % 3
+            check(2 + i % 4, 3)
+            armed = False
+        except KeyboardInterrupt:
+            armed = False
+finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+for n in range(2, 6):
+    check(n)
+sys.exit(7 if interrupts else 1)
 """
 
 PROGRAMS = {
@@ -141,6 +171,11 @@ def test_an_interrupt_leaves_the_pool_usable(tmp_path: Path) -> None:
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert finish(process) == (7, "", "")
+
+
+def test_interrupts_anywhere(tmp_path: Path) -> None:
+    status, _, errors = finish(start(INTERRUPTED_ANYWHERE, tmp_path))
+    assert status == 7, errors  # Python itself reports an interrupt that falls into a weak reference's callback
 
 
 def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Step tables run by any number of threads, by several Python threads, with guards and barriers."""
 
+import ctypes
 import threading
 from collections.abc import Iterator
 
@@ -8,7 +9,7 @@ import pytest
 from tests.runtime.kernels import CELLS, World, check
 from tinyflow.core.config import config
 from tinyflow.runtime import runner
-from tinyflow.runtime.runner import StepTable, pool
+from tinyflow.runtime.runner import Step, StepTable, pool
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -105,12 +106,14 @@ def test_python_threads_run_at_once() -> None:
 
 
 def test_the_crew_follows_the_flag() -> None:
+    before = None
     for size in (6, 3, 8, 2):
         with config(THREADS=size):
             check(2)
             assert pool.crew is not None
             assert pool.crew.size == size
-            assert sum(thread.name == "tinyflow" for thread in threading.enumerate()) == size - 1
+            assert before is None or sorted(before.left) == list(range(1, before.size))
+            before = pool.crew
 
 
 def test_resizing_while_others_run() -> None:
@@ -158,6 +161,18 @@ def test_one_thread_makes_no_crew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "Crew", None)
     monkeypatch.setattr(pool, "crew", None)
     check(1)
+
+
+def test_a_step_may_call_python(world: World) -> None:
+    called: list[tuple[int, int]] = []
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    kernel = ctypes.CFUNCTYPE(None, pointer, pointer, pointer, number, number)
+    host = kernel(lambda slots, dims, args, tid, n: called.append((tid, n)))
+    function = ctypes.cast(host, pointer).value
+    assert function is not None
+    world.run([Step(function), Step(function, barrier=True, serial=True)], 3)
+    assert sorted(called[:3]) == [(0, 3), (1, 3), (2, 3)]
+    assert called[3:] == [(0, 1)]
 
 
 def test_arguments_that_are_no_integers_are_refused(world: World) -> None:

@@ -54,7 +54,7 @@ class Library:
 
     def address(self, function: str) -> int:
         if function not in self.addresses:
-            raise KeyError(f"{self.name} has no function {function!r}; it has {', '.join(self.addresses)}")
+            raise LookupError(f"{self.name} has no function {function!r}; it has {', '.join(self.addresses)}")
         return self.addresses[function]
 
 
@@ -73,13 +73,18 @@ def compile_many(modules: Iterable[tuple[str, str]], symbols: Mapping[str, int] 
     """The modules, given as (text, name): from memory, from disk, or compiled, several at once."""
     with LOCK:
         target = runnable(current())
-        row = repr((PIPELINE, LLVM, target))
-        sources = [Source(objects.key_of(row, text), name, text) for text, name in modules]
+        sources = [Source(objects.key_of(text, made_by(target)), name, text) for text, name in modules]
         imports = tuple(sorted(symbols.items()))
         absent = list({source.key: source for source in sources if (source.key, imports) not in MEMORY}.values())
         for source, made in zip(absent, made_objects(absent, target), strict=True):
             MEMORY[source.key, imports] = link(source.name, made, symbols)
         return [MEMORY[source.key, imports] for source in sources]
+
+
+@cache
+def made_by(target: Target) -> str:
+    """All that the code of a given text depends on."""
+    return repr((PIPELINE, LLVM, target))
 
 
 def made_objects(sources: list[Source], target: Target) -> list[Object]:

@@ -26,7 +26,7 @@ import numpy as np
 from tinyflow.core.config import config, default_threads
 from tinyflow.runtime import objects, spmd
 from tinyflow.runtime.native import native
-from tinyflow.runtime.threads import Thread, lock_over_fork, park
+from tinyflow.runtime.threads import lock_over_fork, park
 
 MAX_THREADS = 1024
 PATIENCE = 2.0  # seconds that the end of the interpreter waits for a run in progress
@@ -80,19 +80,21 @@ class Crew:
         self.control = memory[start : start + spmd.CONTROL_BYTES // 8]
         self.address: int = self.control.ctypes.data
         self.control[spmd.CORES // 8] = default_threads()
-        self.parked: list[Thread] = []
+        self.size = 1
+        self.left: list[int] = []
         try:
             for tid in range(1, size):
-                self.parked.append(park(self.work, tid))
+                park(self.work, tid)
+                self.size += 1
         except RuntimeError as error:
-            objects.log(f"{len(self.parked) + 1} threads instead of {size}: {error}")
+            objects.log(f"{self.size} threads instead of {size}: {error}")
         except BaseException:
             self.dismiss(0)
             raise
-        self.size = len(self.parked) + 1
 
     def work(self, tid: int) -> None:
         self.native.work(self.address, tid)
+        self.left.append(tid)
 
     def suits(self, nthreads: int) -> bool:
         return nthreads <= self.asked and config.THREADS == self.flag
@@ -101,11 +103,14 @@ class Crew:
         """Let the threads go, when the run in progress is over or so many seconds have passed."""
         deadline = time.monotonic() + patience
         self.native.refuse(self.address)
-        while self.control[spmd.LOCK // 8] and time.monotonic() < deadline:
-            time.sleep(0.0005)
+        wait(lambda: not self.control[spmd.LOCK // 8], deadline)
         self.native.dismiss(self.address)
-        for thread in self.parked:
-            thread.join(max(0.0, min(deadline - time.monotonic(), PATIENCE)))
+        wait(lambda: len(self.left) == self.size - 1, min(deadline, time.monotonic() + PATIENCE))
+
+
+def wait(until: Callable[[], bool], deadline: float) -> None:
+    while not until() and time.monotonic() < deadline:
+        time.sleep(0.0005)
 
 
 class Pool:

@@ -41,7 +41,7 @@ class Target(NamedTuple):
 
     @property
     def arch(self) -> str:
-        return self.triple.partition("-")[0]
+        return family(self.triple.partition("-")[0])
 
     @property
     def attributes(self) -> str:
@@ -115,9 +115,12 @@ def runs_here(target: Target) -> bool:
 
 
 def host_arch() -> str:
-    """The processor family, in LLVM's words."""
-    name = platform.machine().lower()
-    return ARCH_NAMES.get(name, name)
+    return family(platform.machine())
+
+
+def family(name: str) -> str:
+    """The processor family's name in LLVM's words."""
+    return ARCH_NAMES.get(name.lower(), name.lower())
 
 
 def rows() -> str:

@@ -2,11 +2,12 @@
 
 lock          held while a process forks, so that no child is born with it taken
 side_by_side  a function of each item, several at once
-park          a daemon thread inside a native function
+park          a function, in a thread that may stay in it for good
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -16,7 +17,6 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 Lock = threading.RLock
-Thread = threading.Thread
 
 
 def lock_over_fork() -> Lock:
@@ -36,8 +36,7 @@ def side_by_side(function: Callable[[T], R], items: Iterable[T], limit: int) -> 
         return list(executor.map(function, waiting))
 
 
-def park(function: Callable[..., object], *arguments: object) -> Thread:
-    """Run the function in a thread that does not keep the interpreter from ending."""
-    thread = Thread(target=function, args=arguments, name="tinyflow", daemon=True)
-    thread.start()
-    return thread
+def park(function: Callable[..., object], *arguments: object) -> None:
+    """Run the function in a thread that the interpreter does not wait for. RuntimeError: there are no more threads."""
+    # threading.Thread waits for its start in Python, and an interrupt amid that raises RuntimeError too.
+    _thread.start_new_thread(function, arguments)
