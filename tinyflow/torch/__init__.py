@@ -1,0 +1,81 @@
+"""The imperative face: names and meanings of PyTorch. Ops record a graph; looking at a value runs it as one program."""
+
+from math import e, inf, nan, pi
+
+from tinyflow.torch import autograd, dtypes, functions, indexing, linalg, pointwise, reductions, shapes, sorting
+from tinyflow.torch.creation import (
+    arange,
+    as_tensor,
+    clone,
+    empty,
+    empty_like,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from tinyflow.torch.creation import torch_range as range
+from tinyflow.torch.dtypes import (
+    Size,
+    bool_,
+    device,
+    dtype,
+    finfo,
+    float32,
+    float64,
+    get_default_dtype,
+    iinfo,
+    int32,
+    int64,
+    set_default_dtype,
+    uint8,
+)
+from tinyflow.torch.modes import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from tinyflow.torch.printing import set_printoptions
+from tinyflow.torch.random import (
+    Generator,
+    bernoulli,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    multinomial,
+    normal,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+    seed,
+    set_rng_state,
+)
+from tinyflow.torch.tensor import Tensor
+
+float = float32
+double = float64
+int = int32
+long = int64
+bool = bool_
+
+from tinyflow.torch.face import PUBLIC, absent
+
+globals().update(PUBLIC)
+
+
+def __getattr__(name: str) -> object:
+    raise absent(name, globals())

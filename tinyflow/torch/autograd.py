@@ -1,0 +1,154 @@
+"""Gradients: backward extends the graph from an output to the leaves that require them, and computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tinyflow.graph.node import Node, toposort
+from tinyflow.ops.functions import ones
+from tinyflow.ops.leaf import VARIABLE
+from tinyflow.passes.gradient import gradients
+from tinyflow.torch.errors import MODIFIED, NO_GRAD_FN, NOT_DIFFERENTIATED, NOT_SCALAR_OUTPUT, UNUSED, SizeError
+from tinyflow.torch.functions import install_tensor
+from tinyflow.torch.modes import MODE, enable_grad
+from tinyflow.torch.storage import CUT, LEAVES
+from tinyflow.torch.tensor import RETAINED, Tensor, assign, fresh, use
+
+
+def many(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def history(t: Tensor) -> Node:
+    """The node that leads from a tensor back to the leaves."""
+    if not t.requires_grad:
+        raise RuntimeError(NO_GRAD_FN)
+    with enable_grad():
+        return use(t)
+
+
+def seed(t: Tensor, node: Node, gradient: Tensor | None) -> Node:
+    """What the gradient starts from: ones for a scalar."""
+    if gradient is None:
+        if t.numel() != 1:
+            raise RuntimeError(NOT_SCALAR_OUTPUT)
+        return ones(node.shape, node.dtype)
+    if tuple(gradient._shape) != tuple(t._shape):
+        raise SizeError(f"Mismatch in shape: grad_output[0] has a shape of {gradient.shape} and output[0] has a shape of {t.shape}.")
+    return use(gradient)
+
+
+def differentiate(outputs: Sequence[Tensor], seeds: Sequence[Any], inputs: Sequence[Tensor] | None) -> tuple[list[Tensor], list[Node | None]]:
+    """The tensors that take gradients (all leaves below the outputs, if none are named), and their gradients."""
+    roots = [history(t) for t in outputs]
+    starts = [seed(t, n, g) for t, n, g in zip(outputs, roots, seeds, strict=True)]
+    order = toposort(roots)
+    if inputs is None:
+        takers = [t for n in order if (t := LEAVES.get(n) if n.op is VARIABLE else RETAINED.get(n)) is not None]
+    else:
+        takers = list(inputs)
+    with enable_grad():
+        targets = [use(t) for t in takers]
+    if CUT and not set(CUT).isdisjoint(order):
+        raise RuntimeError(MODIFIED)
+    return takers, gradients(roots, targets, starts)
+
+
+def backward(
+    self: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Sequence[Tensor] | None = None,
+) -> None:
+    """Adds d(self)/d(leaf), weighted by `gradient`, to the .grad of every leaf that requires it."""
+    takers, grads = differentiate([self], [gradient], None if inputs is None else many(inputs))
+    for t, g in zip(takers, grads, strict=True):
+        if g is not None:
+            accumulate(t, g, create_graph)
+
+
+def accumulate(t: Tensor, g: Node, create_graph: bool) -> None:
+    new = fresh(g, create_graph, True)
+    for hook in (t._hooks or {}).values():
+        changed = hook(new)
+        new = new if changed is None else changed
+    if t._grad is None:
+        t._grad = new
+    elif create_graph:
+        t._grad = t._grad + new  # type: ignore[operator]
+    else:
+        before, MODE.grad = MODE.grad, False
+        try:
+            assign(t._grad, t._grad + new)  # type: ignore[operator]
+        finally:
+            MODE.grad = before
+
+
+def backward_of(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """torch.autograd.backward: the sum of what several outputs contribute."""
+    outputs = many(tensors)
+    seeds = [None] * len(outputs) if grad_tensors is None else many(grad_tensors)
+    takers, grads = differentiate(outputs, seeds, None if inputs is None else many(inputs))
+    for t, g in zip(takers, grads, strict=True):
+        if g is not None:
+            accumulate(t, g, create_graph)
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """d(sum of outputs)/d(input) for each input, weighted by grad_outputs; nothing is added to .grad."""
+    ys, xs = many(outputs), many(inputs)
+    if any(not x.requires_grad for x in xs):
+        raise RuntimeError(NOT_DIFFERENTIATED)
+    seeds = [None] * len(ys) if grad_outputs is None else many(grad_outputs)
+    _, found = differentiate(ys, seeds, xs)
+    if any(g is None for g in found) and not (allow_unused or materialize_grads):
+        raise RuntimeError(UNUSED)
+    result = []
+    for x, g in zip(xs, found, strict=True):
+        if g is None and materialize_grads:
+            g = ones(x._shape, x._storage.node.dtype) * 0.0
+        result.append(None if g is None else fresh(g, create_graph, True))
+    return tuple(result)
+
+
+class Handle:
+    """Takes a hook away again."""
+
+    def __init__(self, hooks: dict[int, Any], number: int) -> None:
+        self.hooks, self.number = hooks, number
+
+    def remove(self) -> None:
+        self.hooks.pop(self.number, None)
+
+
+def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Handle:
+    """Calls hook(gradient) when this leaf's gradient has been found; what it returns takes the gradient's place."""
+    if not self.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    if not self.is_leaf and not self._retains:
+        raise NotImplementedError("hooks on tensors that are no leaves: call retain_grad() first; the hook then sees the gradient, but cannot change what flows on")  # fmt: skip
+    self._hooks = self._hooks or {}
+    number = len(self._hooks)
+    self._hooks[number] = hook
+    return Handle(self._hooks, number)
+
+
+install_tensor({"backward": backward, "register_hook": register_hook})
+__all__ = ["backward_of", "grad"]

@@ -1,0 +1,150 @@
+"""From functions of nodes to functions and methods of tensors.
+
+    row := name -> function of nodes          sum -> torch.sum(x, dim), x.sum(dim)
+
+A row's function takes nodes where its caller gave tensors, and everything else as it was given. One row makes the function,
+the method, and, for names in INPLACE, the method that writes its result into its first operand: add, Tensor.add, Tensor.add_.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinyflow.core.dtypes import DType
+from tinyflow.core.errors import ShapeError
+from tinyflow.graph.node import Node
+from tinyflow.torch.dtypes import CATEGORY, FACE
+from tinyflow.torch.errors import SizeError
+from tinyflow.torch.modes import MODE
+from tinyflow.torch.tensor import Tensor, assign, fresh, use
+
+Function = Callable[..., Any]
+FUNCTIONS: dict[str, Function] = {}  # every name of the tables, as a function of tensors
+SYNONYMS = {"axis": "dim", "axes": "dim", "keepdims": "keepdim", "x": "input", "x1": "input", "x2": "other"}
+
+
+class Operands:
+    """The nodes of some tensors, and whether the result has a history."""
+
+    __slots__ = ("attached", "taint")
+
+    def __init__(self) -> None:
+        self.attached = self.taint = False
+
+    def take(self, a: Any) -> Any:
+        if isinstance(a, Tensor):
+            s = a._storage
+            if s.attached or s.taint:
+                if s.attached and not a._detached:
+                    self.attached = True
+                self.taint = True
+            return use(a)
+        if type(a) is np.ndarray:
+            from tinyflow.torch.creation import as_tensor
+
+            return use(as_tensor(a))
+        if isinstance(a, np.generic):
+            return a.item()
+        if (type(a) is list or type(a) is tuple) and any(isinstance(x, Tensor) for x in a):
+            return type(a)(self.take(x) for x in a)
+        return a
+
+    def give(self, y: Any, fn: str) -> Any:
+        if isinstance(y, Node):
+            attached = self.attached and MODE.grad and y.dtype.is_floating
+            return fresh(y, attached, self.taint and not MODE.grad, fn if attached else None)
+        if isinstance(y, tuple) and hasattr(y, "_fields"):
+            return type(y)(*(self.give(n, fn) for n in y))
+        if isinstance(y, list | tuple):
+            return type(y)(self.give(n, fn) for n in y)
+        return y
+
+
+def record(f: Function, fn: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """f of the nodes of some tensors, as tensors."""
+    operands = Operands()
+    take = operands.take
+    if kwargs:
+        kwargs = {SYNONYMS.get(k, k): take(v) for k, v in kwargs.items()}
+    try:
+        y = f(*[take(a) for a in args], **kwargs)
+    except ShapeError as e:
+        raise e if isinstance(e, RuntimeError | IndexError) else SizeError(str(e)) from None
+    return operands.give(y, fn)
+
+
+def lift(name: str, f: Function) -> Function:
+    """The function of tensors that a function of nodes is."""
+    fn = grad_fn_name(name)
+
+    @functools.wraps(f)
+    def call(*args: Any, out: Tensor | None = None, **kwargs: Any) -> Any:
+        y = record(f, fn, args, kwargs)
+        return y if out is None else assign(out, y)
+
+    call.__name__ = call.__qualname__ = name
+    return call
+
+
+def lift_in_place(name: str, f: Function) -> Function:
+    """The method that writes f(self, ...) into self."""
+    fn = grad_fn_name(name)
+
+    def call(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        operands = Operands()
+        take = operands.take
+        kwargs = {SYNONYMS.get(k, k): take(v) for k, v in kwargs.items()}
+        try:
+            y = f(take(self), *[take(a) for a in args], **kwargs)
+        except ShapeError as e:
+            raise e if isinstance(e, RuntimeError | IndexError) else SizeError(str(e)) from None
+        check_fits(self, y)
+        return assign(self, y, operands.attached and MODE.grad, operands.taint, fn)
+
+    call.__name__ = call.__qualname__ = f"{name}_"
+    call.__doc__ = f"{name}, written into this tensor."
+    return call
+
+
+def check_fits(t: Tensor, y: Node) -> None:
+    """What is written must have the tensor's shape, and be of no higher kind than its type."""
+    if tuple(y.shape) != tuple(t._shape):
+        raise SizeError(f"output with shape {list(t._shape)} doesn't match the broadcast shape {list(y.shape)}")
+    have: DType = t._storage.node.dtype
+    if CATEGORY[y.dtype] > CATEGORY[have]:
+        raise RuntimeError(f"result type {legacy(y.dtype)} can't be cast to the desired output type {legacy(have)}")
+
+
+def legacy(d: DType) -> str:
+    return {"float32": "Float", "float64": "Double", "int32": "Int", "int64": "Long", "uint8": "Byte", "bool": "Bool"}[FACE[d].name]
+
+
+SPECIAL_NAMES = {"subtract": "Sub", "multiply": "Mul", "true_divide": "Div", "divide": "Div", "matmul": "Unsafe View", "square": "Pow", "linear": "Addmm"}  # fmt: skip
+
+
+def grad_fn_name(name: str) -> str:
+    """The name that PyTorch shows for what made a tensor: add -> AddBackward0."""
+    words = SPECIAL_NAMES.get(name, name).replace("_", " ").split()
+    return "".join(w[0].upper() + w[1:] for w in words) + "Backward0"
+
+
+def install(rows: Mapping[str, Function], methods: bool = True, in_place: str = "") -> None:
+    """Functions of nodes become functions of tensors, and methods."""
+    for name, f in rows.items():
+        FUNCTIONS[name] = lift(name, f)
+        if methods:
+            setattr(Tensor, name, FUNCTIONS[name])
+    for name in in_place.split():
+        setattr(Tensor, f"{name}_", lift_in_place(name, rows[name]))
+
+
+def install_tensor(rows: Mapping[str, Function], methods: bool = True) -> None:
+    """Functions of tensors (views, and what looks at values) as they are."""
+    for name, f in rows.items():
+        FUNCTIONS[name] = f
+        if methods:
+            setattr(Tensor, name, f)

@@ -1,0 +1,266 @@
+"""Storage: what several tensors may share, a value that is known or still to be computed.
+
+    storage := node, leaf, pending          value(node) is the storage's value
+    settled    node is leaf                 a variable bound to an array in STORE
+    pending    node is an expression        computed when somebody looks; then written into the leaf's array if there is one
+    attached   node has a gradient history  kept after its value is known, which then stands in the leaf's array
+
+Looking at one value computes all that live tensors wait for, as one program. Before the array of a leaf changes, all live
+expressions that read it are computed in the same program; so a live storage's node always means what it meant.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
+
+import numpy as np
+
+from tinyflow import execute
+from tinyflow.core.dtypes import as_dtype
+from tinyflow.graph.node import Node, rewrite, toposort
+from tinyflow.ops.leaf import VARIABLE, variable
+from tinyflow.passes.gradient import dependents
+
+STORE: WeakKeyDictionary[Node, np.ndarray] = WeakKeyDictionary()  # leaf -> the array it lives in
+LEAVES: WeakValueDictionary[Node, Any] = WeakValueDictionary()  # leaf -> the tensor whose .grad takes its gradient
+CUT: WeakSet[Node] = WeakSet()  # values whose history was lost because a leaf changed under it
+_serials = itertools.count()
+
+# Ops recorded without a look before all is computed, so that a loop that never looks does not grow without bound.
+LIMIT, LIMIT_WITH_HISTORY = 1_000, 20_000
+
+
+class Registry:
+    """The storages that are not settled, in the order in which they came to be so; `look` computes them."""
+
+    def __init__(self, look: Callable[[Registry], None]) -> None:
+        self.live: dict[int, ref[Storage]] = {}
+        self.look = look
+        self.recorded, self.limit, self.deferred, self.late = 0, LIMIT, 0, False
+
+    def unsettled(self) -> list[Storage]:
+        return [s for r in list(self.live.values()) if (s := r()) is not None]
+
+
+class Storage:
+    """See the head of this file. `taint`: the node reads leaves that require gradients, but the value has no history."""
+
+    __slots__ = ("__weakref__", "attached", "failure", "grad_leaf", "leaf", "node", "pending", "registry", "serial", "shared", "taint", "version")  # fmt: skip
+
+    def __init__(self, node: Node, attached: bool = False, taint: bool = False) -> None:
+        self.node, self.attached, self.taint = node, attached, taint
+        self.leaf: Node | None = None
+        self.pending, self.grad_leaf, self.shared = True, False, False
+        self.failure: BaseException | None = None
+        self.version = 0
+        self.registry = registry = State.registry
+        self.serial = next(_serials)
+        registry.live[self.serial] = ref(self)
+        registry.recorded += 1
+        if attached:
+            registry.limit = LIMIT_WITH_HISTORY
+        if registry.recorded > registry.limit:
+            registry.look(registry)
+
+    def __del__(self) -> None:
+        self.registry.live.pop(self.serial, None)
+
+    def value(self) -> Node:
+        """The node to read where no history is wanted."""
+        return self.node if self.pending else self.leaf  # type: ignore[return-value]
+
+    def look(self) -> np.ndarray:
+        """The array of the value, computed if it is pending."""
+        if self.pending:
+            self.registry.look(self.registry)
+            if self.failure is not None:
+                raise self.failure
+        return STORE[self.leaf]  # type: ignore[index]
+
+    def update(self, node: Node, attached: bool, taint: bool) -> None:
+        """In place: the value becomes that of another node, for all tensors that share it."""
+        self.version += 1
+        self.node, self.pending = node, True
+        if not self.grad_leaf:
+            self.attached = self.attached or attached
+            self.taint = self.taint or taint
+        self.registry.live.pop(self.serial, None)
+        self.registry = State.registry
+        self.serial = next(_serials)
+        self.registry.live[self.serial] = ref(self)
+        self.registry.recorded += 1
+        if self.shared:  # somebody may look at the memory itself
+            self.registry.late = True
+            if not self.registry.deferred:
+                self.registry.look(self.registry)
+
+    def settle(self, array: np.ndarray | None) -> None:
+        """The value is known: in `array`, or in the leaf's own array already."""
+        if self.leaf is None:
+            self.leaf = variable(self.node.dtype, self.node.shape)
+        if array is not None:
+            STORE[self.leaf] = array
+        self.pending = False
+        if self.grad_leaf or not self.attached:
+            self.forget()
+
+    def forget(self) -> None:
+        """From here on the value is all there is."""
+        self.node, self.taint = self.leaf, False  # type: ignore[assignment]
+        self.registry.live.pop(self.serial, None)
+
+    def cut(self) -> None:
+        """The history read what is no more."""
+        CUT.add(self.leaf)  # type: ignore[arg-type]
+        self.forget()
+
+
+def bound(array: np.ndarray, shared: bool = False) -> Storage:
+    """A storage whose value is this very array."""
+    storage = Storage.__new__(Storage)
+    leaf = variable(as_dtype(array.dtype), array.shape)
+    STORE[leaf] = array
+    storage.node = storage.leaf = leaf
+    storage.attached = storage.taint = storage.pending = storage.grad_leaf = False
+    storage.shared, storage.failure, storage.version = shared, None, 0
+    storage.registry, storage.serial = State.registry, -1
+    return storage
+
+
+def scalar_leaf(value: Any, dtype: Any) -> Node:
+    """A number that may change from run to run without a new program: a variable of no dimensions."""
+    leaf = variable(dtype, ())
+    STORE[leaf] = np.array(value, dtype.numpy)
+    return leaf
+
+
+# ------------------------------------------------------------------------------------------ computing what is pending
+
+
+def compute(registry: Registry) -> None:
+    """Everything that live tensors wait for, as one program."""
+    registry.recorded, registry.limit, registry.late = 0, LIMIT, False
+    live = registry.unsettled()
+    pending = [s for s in live if s.pending and s.failure is None]
+    if not pending:
+        return
+    with_history = [s for s in live if s.attached and not s.grad_leaf]
+    order = toposort([s.node for s in with_history]) if any(s.leaf is not None for s in pending) else []
+    held = {n for n in order if n.op is VARIABLE}
+    in_place = [s for s in pending if writes_in_place(s, held)]
+    error = None
+    try:
+        run(pending, in_place, {s.node: s.leaf for s in with_history if not s.pending and s.node.op is not VARIABLE})  # type: ignore[misc]
+    except Exception as e:
+        error = e
+        one_by_one(pending)
+    written = changed(in_place, pending, held)
+    stale = dependents(order, list(written)) if written else set()
+    for s in with_history:
+        if s.node in stale and s.leaf is not None:
+            s.cut()
+    if error is not None:
+        raise error
+
+
+def writes_in_place(s: Storage, held: set[Node]) -> bool:
+    """Whether the new value goes into the leaf's own array. A history that still reads the old one keeps it, except that of
+    a leaf that requires gradients: those are updated in place, and the history is lost."""
+    if s.leaf is None or s.leaf not in STORE:
+        return False
+    if s.leaf in held and not s.grad_leaf and not s.shared:
+        s.leaf = None
+        return False
+    return not s.shared  # memory that others know of is copied into at the end
+
+
+def run(pending: list[Storage], in_place: list[Storage], known: dict[Node, Node]) -> None:
+    nodes = without_known([s.node for s in pending], known)
+    chosen = {id(s) for s in in_place}
+    writes = {s.leaf: n for s, n in zip(pending, nodes, strict=True) if id(s) in chosen}
+    roots = dict.fromkeys(n for s, n in zip(pending, nodes, strict=True) if id(s) not in chosen)
+    arrays = dict(zip(roots, execute.realise(list(roots), STORE, writes), strict=True))  # type: ignore[arg-type]
+    taken: set[Node] = set()
+    for s, n in zip(pending, nodes, strict=True):
+        if id(s) in chosen:
+            s.settle(None)
+            continue
+        array = arrays[n].copy() if n in taken else arrays[n]
+        taken.add(n)
+        if s.shared and s.leaf in STORE:
+            np.copyto(STORE[s.leaf], array)  # type: ignore[index]
+            s.settle(None)
+        else:
+            s.settle(np.ascontiguousarray(array).reshape(s.node.shape))
+
+
+def without_known(nodes: list[Node], known: dict[Node, Node]) -> list[Node]:
+    """The nodes, reading what is known instead of computing it again."""
+    if not known or not any(n in known for n in toposort(nodes, stop=known.__contains__)):
+        return nodes
+    new = rewrite(nodes, lambda n: n, start=known)
+    return [new[n] for n in nodes]
+
+
+def changed(in_place: list[Storage], pending: list[Storage], held: set[Node]) -> set[Node]:
+    """The leaves whose arrays were written."""
+    found = {s.leaf for s in in_place if s.leaf is not None}
+    for s in pending:
+        if s.shared and s.leaf is not None:
+            found.update(leaf for leaf in held if np.may_share_memory(STORE[leaf], STORE[s.leaf]))
+    return found
+
+
+def one_by_one(pending: list[Storage]) -> None:
+    """After an error: those that can be computed are, the others keep their error, so that one bad tensor spoils no other."""
+    done: list[tuple[Storage, np.ndarray]] = []
+    for s in pending:
+        try:
+            done.append((s, execute.realise([s.node], STORE)[0]))
+        except Exception as e:
+            s.failure = e
+            s.registry.live.pop(s.serial, None)
+    for s, array in done:  # after all were computed: some may read what others write
+        if s.leaf in STORE:
+            np.copyto(STORE[s.leaf], array)  # type: ignore[index]
+            s.settle(None)
+        else:
+            s.settle(np.ascontiguousarray(array).reshape(s.node.shape))
+
+
+class State:
+    """The registry that new storages go to."""
+
+    registry = Registry(compute)
+
+
+def flush() -> None:
+    """Compute everything that is pending."""
+    State.registry.look(State.registry)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Changes to shared memory inside are made together, at the end."""
+    registry = State.registry
+    registry.deferred += 1
+    try:
+        yield
+    finally:
+        registry.deferred -= 1
+        if registry.late and not registry.deferred:
+            registry.look(registry)
+
+
+@contextmanager
+def recording(look: Callable[[Registry], None]) -> Iterator[Registry]:
+    """Storages made inside belong to a registry of their own; looking at one of them calls `look`. For tracing."""
+    before, State.registry = State.registry, Registry(look)
+    try:
+        yield State.registry
+    finally:
+        State.registry = before
