@@ -25,7 +25,7 @@ class Function(NamedTuple):
     note: str = ""
 
 
-LARGE_ANGLES = "|x| <= 2^49 (float32: to 2^50); beyond, a value in [-1, 1] without meaning"
+LARGE_ANGLES = "|x| <= 2^45; beyond, a value in [-1, 1] without meaning"
 
 # fmt: off
 #                       arity  recipe         ulp         where the bound ends
@@ -44,6 +44,8 @@ FUNCTIONS: dict[str, Function] = {
     "sinh":    Function(1, recipes.sinh,     (2.0, 2.0)),
     "cosh":    Function(1, recipes.cosh,     (2.0, 2.0)),
     "erf":     Function(1, recipes.erf,      (2.0, 2.0)),
+    "erfc":    Function(1, recipes.erfc,     (2.0, 2.0)),
+    "erfinv":  Function(1, recipes.erfinv,   (2.0, 2.0)),
     "sin":     Function(1, recipes.sin,      (1.5, 1.5), LARGE_ANGLES),
     "cos":     Function(1, recipes.cos,      (1.5, 1.5), LARGE_ANGLES),
     "tan":     Function(1, recipes.tan,      (2.0, 2.0), LARGE_ANGLES),

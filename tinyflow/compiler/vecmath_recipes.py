@@ -10,6 +10,7 @@ reduction. What is left is always the small part, so that the last addition is w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 from tinyflow.compiler.vecmath_fits import FITS
@@ -44,10 +45,30 @@ def fitted(name: str, x: Value) -> Value:
     return poly(x, FITS[name][x.format.name])
 
 
+def in_double(recipe: Callable[[Value], Value]) -> Callable[[Value], Value]:
+    """The recipe in float64 whatever the dtype, for formulas whose roundings add up; rounded once at the end."""
+
+    def recipe_in_double(x: Value) -> Value:
+        return narrow(recipe(widen(x)))
+
+    return recipe_in_double
+
+
 def odd(name: str, x: Value) -> Value:
     """x + x^3 q(x^2)."""
     z = x * x
     return fma(x * z, fitted(name, z), x)
+
+
+def two_product(a: Value, b: Operand) -> tuple[Value, Value]:
+    p = a * b
+    return p, fma(a, b, -p)
+
+
+def two_sum(a: Value, b: Value) -> tuple[Value, Value]:
+    """For |a| >= |b|."""
+    s = a + b
+    return s, b - (s - a)
 
 
 # ---- exp
@@ -63,7 +84,11 @@ def reduce_exp(x: Value, offset: int) -> tuple[Value, Value]:
 
 
 def exp_of_reduced(r: Value) -> Value:
-    return poly(r, (1.0, 1.0, *FITS["EXP"][r.format.name]))
+    return fma(r, poly(r, (1.0, *FITS["EXP"][r.format.name])), 1.0)
+
+
+def expm1_of_reduced(r: Value) -> Value:
+    return fma(r * r, fitted("EXP", r), r)
 
 
 def power_of_two(i: Value) -> Value:
@@ -110,7 +135,7 @@ def expm1(x: Value) -> Value:
     clamped = at_most(at_least(x, -0.7 * (format.digits + 3)), format.exp_high)
     r, i = reduce_exp(clamped, format.bias - 1)
     h = power_of_two(i)
-    p = fma(r * r, fitted("EXP", r), r)
+    p = expm1_of_reduced(r)
     return copysign(select(absolute(x) < 0.34, p, 2.0 * fma(h, p, h - 0.5)), x)
 
 
@@ -122,9 +147,10 @@ def tanh(x: Value) -> Value:
 
 
 def sigmoid(x: Value) -> Value:
-    """1 / (1 + e^-x) = e^x / (1 + e^x), whichever exponent is negative."""
+    """1 / (1 + e^-x) = 1 - t, or e^x / (1 + e^x) = e - e t for x < 0: t = e / (1 + e), e = e^-|x|."""
     e = saturating_exp(-absolute(x))
-    return select(x < 0.0, e, 1.0) / (1.0 + e)
+    y = select(x < 0.0, e, 1.0)
+    return fma(-y, e / (1.0 + e), y)
 
 
 def sinh(x: Value) -> Value:
@@ -144,6 +170,27 @@ def erf(x: Value) -> Value:
     small = fma(a, fitted("ERF", a * a), a)
     big = 1.0 - moderate_exp(fitted("ERF_TAIL", a - 1.0))
     return copysign(select(a < 1.0, small, big), x)
+
+
+@in_double
+def erfc(x: Value) -> Value:
+    """e^(-a^2) u p(u) with u = 1 / (a + 4) and a^2 in two words; 1 - erf x below 1/2, 2 - erfc a for negative x."""
+    a = at_most(absolute(x), 28.0)
+    small = 1.0 - fma(x, fitted("ERF", x * x), x)
+    u = 1.0 / (a + 4.0)
+    square, square_low = two_product(a, a)
+    tail = saturating_exp(-square, low=-square_low, factor=u * fitted("ERFC", fma(u, -8.0, 1.0)))
+    return select(a < 0.5, small, select(x < 0.0, 2.0 - tail, tail))
+
+
+@in_double
+def erfinv(x: Value) -> Value:
+    """x times a polynomial in w = -log(1 - x^2) below 5, in sqrt w above."""
+    w = -log(fma(-x, x, 1.0))
+    root = sqrt(w)
+    tail = select(root < 4.0, fitted("ERFINV_TAIL", root - 3.0), fitted("ERFINV_FAR", root - 5.0))
+    q = select(w < 5.0, fitted("ERFINV", w - 2.5), tail)
+    return x * select(absolute(x).equals(1.0), INF, q)
 
 
 # ---- log
@@ -217,17 +264,6 @@ def softplus(x: Value) -> Value:
 # ---- pow
 
 
-def two_product(a: Value, b: Operand) -> tuple[Value, Value]:
-    p = a * b
-    return p, fma(a, b, -p)
-
-
-def two_sum(a: Value, b: Value) -> tuple[Value, Value]:
-    """For |a| >= |b|."""
-    s = a + b
-    return s, b - (s - a)
-
-
 def log_in_two_words(x: Value) -> tuple[Value, Value]:
     """log x = e ln 2 + 2 s + s^3 (2/3 + w q(w)), s = (m - 1) / (m + 1), w = s^2; the first terms in two words."""
     m, e = split_exponent(x)
@@ -274,37 +310,35 @@ def power(x: Value, y: Value) -> Value:
 
 
 def reduce_angle(a: Value) -> tuple[Value, Value]:
-    """a = n pi/2 + r with |r| <= pi/4: r, and n in the low bits of an integer.
+    """a = n pi/2 + r with |r| <= pi/4: r, and n in the low bits of an integer; a is a double, whatever the dtype.
 
-    In float64 for both dtypes. a - n P1 is exact while n < 2^51, so what the words of pi/2 lack is all that is lost.
+    a - n P1 is exact for the first word P1 of pi/2, so what all its words lack is all that is lost.
     """
-    w = widen(a)
-    t = fma(w, float(2 / PI), FLOAT64.magic)
+    t = fma(a, float(2 / PI), FLOAT64.magic)
     n = t - FLOAT64.magic
-    r = w
-    for word in FLOAT64.words(PI / 2, 3 if a.element == "double" else 2):
-        r = fma(n, -word, r)
-    r = at_most(at_least(narrow(r), -0.79), 0.79)  # keeps |sin| <= 1 where n has too many bits
-    return r, narrow_integer(bits(t))
+    for word in FLOAT64.words(PI / 2, 3 if a.code.format is FLOAT64 else 2):
+        a = fma(n, -word, a)
+    return a, bits(t)
 
 
-def sine_at(r: Value, n: Value) -> Value:
-    """sin(r + n pi/2) for the reduced r."""
-    z = r * r
+def sine(a: Value, quarters: int) -> Value:
+    """sin(a + quarters pi/2), by the sine or the cosine of the reduced angle."""
+    wide, turns = reduce_angle(widen(a))
+    r = at_most(at_least(narrow(wide), -0.79), 0.79)  # where a has too few bits, |sin| <= 1 still
+    z, n = r * r, narrow_integer(turns) + quarters
     y = select((n & 1).equals(0), odd("SIN", r), fma(z, fitted("COS", z), 1.0))
     return unbits(bits(y) ^ ((n & 2) << (n.format.width - 2)))
 
 
 def sin(x: Value) -> Value:
-    r, n = reduce_angle(absolute(x))
-    return turn_sign(sine_at(r, n), x)
+    return turn_sign(sine(absolute(x), 0), x)
 
 
 def cos(x: Value) -> Value:
-    r, n = reduce_angle(absolute(x))
-    return sine_at(r, n + 1)
+    return sine(absolute(x), 1)
 
 
+@in_double
 def tan(x: Value) -> Value:
     """tan r, or -1 / tan r after a quarter turn."""
     r, n = reduce_angle(absolute(x))
@@ -329,7 +363,8 @@ def asin_parts(x: Value) -> tuple[Value, Value, Value, Value]:
 def asin(x: Value) -> Value:
     a, big, s, rest = asin_parts(x)
     half, half_low = x.format.words(PI / 2, 2)
-    return copysign(select(big, fma(s, -2.0, half) - fma(rest, 2.0, -half_low), s + rest), x)
+    far, carry = two_sum(x.like(half), s * -2.0)
+    return copysign(select(big, far + (carry - fma(rest, 2.0, -half_low)), s + rest), x)
 
 
 def acos(x: Value) -> Value:

@@ -290,7 +290,10 @@ def narrow_integer(i: Value) -> Value:
 
 
 def poly(x: Value, coefficients: tuple[float, ...]) -> Value:
-    """c0 + c1 x + c2 x^2 + ... by Horner's rule."""
+    """c0 + c1 x + c2 x^2 + ...: Horner's rule, or for a long one even(x^2) + x odd(x^2), whose halves run side by side."""
+    if len(coefficients) > 6:
+        z = x * x
+        return fma(poly(z, coefficients[1::2]), x, poly(z, coefficients[::2]))
     *rest, y = (x.like(c) for c in coefficients)
     for c in reversed(rest):
         y = fma(y, x, c)

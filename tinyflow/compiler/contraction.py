@@ -1,0 +1,247 @@
+"""The recipe of contractions: matrix products, batched products and convolutions in one form.
+
+    letters of a spec:    batch  in both operands and the output       M  in A and the output
+                          K      summed over                           N  in B and the output; B has the output's last letter
+    pack                  B into panels [batch][panel][K][width], any producer computed on the way
+    tiles                 for each group of panels, block of K, tile of rows, panel: the micro-kernel; after the last
+                          block of K, what is made of the results while they are at hand
+
+A is read in place where it lies at fixed strides, else it is packed a tile at a time, in the thread's own memory.
+The order of additions depends on the sizes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tinyflow.compiler.emit import Emitter, Value
+from tinyflow.compiler.loops import Kernel, Store, Target, free, stride
+from tinyflow.compiler.lower import Reader, Scope
+from tinyflow.compiler.microkernel import Tile, tile_declaration, tile_text
+from tinyflow.core import expr
+from tinyflow.core.dtypes import DType, bool_, int64
+from tinyflow.core.expr import Expr, Index, Index_, Load
+from tinyflow.graph.node import Node
+from tinyflow.ops import contraction as ops
+from tinyflow.ops.contraction import Spec
+from tinyflow.ops.movement import flatten, split
+from tinyflow.ops.rules import guard, less
+from tinyflow.runtime import target as targets
+from tinyflow.runtime.program import Slot
+
+if TYPE_CHECKING:
+    from tinyflow.compiler.schedule import Group
+
+K_BLOCK = 384  # a panel of so many rows and a tile of A stay in the first cache
+N_BLOCK = 512  # columns whose panels stay in the second cache
+
+
+class Roles(NamedTuple):
+    """Which operand is which, and what its letters are for."""
+
+    a: int
+    b: int
+    batch: tuple[str, ...]
+    m: tuple[str, ...]
+    n: tuple[str, ...]
+    k: tuple[str, ...]
+
+
+def roles(spec: Spec) -> Roles | None:
+    """None where the spec is not a product of two operands with rows and columns of its own."""
+    if len(spec.operands) != 2 or not spec.out:
+        return None
+    has = [{a for p in places for a, _ in p.terms} for places in spec.operands]
+    last = next((a for a in reversed(spec.out) if a not in has[0] & has[1]), None)
+    if last is None:
+        return None
+    b = 0 if last in has[0] else 1
+    a = 1 - b
+    batch = tuple(x for x in spec.out if x in has[0] and x in has[1])
+    m, n = tuple(x for x in spec.out if x in has[a] - has[b]), tuple(x for x in spec.out if x in has[b] - has[a])
+    return Roles(a, b, batch, m, n, spec.folded)
+
+
+def extent(spec: Spec, letters: Sequence[str]) -> Index_:
+    return expr.product(spec.size[a] for a in letters)
+
+
+def has_recipe(n: Node) -> bool:
+    """Whether a contraction is computed in tiles; the others are folds like any."""
+    spec = n.attrs["spec"]
+    found = roles(spec)
+    if found is None or not n.dtype.is_floating:
+        return False
+    sizes = [extent(spec, x) for x in (found.m, found.n, found.k)]
+    small = isinstance(sizes[0], int) and sizes[0] < 2 or isinstance(sizes[1], int) and sizes[1] < 2
+    tiny = all(isinstance(s, int) for s in sizes) and sizes[0] * sizes[1] * sizes[2] < 512  # type: ignore[operator]
+    empty = any(isinstance(s, int) and s == 0 for s in (*sizes, extent(spec, found.batch)))
+    return bool(found.k) and not small and not tiny and not empty
+
+
+@dataclass(frozen=True, eq=False)
+class Scratch:
+    """Memory that only the kernels of one contraction use."""
+
+    label: str
+    size: Index_  # bytes
+    per_thread: bool = False
+
+    def slot(self) -> Slot:
+        return Slot("temp", self.size, self.per_thread, self.label)
+
+
+# ------------------------------------------------------------------------------------------ lowering
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """What the kernel of a contraction does, for `emit` to write down."""
+
+    spec: Spec
+    dtype: DType
+    sizes: tuple[Index_, Index_, Index_, Index_]  # batch, M, N, K
+    batch: Index
+    m: Index
+    n: Index
+    k: tuple[Index, ...]
+    a: Expr  # at batch, m, k
+    result: Expr  # stands for the tile's results at batch, m, n
+    panels: Scratch
+    vectors: int
+    lanes: int
+    rows: tuple[int, ...]  # the tile heights that are needed, greatest first
+    local: Scratch | None = None
+    sums: Scratch | None = None
+    written: tuple[Any, ...] = field(default=())
+
+    @property
+    def width(self) -> int:
+        return self.vectors * self.lanes
+
+    def __str__(self) -> str:
+        b, m, n, k = map(expr.show, self.sizes)
+        how = "in place" if self.local is None else "packed by tiles"
+        return f"contract {self.spec}: batch {b}, M {m}, N {n}, K {k}; tiles of {self.rows} x {self.width}, A {how}: {expr.show(self.a)}"
+
+    def emit(self, em: Emitter, kernel: Kernel) -> Index_:
+        from tinyflow.compiler.tiling import emit_tiles
+
+        return emit_tiles(em, kernel, self)
+
+
+def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
+    """Two kernels: one packs the right operand, one computes tiles and all that is made of them."""
+    core = group.core
+    assert core is not None
+    spec: Spec = core.attrs["spec"]
+    found = roles(spec)
+    assert found is not None
+    target = targets.current()
+    height, vectors = target.tile(core.dtype)
+    lanes = target.lanes(core.dtype)
+    sizes = tuple(extent(spec, x) for x in (found.batch, found.m, found.n, found.k))
+    columns = sizes[2]
+    if isinstance(columns, int):
+        vectors = min(vectors, -(-columns // lanes))
+    width = vectors * lanes
+    scope = Scope(buffered, {}, core.ndim)
+    indices = tuple(expr.index(n, h) for n, h in zip(sizes[:3], "bmn", strict=True))
+    k = tuple(expr.index(spec.size[a], a) for a in found.k)
+    letters: dict[str, Index_] = dict(zip(found.k, k, strict=True))
+    for group_letters, i in zip((found.batch, found.m, found.n), indices, strict=True):
+        letters.update(zip(group_letters, split(i, tuple(spec.size[a] for a in group_letters)), strict=True))
+    a = ops.read(Reader(core.inputs[found.a], scope), spec.operands[found.a], letters)
+    checks = tuple(scope.checks)
+    panels = Scratch(f"panels of {core.label}", expr.product((sizes[0], expr.floordiv(columns + (width - 1), width), sizes[3], width * core.dtype.size)))
+    result = expr.apply("result", *indices, dtype=core.dtype)
+    index = tuple(letters[x] for x in spec.out)
+    scope.group, scope.replaced[core] = set(group.stores), lambda _: result
+    stores = [Store(t, (), flatten(index, core.shape), scope.read(s, index), indices[2]) for s in group.stores for t in homes[s]]
+    inplace = fixed_strides(a, indices[1], k)
+    depth = k_block(k)
+    local = None if inplace else Scratch(f"rows of {core.label}", height * depth[1] * core.dtype.size, per_thread=True)
+    direct = is_direct(stores, result, indices, width)
+    many = not (isinstance(sizes[3], int) and sizes[3] <= depth[1])
+    sums = Scratch(f"sums of {core.label}", expr.product((sizes[0], sizes[1], expr.floordiv(columns + (width - 1), width) * width, core.dtype.size))) if many and not direct else None  # type: ignore[arg-type]
+    flat_k = (expr.index(sizes[3], "k"),) if inplace else k
+    if inplace:
+        a = expr.substitute(a, dict(zip(k, split(flat_k[0], tuple(i.extent for i in k)), strict=True)))  # type: ignore[assignment]
+    written = tuple(x for x in (local, sums) if x is not None)
+    tiles = Tiles(spec, core.dtype, sizes, *indices, flat_k, a, result, panels, vectors, lanes, heights(sizes[1], height), local, sums, written)  # type: ignore[arg-type]
+    cost = expr.product((*sizes, 1))
+    main = Kernel(name, (), tuple(stores), checks, expr.floordiv(cost, 4) + 1, tiles, group.conditions, tuple(group.stores))
+    return [pack(core, found, spec, panels, width, buffered, group, f"{name}p"), main]
+
+
+def heights(m: Index_, most: int) -> tuple[int, ...]:
+    """The tile heights for m rows: two that differ by one where m is known, else halves."""
+    if isinstance(m, int):
+        tiles = -(-m // most)
+        return tuple(sorted({-(-m // tiles), m // tiles}, reverse=True))
+    halves = [most]
+    step = 1 << (most - 1).bit_length() - 1
+    while step:
+        halves.append(step)
+        step //= 2
+    return tuple(dict.fromkeys(halves))
+
+
+def k_block(k: Sequence[Index]) -> tuple[int, int]:
+    """(how many of the last letters are taken whole, how many values of K one block has at most)."""
+    inner, whole = 1, 0
+    for i in reversed(k[1:]):
+        whole += 1
+        if not isinstance(i.extent, int):
+            raise_unknown(i)
+        inner *= i.extent  # type: ignore[assignment,operator]
+    return whole, max(K_BLOCK // inner, 1) * inner
+
+
+def raise_unknown(i: Index) -> None:
+    raise NotImplementedError(f"a contraction over several letters of which {i} has a size known only when running")
+
+
+def fixed_strides(a: Expr, m: Index, k: Sequence[Index]) -> bool:
+    """Whether an operand is a buffer read at strides that do not change: then it needs no packing."""
+    if not isinstance(a, Load):
+        return False
+    flat = expr.index(expr.product(i.extent for i in k), "k")
+    offset = expr.substitute(a.offset, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True)))
+    return stride(offset, m) is not None and stride(offset, flat) is not None
+
+
+def is_direct(stores: Sequence[Store], result: Expr, indices: Sequence[Index], width: int) -> bool:
+    """Whether tiles can be written where they belong at once: the results themselves, in whole panels."""
+    if len(stores) != 1 or stores[0].value is not result:
+        return False
+    offset, columns = stores[0].offset, indices[2].extent
+    return isinstance(columns, int) and columns % width == 0 and stride(offset, indices[2]) == 1 and stride(offset, indices[1]) is not None
+
+
+def pack(core: Node, found: Roles, spec: Spec, panels: Scratch, width: int, buffered: set[Node], group: Group, name: str) -> Kernel:
+    """panels[batch][p][k][j] = B at column p*width + j; zero after the last column."""
+    scope = Scope(buffered, {}, core.ndim)
+    columns = extent(spec, found.n)
+    b = expr.index(extent(spec, found.batch), "b")
+    p = expr.index(expr.floordiv(columns + (width - 1), width), "p")
+    j = expr.index(width, "j")
+    k = tuple(expr.index(spec.size[a], a) for a in found.k)
+    column = p * width + j
+    letters: dict[str, Index_] = dict(zip(found.k, k, strict=True))
+    letters.update(zip(found.batch, split(b, tuple(spec.size[a] for a in found.batch)), strict=True))
+    letters.update(zip(found.n, split(column, tuple(spec.size[a] for a in found.n)), strict=True))
+    value = ops.read(Reader(core.inputs[found.b], scope), spec.operands[found.b], letters)
+    if not (isinstance(columns, int) and columns % width == 0):
+        inside = less(expr.const(column) if isinstance(column, int) else column, expr.const(columns) if isinstance(columns, int) else columns)
+        value = guard(inside, value, expr.const(0, core.dtype))
+    rows = (b, p, *k)
+    offset = flatten((*rows, j), (*(i.extent for i in rows), width))
+    store = Store(Target(panels, "own", core.dtype), (j,), offset, value, j)
+    cost = expr.product(i.extent for i in (*rows, j))
+    return Kernel(name, rows, (store,), tuple(scope.checks), cost, None, group.conditions, (core,))
+
+
+__all__ = ["Tiles", "Value", "bool_", "free", "has_recipe", "int64", "lower", "tile_declaration", "tile_text", "Tile"]

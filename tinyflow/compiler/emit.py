@@ -1,0 +1,556 @@
+"""emit: kernels to LLVM text.
+
+    void kernel(ptr slots, ptr dims, ptr args, i64 tid, i64 nthreads)
+
+`slots` holds the buffers' addresses and `dims` the sizes known when running; `args` says which of them are meant, so
+kernels of one structure are one text, compiled once. Every value is a scalar until an operand depends on the lanes; it
+is computed in the outermost loop that it does not depend on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from tinyflow.compiler import loops, vecmath
+from tinyflow.compiler.loops import Kernel, Store, free, stride
+from tinyflow.compiler.scalars import SCALARS
+from tinyflow.core import expr
+from tinyflow.core.dtypes import DType, bool_, float32, int64
+from tinyflow.core.expr import Apply, Const, Dim, Expr, Fold, Index, Index_, Load, Poly
+from tinyflow.runtime.target import Target
+
+BLOCK = 4096  # elements of a flat loop that one thread takes at once
+
+
+class Value(NamedTuple):
+    name: str
+    dtype: DType
+    wide: bool  # one per lane
+
+    def type(self, lanes: int) -> str:
+        t = "i1" if self.dtype is bool_ else self.dtype.llvm
+        return f"<{lanes} x {t}>" if self.wide else t
+
+
+class Code(NamedTuple):
+    """A kernel's text, and what its arguments stand for."""
+
+    text: str
+    buffers: tuple[Any, ...]
+    dims: tuple[Expr, ...]
+    checks: tuple[Any, ...]
+    tasks: Index_
+
+
+class Emitter:
+    """The text of one kernel in the making."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.lanes = target.lanes(float32)
+        self.lines: list[str] = []
+        self.allocas: list[str] = []
+        self.count = 0
+        self.block = "entry"
+        self.env: dict[Expr, Value] = {}
+        self.scopes: list[dict[Expr, Value]] = [{}]
+        self.lane: Index | None = None
+        self.mask: Value | None = None
+        self.buffers: dict[Any, str] = {}
+        self.dims: dict[Expr, str] = {}
+        self.checks: list[Any] = []
+        self.functions: dict[tuple[str, str, int], None] = {}
+        self.declared: dict[str, None] = {}
+        self.extra: dict[str, None] = {}  # further functions of the module
+
+    # -------------------------------------------------------------------------------------- text
+
+    def name(self, hint: str = "v") -> str:
+        self.count += 1
+        return f"%{hint}{self.count}"
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+        self.block = name
+
+    def op(self, template: str, args: Sequence[Value], dtype: DType | None = None) -> Value:
+        """One instruction of the table: operands are made alike, scalar or wide."""
+        args = self.same(*args)
+        out = Value(self.name(), dtype or args[0].dtype, args[0].wide)
+        self.line(f"{out.name} = " + template.format(*(a.name for a in args), t=args[0].type(self.lanes)))
+        return out
+
+    def same(self, *args: Value) -> list[Value]:
+        return [self.widen(a) for a in args] if any(a.wide for a in args) else list(args)
+
+    def widen(self, a: Value) -> Value:
+        """A scalar in every lane."""
+        if a.wide:
+            return a
+        if not a.name.startswith("%"):
+            return Value(f"splat ({a.type(1)} {a.name})", a.dtype, True)
+        t = a.type(1)
+        first, out = self.name("s"), self.name("w")
+        self.line(f"{first} = insertelement <{self.lanes} x {t}> poison, {t} {a.name}, i32 0")
+        self.line(f"{out} = shufflevector <{self.lanes} x {t}> {first}, <{self.lanes} x {t}> poison, <{self.lanes} x i32> zeroinitializer")
+        return Value(out, a.dtype, True)
+
+    def splat(self, constant: Any, like: Value) -> Value:
+        """A constant of the type and width of a value."""
+        return self.widen(Value(literal(constant, like.dtype), like.dtype, False)) if like.wide else Value(literal(constant, like.dtype), like.dtype, False)
+
+    def choose(self, condition: Value, a: Value, b: Value) -> Value:
+        wide = a.wide or b.wide or condition.wide
+        if wide:
+            condition, a, b = self.widen(condition), self.widen(a), self.widen(b)
+        out = Value(self.name(), a.dtype, wide)
+        t = a.type(self.lanes)
+        self.line(f"{out.name} = select {condition.type(self.lanes)} {condition.name}, {t} {a.name}, {t} {b.name}")
+        return out
+
+    def convert(self, opcode: str, x: Value, dtype: DType) -> Value:
+        out = Value(self.name(), dtype, x.wide)
+        self.line(f"{out.name} = {opcode} {x.type(self.lanes)} {x.name} to {out.type(self.lanes)}")
+        return out
+
+    def relabel(self, x: Value, dtype: DType) -> Value:
+        return Value(x.name, dtype, x.wide)
+
+    def saturate(self, x: Value, dtype: DType) -> Value:
+        out = Value(self.name(), dtype, x.wide)
+        fn = f"llvm.fpto{'u' if dtype.kind == 'u' else 's'}i.sat.{mangled(out, self.lanes)}.{mangled(x, self.lanes)}"
+        self.call(out, fn, [x])
+        return out
+
+    def call(self, out: Value, fn: str, args: Sequence[Value]) -> None:
+        kinds = [a.type(self.lanes) for a in args]
+        self.declared[f"declare {out.type(self.lanes)} @{fn}({', '.join(kinds)})"] = None
+        self.line(f"{out.name} = call {out.type(self.lanes)} @{fn}({', '.join(f'{k} {a.name}' for k, a in zip(kinds, args, strict=True))})")
+
+    def intrinsic(self, name: str, args: Sequence[Value], dtype: DType) -> Value:
+        args = self.same(*args)
+        out = Value(self.name(), dtype, args[0].wide)
+        self.call(out, f"llvm.{name}.{mangled(args[0], self.lanes)}", args)
+        return out
+
+    def vecmath(self, name: str, args: Sequence[Value]) -> Value:
+        args = self.same(*args)
+        lanes = self.lanes if args[0].wide else 1
+        key = (name, args[0].dtype.name, lanes)
+        self.functions[key] = None
+        out = Value(self.name(), args[0].dtype, args[0].wide)
+        t = out.type(self.lanes)
+        self.line(f"{out.name} = call {t} @{vecmath.symbol(*key)}({', '.join(f'{t} {a.name}' for a in args)})")
+        return out
+
+    # -------------------------------------------------------------------------------------- values
+
+    def value(self, e: Expr | int) -> Value:
+        """The value of an expression, computed here unless an open loop has it already."""
+        if isinstance(e, int):
+            return Value(str(e), int64, False)
+        if isinstance(e, Const):
+            return Value(literal(e.value, e.dtype), e.dtype, False)
+        if e in self.env:
+            return self.env[e]
+        for scope in self.scopes:
+            if e in scope:
+                return scope[e]
+        found = VALUES[type(e)](self, e)
+        self.scopes[-1][e] = found
+        return found
+
+    def index(self, e: Dim) -> Value:
+        raise KeyError(f"the index {e} is not bound here")
+
+    def dimension(self, e: Dim) -> Value:
+        return Value(self.dims.setdefault(e, f"%dim{len(self.dims)}"), int64, False)
+
+    def poly(self, e: Poly) -> Value:
+        total: Value | None = None
+        for monomial, c in e.terms:
+            term = Value(str(c), int64, False)
+            for k, atom in enumerate(monomial):
+                v = self.value(atom)
+                term = v if k == 0 and c == 1 else self.op("mul {t} {0}, {1}", [term, v])
+            total = term if total is None else self.op("add {t} {0}, {1}", [total, term])
+        assert total is not None
+        return total
+
+    def apply(self, e: Apply) -> Value:
+        if e.fn == "guard":
+            return self.guard(e)
+        if e.fn == "check":
+            return self.check(e)
+        args = [self.value(a) for a in e.args]
+        row = SCALARS[e.fn][args[0].dtype.kind]
+        return self.op(row, args, e.dtype) if isinstance(row, str) else row(self, args, e.dtype)  # type: ignore[operator]
+
+    def guard(self, e: Apply) -> Value:
+        """What is loaded for the value is touched only where the condition holds."""
+        condition, inside, other = e.args
+        test = self.value(condition)
+        saved = self.mask
+        self.mask = test if saved is None else self.op("and {t} {0}, {1}", [saved, test], bool_)
+        self.scopes.append({})
+        v = self.value(inside)
+        self.scopes.pop()
+        self.mask = saved
+        return self.choose(test, v, self.value(other))
+
+    def check(self, e: Apply) -> Value:
+        """An index from data: out of range it is noted, and 0 is used."""
+        given, size, number = e.args
+        index, n = self.value(given), self.value(size)
+        index = index if index.dtype is int64 else SCALARS["cast"][index.dtype.kind](self, [index], int64)  # type: ignore[operator]
+        good = self.op("icmp ult {t} {0}, {1}", [index, n], bool_)
+        bad = self.op("xor {t} {0}, {1}", [good, self.splat("true", good)], bool_)
+        if self.mask is not None:
+            bad = self.op("and {t} {0}, {1}", [bad, self.mask], bool_)
+        self.note(bad, index, n, int(number.value))  # type: ignore[attr-defined]
+        return self.choose(good, index, self.splat(0, index))
+
+    def note(self, bad: Value, index: Value, size: Value, number: int) -> None:
+        """The first bad index of a run is kept in slot 0: (which check + 1, index, size)."""
+        some = bad
+        if bad.wide:
+            some = Value(self.name(), bool_, False)
+            self.call(some, f"llvm.vector.reduce.or.{mangled(bad, self.lanes)}", [bad])
+        fail, good = self.fresh("fail"), self.fresh("good")
+        self.line(f"br i1 {some.name}, label %{fail}, label %{good}, !prof !0")
+        self.label(fail)
+        first = self.worst(bad, index) if bad.wide else index
+        self.declared["declare void @tf_note_bad_index(ptr, i64, i64, i64)"] = None
+        self.extra[NOTE] = None
+        which = self.name()
+        self.line(f"{which} = load i64, ptr %check{number}")
+        self.line(f"call void @tf_note_bad_index(ptr %status, i64 {which}, i64 {first.name}, i64 {size.name})")
+        self.line(f"br label %{good}")
+        self.label(good)
+
+    def worst(self, bad: Value, index: Value) -> Value:
+        """One of the lanes' bad indices."""
+        picked = self.choose(bad, index, self.splat("-9223372036854775808", index))
+        out = Value(self.name(), int64, False)
+        self.call(out, f"llvm.vector.reduce.smax.{mangled(picked, self.lanes)}", [picked])
+        return out
+
+    # -------------------------------------------------------------------------------------- memory
+
+    def pointer(self, buffer: Any, offset: Index_, dtype: DType) -> str:
+        base = self.buffers.setdefault(buffer, f"%buf{len(self.buffers)}")
+        at = self.value(offset) if not isinstance(offset, int) else Value(str(offset), int64, False)
+        if self.mask is not None and not at.wide and not self.mask.wide:
+            at = self.choose(self.mask, at, Value("0", int64, False))  # a scalar load has no mask: it reads the first element
+        p = self.name("p")
+        if at.wide:
+            self.line(f"{p} = getelementptr {dtype.llvm}, ptr {base}, <{self.lanes} x i64> {at.name}")
+        else:
+            self.line(f"{p} = getelementptr {dtype.llvm}, ptr {base}, i64 {at.name}")
+        return p
+
+    def load(self, e: Load) -> Value:
+        raw = self.load_raw(e)
+        if e.dtype is not bool_:
+            return raw
+        out = Value(self.name(), bool_, raw.wide)
+        t = f"<{self.lanes} x i8>" if raw.wide else "i8"
+        self.line(f"{out.name} = icmp ne {t} {raw.name}, {'zeroinitializer' if raw.wide else 0}")
+        return out
+
+    def load_raw(self, e: Load) -> Value:
+        """A vector where the lanes lie beside each other, a gather where they do not, else a scalar."""
+        t, dtype = e.dtype.llvm, e.dtype
+        step = stride(e.offset, self.lane) if self.lane is not None else 0
+        wide = self.lane is not None and self.lane in free(e.offset)
+        if not wide:
+            with self.scalar_mask():
+                p = self.pointer(e.buffer, e.offset, dtype)
+            out = Value(self.name(), dtype, False)
+            self.line(f"{out.name} = load {t}, ptr {p}, align {dtype.size}")
+            return out
+        out = Value(self.name(), dtype, True)
+        vt = f"<{self.lanes} x {t}>"
+        if step == 1:
+            p = self.lane_pointer(e.buffer, e.offset, dtype)
+            if self.mask is None:
+                self.line(f"{out.name} = load {vt}, ptr {p}, align {dtype.size}")
+            else:
+                m = self.widen(self.mask).name
+                self.declared[f"declare {vt} @llvm.masked.load.v{self.lanes}{short(dtype)}.p0(ptr, i32, <{self.lanes} x i1>, {vt})"] = None
+                self.line(f"{out.name} = call {vt} @llvm.masked.load.v{self.lanes}{short(dtype)}.p0(ptr {p}, i32 {dtype.size}, <{self.lanes} x i1> {m}, {vt} zeroinitializer)")
+            return out
+        p = self.pointer(e.buffer, e.offset, dtype)
+        m = self.widen(self.mask).name if self.mask is not None else self.all_true()
+        fn = f"llvm.masked.gather.v{self.lanes}{short(dtype)}.v{self.lanes}p0"
+        self.declared[f"declare {vt} @{fn}(<{self.lanes} x ptr>, i32, <{self.lanes} x i1>, {vt})"] = None
+        self.line(f"{out.name} = call {vt} @{fn}(<{self.lanes} x ptr> {p}, i32 {dtype.size}, <{self.lanes} x i1> {m}, {vt} zeroinitializer)")
+        return out
+
+    def all_true(self) -> str:
+        return "splat (i1 true)"
+
+    @contextmanager
+    def scalar_mask(self) -> Iterator[None]:
+        """A wide mask does not bar a scalar load unless every lane is barred."""
+        saved = self.mask
+        if saved is not None and saved.wide:
+            some = Value(self.name(), bool_, False)
+            self.call(some, f"llvm.vector.reduce.or.{mangled(saved, self.lanes)}", [saved])
+            self.mask = some
+        yield
+        self.mask = saved
+
+    def lane_pointer(self, buffer: Any, offset: Index_, dtype: DType) -> str:
+        """Where the first lane lies."""
+        assert self.lane is not None
+        rest = expr.add(offset, expr.mul(self.lane, -1))
+        saved, self.mask = self.mask, None
+        start = self.value(rest) if isinstance(rest, Expr) else Value(str(rest), int64, False)
+        at = self.op("add {t} {0}, {1}", [start, self.env[first_lane(self.lane)]])
+        self.mask = saved
+        base = self.buffers.setdefault(buffer, f"%buf{len(self.buffers)}")
+        p = self.name("p")
+        self.line(f"{p} = getelementptr {dtype.llvm}, ptr {base}, i64 {at.name}")
+        return p
+
+    def store(self, buffer: Any, offset: Index_, v: Value, dtype: DType) -> None:
+        """The value at an offset; as a vector where the store's index is the lanes."""
+        if dtype is bool_:
+            out = self.name()
+            self.line(f"{out} = zext {v.type(self.lanes)} {v.name} to {f'<{self.lanes} x i8>' if v.wide else 'i8'}")
+            v = Value(out, dtype, v.wide)
+        wide = self.lane is not None and self.lane in free(offset)
+        if not wide:
+            p = self.pointer(buffer, offset, dtype)
+            self.line(f"store {dtype.llvm} {v.name}, ptr {p}, align {dtype.size}")
+            return
+        t = dtype.llvm
+        if not v.wide:
+            v = self.widen(v) if dtype is not bool_ else Value(f"splat (i8 {v.name})" if not v.name.startswith("%") else self.widen_raw(v, t), dtype, True)
+        vt = f"<{self.lanes} x {t}>"
+        if stride(offset, self.lane) == 1:  # type: ignore[arg-type]
+            p = self.lane_pointer(buffer, offset, dtype)
+            if self.mask is None:
+                self.line(f"store {vt} {v.name}, ptr {p}, align {dtype.size}")
+                return
+            m, fn = self.widen(self.mask).name, f"llvm.masked.store.v{self.lanes}{short(dtype)}.p0"
+            self.declared[f"declare void @{fn}({vt}, ptr, i32, <{self.lanes} x i1>)"] = None
+            self.line(f"call void @{fn}({vt} {v.name}, ptr {p}, i32 {dtype.size}, <{self.lanes} x i1> {m})")
+            return
+        p = self.pointer(buffer, offset, dtype)
+        m, fn = (self.widen(self.mask).name if self.mask else self.all_true()), f"llvm.masked.scatter.v{self.lanes}{short(dtype)}.v{self.lanes}p0"
+        self.declared[f"declare void @{fn}({vt}, <{self.lanes} x ptr>, i32, <{self.lanes} x i1>)"] = None
+        self.line(f"call void @{fn}({vt} {v.name}, <{self.lanes} x ptr> {p}, i32 {dtype.size}, <{self.lanes} x i1> {m})")
+
+    def widen_raw(self, v: Value, t: str) -> str:
+        first, out = self.name("s"), self.name("w")
+        self.line(f"{first} = insertelement <{self.lanes} x {t}> poison, {t} {v.name}, i32 0")
+        self.line(f"{out} = shufflevector <{self.lanes} x {t}> {first}, <{self.lanes} x {t}> poison, <{self.lanes} x i32> zeroinitializer")
+        return out
+
+    # -------------------------------------------------------------------------------------- loops
+
+    def fresh(self, hint: str) -> str:
+        self.count += 1
+        return f"{hint}{self.count}"
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        self.scopes.append({})
+        yield
+        self.scopes.pop()
+
+    @contextmanager
+    def counting(self, low: str, high: str, step: int | str = 1) -> Iterator[Value]:
+        """for (i = low; i < high; i += step)"""
+        head, body, done = self.fresh("head"), self.fresh("body"), self.fresh("done")
+        i, nxt = self.name("i"), self.name("n")
+        self.line(f"br label %{head}")
+        before = self.block
+        self.label(head)
+        at = len(self.lines)
+        self.lines.append("")  # the phi, once the block of the back edge is known
+        go = self.name("c")
+        self.line(f"{go} = icmp slt i64 {i}, {high}")
+        self.line(f"br i1 {go}, label %{body}, label %{done}")
+        self.label(body)
+        with self.scope():
+            yield Value(i, int64, False)
+        self.line(f"{nxt} = add i64 {i}, {step}")
+        self.line(f"br label %{head}")
+        self.lines[at] = f"  {i} = phi i64 [ {low}, %{before} ], [ {nxt}, %{self.block} ]"
+        self.label(done)
+
+    @contextmanager
+    def loop(self, index: Index, low: str = "0", high: str | None = None) -> Iterator[None]:
+        """The index from low to high, one by one."""
+        high = high if high is not None else self.value(index.extent).name
+        with self.counting(low, high) as i:
+            self.env[index] = i
+            yield
+            del self.env[index]
+
+    def in_lanes(self, index: Index, low: str, high: str, body: Callable[[], None], known: int | None, unroll: int = 1) -> None:
+        """The index in vectors of lanes: whole ones, then the rest under a mask. `known` is high - low, if it is."""
+        full = Value(high, int64, False)
+        if known is None or known % self.lanes:
+            span = self.op("sub {t} {0}, {1}", [Value(high, int64, False), Value(low, int64, False)])
+            whole = self.op("and {t} {0}, {1}", [span, Value(str(-self.lanes), int64, False)])
+            full = self.op("add {t} {0}, {1}", [whole, Value(low, int64, False)])
+        if known is None or known >= self.lanes:
+            with self.counting(low, full.name, self.lanes) as i, self.lane_bound(index, i):
+                body()
+        if known is not None and known % self.lanes == 0:
+            return
+        with self.counting(full.name, high, self.lanes) as i, self.lane_bound(index, i), self.tail(i, high):
+            body()
+
+    @contextmanager
+    def lane_bound(self, index: Index, start: Value) -> Iterator[None]:
+        outer = self.lane
+        self.lane = index
+        steps = ", ".join(f"i64 {k}" for k in range(self.lanes))
+        self.env[first_lane(index)] = start
+        self.env[index] = LazyLanes(self, start, f"<{steps}>")  # type: ignore[assignment]
+        yield
+        del self.env[index], self.env[first_lane(index)]
+        self.lane = outer
+
+    @contextmanager
+    def tail(self, start: Value, high: str) -> Iterator[None]:
+        """A mask of the lanes below high."""
+        left = self.op("sub {t} {0}, {1}", [Value(high, int64, False), start])
+        count = Value(self.name(), int64, False)
+        self.line(f"{count.name} = trunc i64 {left.name} to i32")
+        wide = self.name("w")
+        self.line(f"{wide}a = insertelement <{self.lanes} x i32> poison, i32 {count.name}, i32 0")
+        self.line(f"{wide} = shufflevector <{self.lanes} x i32> {wide}a, <{self.lanes} x i32> poison, <{self.lanes} x i32> zeroinitializer")
+        mask = self.name("m")
+        steps = ", ".join(f"i32 {k}" for k in range(self.lanes))
+        self.line(f"{mask} = icmp sgt <{self.lanes} x i32> {wide}, <{steps}>")
+        saved = self.mask
+        inside = Value(mask, bool_, True)
+        self.mask = inside if saved is None else self.op("and {t} {0}, {1}", [inside, saved], bool_)
+        yield
+        self.mask = saved
+
+    def hoist_all(self, values: Sequence[Expr], *inside: Index) -> None:
+        for e in values:
+            self.hoist(e, *inside)
+
+    def hoist(self, e: Expr | int, *inside: Index) -> None:
+        """Computes here what, in an expression, does not depend on indices of loops about to be opened."""
+        if isinstance(e, int):
+            return
+        barred = set(inside)
+        stack, seen = [e], set()
+        while stack:
+            x = stack.pop()
+            if x in seen or isinstance(x, Const | Index | Dim):
+                continue
+            seen.add(x)
+            if not (free(x) & barred):
+                if not free(x) - set(self.env) and not holds_check(x):
+                    self.value(x)
+                continue
+            if isinstance(x, Apply) and x.fn == "guard":
+                stack += [x.args[0], x.args[2]]
+            elif isinstance(x, Fold):
+                self.hoist(x.body, *x.over, *inside)
+            elif isinstance(x, Load) and isinstance(x.offset, Poly):
+                continue  # its parts are added up where it is used
+            else:
+                stack.extend(expr.children(x))
+
+
+class LazyLanes:
+    """The lanes' own numbers, made only where a value asks for them."""
+
+    dtype, wide = int64, True
+
+    def __init__(self, em: Emitter, start: Value, steps: str) -> None:
+        self.em, self.start, self.steps = em, start, steps
+        self.made: dict[int, str] = {}
+
+    @property
+    def name(self) -> str:
+        em = self.em
+        base = em.widen(self.start)
+        out = em.name("l")
+        em.line(f"{out} = add <{em.lanes} x i64> {base.name}, {self.steps}")
+        return out
+
+    def type(self, lanes: int) -> str:
+        return f"<{lanes} x i64>"
+
+
+_first: dict[Index, Expr] = {}
+
+
+def first_lane(index: Index) -> Expr:
+    """Stands for the index of the first lane."""
+    return expr.apply("first lane", index)
+
+
+def holds_check(e: Expr) -> bool:
+    return any(isinstance(x, Apply) and x.fn == "check" for x in expr.walk(e))
+
+
+def literal(value: Any, dtype: DType) -> str:
+    """A constant as LLVM writes it; floats bit by bit."""
+    if isinstance(value, str):
+        return value
+    if dtype.kind == "f":
+        import struct
+
+        exact = struct.unpack("<d", struct.pack("<d", float(dtype.numpy.type(value))))[0]
+        return f"0x{struct.unpack('<Q', struct.pack('<d', exact))[0]:016X}"
+    if dtype is bool_:
+        return "true" if value else "false"
+    return str(int(value))
+
+
+def short(dtype: DType) -> str:
+    return {"float": "f32", "double": "f64"}.get(dtype.llvm, dtype.llvm)
+
+
+def mangled(v: Value, lanes: int) -> str:
+    t = "i1" if v.dtype is bool_ else short(v.dtype)
+    return f"v{lanes}{t}" if v.wide else t
+
+
+NOTE = """
+define internal void @tf_note_bad_index(ptr %status, i64 %which, i64 %index, i64 %size) noinline cold {
+  %old = cmpxchg ptr %status, i64 0, i64 %which seq_cst seq_cst
+  %won = extractvalue { i64, i1 } %old, 1
+  br i1 %won, label %first, label %later
+first:
+  %p1 = getelementptr i64, ptr %status, i64 1
+  store i64 %index, ptr %p1
+  %p2 = getelementptr i64, ptr %status, i64 2
+  store i64 %size, ptr %p2
+  ret void
+later:
+  ret void
+}
+"""
+
+
+def fold_value(em: Emitter, e: Fold) -> Value:
+    from tinyflow.compiler.folding import emit_fold
+
+    return emit_fold(em, e)
+
+
+VALUES: dict[type, Callable[..., Value]] = {
+    Index: Emitter.index, Dim: Emitter.dimension, Poly: Emitter.poly, Apply: Emitter.apply, Load: Emitter.load, Fold: fold_value,
+}  # fmt: skip
+
+
+__all__ = ["Code", "Emitter", "Kernel", "Store", "Value", "loops"]

@@ -1,0 +1,168 @@
+"""kernel: the frame of a kernel's text, and its passes over rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinyflow.compiler import vecmath
+from tinyflow.compiler.emit import BLOCK, Code, Emitter, Value
+from tinyflow.compiler.loops import Kernel, Store
+from tinyflow.core import expr
+from tinyflow.core.dtypes import int64
+from tinyflow.core.expr import Index, Index_
+from tinyflow.runtime.memory import aligned
+from tinyflow.runtime.target import Target
+
+BRANCH_WEIGHTS = '!0 = !{!"branch_weights", i32 1, i32 100000}'
+
+
+def emit(kernel: Kernel, target: Target) -> Code:
+    """The text of a kernel, canonical: kernels of one structure give one text."""
+    em = Emitter(target)
+    em.checks = list(kernel.checks)
+    tasks = kernel.recipe.emit(em, kernel) if kernel.recipe is not None else passes(em, kernel)
+    return finish(em, tasks)
+
+
+def passes(em: Emitter, kernel: Kernel) -> Index_:
+    """The rows, each thread a run of them; a single row long enough is cut into blocks."""
+    if kernel.rows:
+        tasks = expr.product(i.extent for i in kernel.rows)
+        with share(em, tasks) as task:
+            bind_rows(em, kernel.rows, task)
+            row(em, kernel.stores)
+        return tasks
+    flat = kernel.stores[0].inner[0] if kernel.stores and len(kernel.stores[0].inner) == 1 else None
+    if flat is None or any(s.inner != (flat,) for s in kernel.stores):
+        with once(em):
+            row(em, kernel.stores)
+        return 1
+    block = block_size(kernel.stores, em.lanes)
+    tasks = expr.floordiv(flat.extent + (block - 1), block)
+    em.hoist_all([s.value for s in kernel.stores], flat)
+    with share(em, tasks) as task:
+        low = em.op("mul {t} {0}, {1}", [task, Value(str(block), int64, False)])
+        end = em.op("add {t} {0}, {1}", [low, Value(str(block), int64, False)])
+        extent = em.value(flat.extent)
+        high = em.op("call {t} @llvm.smin.i64({t} {0}, {t} {1})".replace("{t} {1}", "i64 {1}"), [end, extent])
+        em.declared["declare i64 @llvm.smin.i64(i64, i64)"] = None
+        known = flat.extent if isinstance(flat.extent, int) and flat.extent <= block else None
+        known = block if isinstance(flat.extent, int) and flat.extent % block == 0 else known
+        em.in_lanes(flat, low.name, high.name, lambda: store_all(em, kernel.stores), known)
+    return tasks
+
+
+def block_size(stores: Sequence[Store], lanes: int) -> int:
+    """How much of a flat loop is one task: less where an element costs more."""
+    from tinyflow.compiler.loops import weight
+
+    cost = max((w if isinstance(w, int) else BLOCK for w in (weight(s.value) for s in stores)), default=1)
+    return max(BLOCK // max(cost // 8, 1) // lanes * lanes, lanes)
+
+
+def bind_rows(em: Emitter, rows: Sequence[Index], task: Value) -> None:
+    """A task's number, split into the rows' indices."""
+    left = task
+    for i in reversed(rows[1:]):
+        n = em.value(i.extent)
+        em.env[i] = em.op("urem {t} {0}, {1}", [left, n])
+        left = em.op("udiv {t} {0}, {1}", [left, n])
+    em.env[rows[0]] = left
+
+
+def row(em: Emitter, stores: Sequence[Store]) -> None:
+    """The stores of one row, in order: each may read what those before it wrote. Equal loops are shared."""
+    at = 0
+    while at < len(stores):
+        group = [stores[at]]
+        while at + len(group) < len(stores) and group[0].inner and stores[at + len(group)].inner == group[0].inner:
+            group.append(stores[at + len(group)])
+        em.hoist_all([s.value for s in group], *group[0].inner)
+        nest(em, group, group[0].inner)
+        at += len(group)
+
+
+def nest(em: Emitter, stores: Sequence[Store], inner: Sequence[Index]) -> None:
+    if not inner:
+        store_all(em, stores)
+        return
+    i = inner[0]
+    if i is stores[0].lanes:
+        known = i.extent if isinstance(i.extent, int) else None
+        em.in_lanes(i, "0", em.value(i.extent).name, lambda: nest(em, stores, inner[1:]), known)
+        return
+    with em.loop(i):
+        em.hoist_all([s.value for s in stores], *inner[1:])
+        nest(em, stores, inner[1:])
+
+
+def store_all(em: Emitter, stores: Sequence[Store]) -> None:
+    """All values first: a store may overwrite what another value is made of."""
+    values = [em.value(s.value) for s in stores]
+    for s, v in zip(stores, values, strict=True):
+        em.store(s.target.key, s.offset, v, s.target.dtype)
+
+
+# ------------------------------------------------------------------------------------------ threads
+
+
+class share:
+    """`with share(em, n) as task:` each thread runs the body for its run of n tasks."""
+
+    def __init__(self, em: Emitter, tasks: Index_) -> None:
+        self.em, self.tasks = em, tasks
+
+    def __enter__(self) -> Value:
+        em = self.em
+        n = em.value(self.tasks)
+        tid, count = Value("%tid", int64, False), Value("%nthreads", int64, False)
+        low = em.op("udiv {t} {0}, {1}", [em.op("mul {t} {0}, {1}", [n, tid]), count])
+        after = em.op("add {t} {0}, {1}", [tid, Value("1", int64, False)])
+        high = em.op("udiv {t} {0}, {1}", [em.op("mul {t} {0}, {1}", [n, after]), count])
+        self.loop = em.counting(low.name, high.name)
+        return self.loop.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self.loop.__exit__(*error)  # type: ignore[arg-type]
+
+
+class once(share):
+    """A body that one thread runs."""
+
+    def __init__(self, em: Emitter) -> None:
+        super().__init__(em, 1)
+
+
+# ------------------------------------------------------------------------------------------ the frame
+
+
+def finish(em: Emitter, tasks: Index_) -> Code:
+    """The whole module: arguments, body, and the functions that it calls."""
+    for e in expr.walk(tasks):
+        if isinstance(e, expr.Dim):
+            em.dimension(e)
+    head = ["define void @kernel(ptr %slots, ptr %dims, ptr %args, i64 %tid, i64 %nthreads) " + em.target.attributes + " {", "entry:"]
+    number = 0
+    for buffer, name in em.buffers.items():
+        head += [f"  {name}_a = getelementptr i64, ptr %args, i64 {number}", f"  {name}_i = load i64, ptr {name}_a",
+                 f"  {name}_s = getelementptr ptr, ptr %slots, i64 {name}_i"]  # fmt: skip
+        if getattr(buffer, "slot", None) and buffer.slot().per_thread:
+            size = aligned(buffer.slot().size)  # type: ignore[arg-type]
+            head += [f"  {name}_b = load ptr, ptr {name}_s", f"  {name}_o = mul i64 %tid, {size}", f"  {name} = getelementptr i8, ptr {name}_b, i64 {name}_o"]
+        else:
+            head.append(f"  {name} = load ptr, ptr {name}_s")
+        number += 1
+    for name in em.dims.values():
+        head += [f"  {name}_a = getelementptr i64, ptr %args, i64 {number}", f"  {name}_i = load i64, ptr {name}_a",
+                 f"  {name}_p = getelementptr i64, ptr %dims, i64 {name}_i", f"  {name} = load i64, ptr {name}_p"]  # fmt: skip
+        number += 1
+    for k in range(len(em.checks)):
+        head.append(f"  %check{k} = getelementptr i64, ptr %args, i64 {number}")
+        number += 1
+    if em.checks:
+        head.append("  %status = load ptr, ptr %slots")
+    functions = [vecmath.define(*key) for key in em.functions]
+    declared = dict.fromkeys([*em.declared, *vecmath.declarations(em.functions)])
+    declared.pop("declare void @tf_note_bad_index(ptr, i64, i64, i64)", None)
+    text = "\n".join([*functions, *em.extra, *head, *em.allocas, *em.lines, "  ret void", "}", *declared, BRANCH_WEIGHTS, ""])
+    return Code(text, tuple(em.buffers), tuple(em.dims), tuple(em.checks), tasks)

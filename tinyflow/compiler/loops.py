@@ -1,0 +1,146 @@
+"""Kernels: what one function of a program computes.
+
+    kernel := Kernel(rows: Index*, store*, conditions)          one pass over the rows, shared by the threads
+    store  := Store(target, inner: Index*, offset, value)       for all values of `inner`: target[offset] = value
+
+A value may hold folds; one that depends on the rows alone is computed once a row, for all stores of the kernel.
+`lanes` of a store is the inner index that becomes the vector lanes; None stores one element at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tinyflow.core import expr
+from tinyflow.core.dtypes import DType
+from tinyflow.core.expr import Apply, Expr, Fold, Index, Index_, Load, Poly
+
+
+class Target(NamedTuple):
+    """What a store writes to: a buffer, by the node that it holds, and which of its homes."""
+
+    node: Any
+    home: str  # "own", or the kind of a further copy
+    dtype: DType
+
+    @property
+    def key(self) -> Any:
+        """What the program knows the buffer by: scratch memory is itself."""
+        return self.node if hasattr(self.node, "slot") else self
+
+    @property
+    def label(self) -> str:
+        return f"{self.node.label}" + ("" if self.home == "own" else f"'{self.home}")
+
+
+class Store(NamedTuple):
+    target: Target
+    inner: tuple[Index, ...]
+    offset: Index_
+    value: Expr
+    lanes: Index | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    name: str
+    rows: tuple[Index, ...]
+    stores: tuple[Store, ...]
+    checks: tuple[Any, ...] = ()  # the nodes whose indices are checked, by number
+    cost: Index_ = 0  # scalar operations, about
+    recipe: Any = None  # what a contraction computes besides its stores
+    conditions: tuple[Any, ...] = ()  # (predicate node, side): skipped unless all hold
+    nodes: tuple[Any, ...] = field(default=())  # what is computed here, for people
+
+
+_free: dict[Expr, frozenset[Index]] = {}
+
+
+def free(e: Index_) -> frozenset[Index]:
+    """The loop indices that an expression depends on."""
+    if isinstance(e, int):
+        return frozenset()
+    if e not in _free:
+        for x in expr.walk(e):
+            if x in _free:
+                continue
+            if isinstance(x, Index):
+                _free[x] = frozenset((x,))
+            else:
+                below = frozenset().union(*(_free[c] for c in expr.children(x)))
+                _free[x] = below - frozenset(x.over) if isinstance(x, Fold) else below
+    return _free[e]
+
+
+def forget() -> None:
+    """Lets go of the expressions of finished kernels."""
+    _free.clear()
+
+
+def stride(offset: Index_, index: Index) -> Index_ | None:
+    """By how much an offset grows when the index does; None if that is not one number."""
+    if index not in free(offset):
+        return 0
+    total: Index_ = 0
+    for monomial, c in expr.terms_of(offset):
+        if not any(index in free(a) for a in monomial):
+            continue
+        left = list(monomial)
+        if index not in left:
+            return None
+        left.remove(index)
+        if any(index in free(a) for a in left):
+            return None
+        total = expr.add(total, expr.mul(c, expr.product(left)))
+    return total
+
+
+def loads(e: Index_) -> list[Load]:
+    return [x for x in expr.walk(e) if isinstance(x, Load)]
+
+
+def folds(e: Index_) -> list[Fold]:
+    """The folds in a value, inner ones first."""
+    return [x for x in expr.walk(e) if isinstance(x, Fold)]
+
+
+def weight(e: Index_, sizes: Mapping[Expr, int] | None = None) -> Index_:
+    """About how many scalar operations a value takes; a transcendental function counts as ten."""
+    seen: dict[Expr, Index_] = {}
+
+    def below(roots: Iterable[Expr]) -> Index_:
+        total: Index_ = 0
+        stack = list(roots)
+        while stack:
+            x = stack.pop()
+            if x in seen:
+                continue
+            seen[x] = 1
+            if isinstance(x, Fold):
+                total = total + expr.mul(expr.product(k.extent for k in x.over), below([x.body]) + 1)
+                continue
+            if isinstance(x, Poly):
+                continue
+            total = total + (HEAVY.get(x.fn, 1) if isinstance(x, Apply) else 1)
+            stack.extend(expr.children(x))
+        return total
+
+    return below([e]) if isinstance(e, Expr) else 1
+
+
+HEAVY = {f: 10 for f in ("exp", "log", "expm1", "log1p", "tanh", "sigmoid", "erf", "erfinv", "sin", "cos", "pow", "uniform")} | {"div": 4, "sqrt": 4}
+
+
+def show(kernel: Kernel) -> str:
+    """A kernel as loops that a person can read."""
+    lines = [f"{kernel.name}:" + "".join(f"  if {p.label} is {side}" for p, side in kernel.conditions)]
+    if kernel.recipe is not None:
+        lines += [f"  {line}" for line in str(kernel.recipe).splitlines()]
+    if kernel.rows:
+        lines.append("  parallel for " + ", ".join(f"{i.name} < {expr.show(i.extent)}" for i in kernel.rows))
+    for s in kernel.stores:
+        inner = ", ".join(f"{i.name} < {expr.show(i.extent)}{' in lanes' if i is s.lanes else ''}" for i in s.inner)
+        lines.append(f"    {f'for {inner}: ' if inner else ''}{s.target.label}[{expr.show(s.offset)}] = {expr.show(s.value)}")
+    return "\n".join(lines)

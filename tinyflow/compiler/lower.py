@@ -1,0 +1,246 @@
+"""lower: a group of nodes to a kernel, by asking each op for its value at an index.
+
+Reading an inlined operand at an index is asking its op in turn: that is all that fusion is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tinyflow.compiler import loops
+from tinyflow.compiler.loops import Kernel, Store, Target, free, loads, stride
+from tinyflow.core import expr
+from tinyflow.core.dtypes import DType, int64
+from tinyflow.core.expr import Expr, Fold, Index, Index_
+from tinyflow.graph.node import Node, Shape
+from tinyflow.ops.movement import flatten
+from tinyflow.runtime.program import Slot
+
+if TYPE_CHECKING:
+    from tinyflow.compiler.schedule import Group
+
+VIEWS = ("reshape", "permute", "expand", "slice", "switch", "stop_gradient")
+
+
+def is_view(n: Node) -> bool:
+    """Whether a node only shows elements of a leaf or a constant: reading it computes nothing."""
+    while n.op.name in VIEWS:
+        n = n.inputs[0]
+    return n.op.kind == "leaf" or n.op.name == "constant"
+
+
+class Local(NamedTuple):
+    """A buffer that holds one row, in memory of each thread's own."""
+
+    node: Node
+    size: int
+
+    @property
+    def label(self) -> str:
+        return f"row of {self.node.label}"
+
+    def slot(self) -> Slot:
+        return Slot("temp", self.size * self.node.dtype.size, True, self.label)
+
+
+class Reader:
+    """What an op sees of an operand: its shape and type, and its value at an index."""
+
+    __slots__ = ("dtype", "node", "scope", "shape")
+
+    def __init__(self, node: Node, scope: Scope) -> None:
+        self.node, self.scope, self.shape, self.dtype = node, scope, node.shape, node.dtype
+
+    def __call__(self, *index: Index_) -> Expr:
+        return self.scope.read(self.node, index)
+
+    def checked(self, index: Sequence[Index_], size: Index_) -> Index_:
+        """The operand as an index that must be below size."""
+        return self.scope.check(self.node, self(*index), size)
+
+
+class Scope:
+    """Expressions of one kernel: which nodes are buffers, what has been read, which indices are checked."""
+
+    def __init__(self, buffered: set[Node], local: Mapping[Node, int], depth: int) -> None:
+        self.buffered, self.local, self.depth = buffered, local, depth
+        self.memo: dict[tuple[Node, tuple[Index_, ...]], Expr] = {}
+        self.reads: dict[tuple[Node, tuple[Index_, ...]], None] = {}
+        self.checks: list[Node] = []
+        self.replaced: dict[Node, Any] = {}
+        self.group: set[Node] = set()
+
+    def read(self, node: Node, index: tuple[Index_, ...]) -> Expr:
+        if node in self.replaced:
+            return self.replaced[node](index)  # type: ignore[no-any-return]
+        if node in self.group and len(index) == self.depth:
+            return self.compute(node, index)  # of the place being computed: the value itself, not its buffer
+        if node in self.buffered or node.op.kind == "leaf":
+            self.reads[(node, index)] = None
+            if node in self.local:
+                return expr.load(Local(node, self.local[node]), flatten(index[self.depth :], node.shape[self.depth :]), node.dtype)
+            return expr.load(node, flatten(index, node.shape), node.dtype)
+        return self.compute(node, index)
+
+    def compute(self, node: Node, index: tuple[Index_, ...]) -> Expr:
+        """The node's value at an index, whether it has a buffer or not. Operands come first: no deep recursion."""
+        found = self.memo.get((node, index))
+        if found is None:
+            assert node.op.at is not None, f"{node.op} has no value at an index"
+            found = self.memo[(node, index)] = node.op.at(index, *(Reader(x, self) for x in node.inputs), **node.attrs)
+        return found
+
+    def check(self, node: Node, value: Expr, size: Index_) -> Index_:
+        self.checks.append(node)
+        return expr.apply("check", value, size, expr.const(len(self.checks) - 1), dtype=int64)
+
+
+class Lowered(NamedTuple):
+    indices: tuple[Index, ...]
+    value: Expr | None
+    reads: tuple[tuple[Node, tuple[Index_, ...]], ...]
+
+    @property
+    def folds(self) -> list[Fold]:
+        return loops.folds(self.value) if self.value is not None else []
+
+    @property
+    def runs_down(self) -> bool:
+        """Whether a fold adds up columns: its neighbours in memory belong to neighbouring results."""
+        return bool(self.indices) and down_columns(self.value, self.indices[-1])
+
+
+def down_columns(value: Expr | None, last: Index) -> bool:
+    """Whether folds that depend on the last index read neighbours along it rather than along what they fold."""
+    along = across = 0
+    for f in loops.folds(value) if value is not None else ():
+        if last in free(f):
+            found = loads(f.body)
+            along += sum(stride(x.offset, last) == 1 for x in found)
+            across += sum(any(stride(x.offset, k) == 1 for k in f.over) for x in found)
+    return along > across
+
+
+class Lowering:
+    """Every buffer by itself, as a function of its own index; what the schedule decides on."""
+
+    def __init__(self, buffered: set[Node]) -> None:
+        self.buffered = buffered
+        self.made: dict[Node, Lowered] = {}
+
+    def of(self, node: Node) -> Lowered:
+        found = self.made.get(node)
+        if found is None:
+            scope = Scope(self.buffered, {}, 0)
+            indices = tuple(expr.index(n, f"i{d}") for d, n in enumerate(node.shape))
+            value = value_of(scope, node, indices)
+            found = self.made[node] = Lowered(indices, value, tuple(scope.reads))
+        return found
+
+
+def value_of(scope: Scope, node: Node, index: tuple[Index_, ...]) -> Expr | None:
+    if node.op.kind == "leaf":
+        return scope.read(node, index)
+    if node.op.at is not None:
+        return scope.compute(node, index)
+    for x in node.inputs:  # pushed, not pulled: what it reads is all that matters here
+        scope.read(x, tuple(expr.index(n, "j") for n in x.shape))
+    return None
+
+
+# ------------------------------------------------------------------------------------------ a group to a kernel
+
+
+def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel:
+    """A pass over rows. The axes after the rows are loops, the last of them in lanes."""
+    depth = group.depth if group.depth is not None else rows_of(group.stores[0], buffered)
+    kernel = lanes_last(group, buffered, homes, name) if all(s.ndim == depth for s in group.stores) and depth else None
+    return kernel or by_rows(group, depth, buffered, homes, name)
+
+
+def lanes_last(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel | None:
+    """All stores at the same index, its last axis in lanes; None where folds run along the rows of memory instead."""
+    scope = Scope(buffered, group.local, group.stores[0].ndim)
+    scope.group = set(group.stores)
+    index = tuple(expr.index(n, f"i{d}") for d, n in enumerate(group.stores[0].shape))
+    stores = [s for n in group.stores for s in stores_of(scope, n, index, (index[-1],), homes)]
+    held = [(s, f) for s in stores for f in loops.folds(s.value) if index[-1] in free(f)]
+    if held and not any(down_columns(s.value, index[-1]) for s, _ in held):
+        return None
+    index, stores = collapsed(index, stores)
+    stores = [s._replace(inner=index[-1:], lanes=index[-1]) for s in stores]
+    return Kernel(name, index[:-1], tuple(stores), tuple(scope.checks), conditions=group.conditions, nodes=tuple(group.stores))
+
+
+def by_rows(group: Group, depth: int, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel:
+    """The first axes are the rows; each store has loops of its own within them."""
+    scope = Scope(buffered, group.local, depth)
+    scope.group = set(group.stores)
+    rows = tuple(expr.index(n, f"r{d}") for d, n in enumerate(group.stores[0].shape[:depth]))
+    stores: list[Store] = []
+    for n in group.stores:
+        inner = tuple(expr.index(m, f"i{d}") for d, m in enumerate(n.shape[depth:]))
+        for s in stores_of(scope, n, (*rows, *inner), inner, homes, group.local.get(n)):
+            shorter, (s,) = collapsed(inner, [s])
+            stores.append(s._replace(inner=shorter, lanes=shorter[-1] if shorter else None))
+    rows, stores = collapsed(rows, stores)
+    return Kernel(name, rows, tuple(stores), tuple(scope.checks), conditions=group.conditions, nodes=tuple(group.stores))
+
+
+def stores_of(scope: Scope, n: Node, index: tuple[Index, ...], inner: tuple[Index, ...], homes: Mapping[Node, Sequence[Target]], local: int | None = None) -> list[Store]:  # fmt: skip
+    value = scope.compute(n, index) if n.op.kind != "leaf" else expr.load(n, flatten(index, n.shape), n.dtype)
+    lanes = inner[-1] if inner else None
+    if local is not None:
+        own = Target(Local(n, local), "own", n.dtype)
+        return [Store(own, inner, flatten(inner, n.shape[n.ndim - len(inner) :]), value, lanes)]
+    return [Store(t, inner, flatten(index, n.shape), value, lanes) for t in homes[n]]
+
+
+def rows_of(n: Node, buffered: set[Node]) -> int:
+    """How many leading axes of a single store are rows: those that its folds depend on; all where there is no fold."""
+    scope = Scope(buffered, {}, 0)
+    indices = tuple(expr.index(m, "i") for m in n.shape)
+    value = value_of(scope, n, indices)
+    if not indices or value is None:
+        return 0
+    if any(indices[-1] in free(f) for f in loops.folds(value)):
+        return len(indices)
+    deepest = max((d for f in loops.folds(value) for d, i in enumerate(indices) if i in free(f)), default=-1)
+    return deepest + 1 if deepest >= 0 else len(indices)
+
+
+# ------------------------------------------------------------------------------------------ fewer, longer loops
+
+
+def collapsed(indices: Sequence[Index], stores: Sequence[Store]) -> tuple[tuple[Index, ...], list[Store]]:
+    """Neighbouring loops joined where all stores use them as one: (i, j) becomes f with i = f // n and j = f % n."""
+    left, done = list(indices), list(stores)
+    for at in range(len(left) - 2, -1, -1):
+        joined = joined_pair(left[at], left[at + 1], done)
+        if joined is not None:
+            f, done = joined
+            left[at : at + 2] = [f]
+    return tuple(left), done
+
+
+def joined_pair(a: Index, b: Index, stores: Sequence[Store]) -> tuple[Index, list[Store]] | None:
+    f = expr.index(expr.mul(a.extent, b.extent), "f")
+    values = {a: expr.floordiv(f, b.extent), b: expr.mod(f, b.extent)}
+    if values[a] == 0 or isinstance(values[a], int):
+        values[a] = 0
+    new = []
+    for s in stores:
+        offset, value = expr.substitute(s.offset, values), expr.substitute(s.value, values)
+        new.append(s._replace(offset=offset, value=value))
+        if divides(offset, f) or divides(value, f):
+            return None
+    return f, new
+
+
+def divides(e: Index_, f: Index) -> bool:
+    """Whether a division of the joined index is left."""
+    return any(isinstance(x, expr.Apply) and x.fn in ("idiv", "imod") and f in free(x) for x in expr.walk(e))
+
+
+__all__ = ["DType", "Lowering", "Shape", "lower"]

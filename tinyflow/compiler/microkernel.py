@@ -1,0 +1,69 @@
+"""The register tile of a contraction, and the transposition that packing uses, as LLVM text.
+
+    void tile(k, A, sm, sk, B, C, ldc, first)         C[r, j] = (first ? 0 : C[r, j]) + sum over p < k of A[r*sm + p*sk] * B[p, j]
+
+A tile of rows x (vectors * lanes) results lives in registers. B is a panel, one row of the tile's width for each p; A is
+read in place, one element broadcast at a time, so it needs strides and no packing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tinyflow.core.dtypes import DType
+
+Stride = int | None  # None: known only when running, an argument
+
+
+class Tile(NamedTuple):
+    rows: int
+    vectors: int
+    lanes: int
+    dtype: DType
+    sm: Stride
+    sk: Stride
+
+    @property
+    def name(self) -> str:
+        strides = "_".join("x" if s is None else str(s) for s in (self.sm, self.sk))
+        return f"tile_{self.rows}x{self.vectors}_{self.dtype.name}_{strides}"
+
+    @property
+    def width(self) -> int:
+        return self.vectors * self.lanes
+
+
+def tile_text(t: Tile, attributes: str) -> str:
+    """The function of one tile shape."""
+    e, v = t.dtype.llvm, f"<{t.lanes} x {t.dtype.llvm}>"
+    suffix = f"v{t.lanes}{'f32' if e == 'float' else 'f64'}"
+    places = [(r, j) for r in range(t.rows) for j in range(t.vectors)]
+    sm = "%sm" if t.sm is None else str(t.sm)
+    sk = "%sk" if t.sk is None else str(t.sk)
+    out = [f"define internal void @{t.name}(i64 %k, ptr noalias readonly %A, i64 %sm, i64 %sk, ptr noalias readonly %B, ptr noalias %C, i64 %ldc, i1 %first) noinline {attributes} {{", "entry:"]
+    for r in range(t.rows):
+        out += [f"  %ra{r} = mul i64 {sm}, {r}", f"  %A{r} = getelementptr {e}, ptr %A, i64 %ra{r}", f"  %rc{r} = mul i64 %ldc, {r}", f"  %C{r} = getelementptr {e}, ptr %C, i64 %rc{r}"]
+    out += ["  br i1 %first, label %zero, label %old", "zero:", "  br label %start", "old:"]
+    for r, j in places:
+        out += [f"  %q{r}_{j} = getelementptr {e}, ptr %C{r}, i64 {j * t.lanes}", f"  %o{r}_{j} = load {v}, ptr %q{r}_{j}, align {t.dtype.size}"]
+    out += ["  br label %start", "start:"]
+    out += [f"  %s{r}_{j} = phi {v} [ zeroinitializer, %zero ], [ %o{r}_{j}, %old ]" for r, j in places]
+    out += ["  br label %head", "head:", "  %p = phi i64 [ 0, %start ], [ %p1, %body ]"]
+    out += [f"  %c{r}_{j} = phi {v} [ %s{r}_{j}, %start ], [ %n{r}_{j}, %body ]" for r, j in places]
+    out += ["  %go = icmp slt i64 %p, %k", "  br i1 %go, label %body, label %done", "body:"]
+    out += [f"  %bo = mul i64 %p, {t.width}", f"  %b = getelementptr {e}, ptr %B, i64 %bo", f"  %ao = mul i64 %p, {sk}"]
+    for j in range(t.vectors):
+        out += [f"  %bp{j} = getelementptr {e}, ptr %b, i64 {j * t.lanes}", f"  %b{j} = load {v}, ptr %bp{j}, align {min(64, t.lanes * t.dtype.size)}"]
+    for r in range(t.rows):
+        out += [f"  %ap{r} = getelementptr {e}, ptr %A{r}, i64 %ao", f"  %a{r} = load {e}, ptr %ap{r}, align {t.dtype.size}",
+                f"  %i{r} = insertelement {v} poison, {e} %a{r}, i32 0", f"  %w{r} = shufflevector {v} %i{r}, {v} poison, <{t.lanes} x i32> zeroinitializer"]  # fmt: skip
+        out += [f"  %n{r}_{j} = call {v} @llvm.fma.{suffix}({v} %w{r}, {v} %b{j}, {v} %c{r}_{j})" for j in range(t.vectors)]
+    out += ["  %p1 = add i64 %p, 1", "  br label %head", "done:"]
+    for r, j in places:
+        out += [f"  %d{r}_{j} = getelementptr {e}, ptr %C{r}, i64 {j * t.lanes}", f"  store {v} %c{r}_{j}, ptr %d{r}_{j}, align {t.dtype.size}"]
+    return "\n".join([*out, "  ret void", "}"])
+
+
+def tile_declaration(t: Tile) -> str:
+    v = f"<{t.lanes} x {t.dtype.llvm}>"
+    return f"declare {v} @llvm.fma.v{t.lanes}{'f32' if t.dtype.llvm == 'float' else 'f64'}({v}, {v}, {v})"

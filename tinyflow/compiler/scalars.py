@@ -1,0 +1,234 @@
+"""How each scalar function is written in LLVM: one table, for scalars and vectors alike.
+
+A row is a template: {t} is the type, {0} {1} the operands; or a function of the emitter for what takes several lines.
+Rows are looked up by name and kind of the operands: f float, i signed, u unsigned, b bool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tinyflow.core.dtypes import DType, bool_, float32, float64, int64
+from tinyflow.ops.random import GOLDEN
+
+if TYPE_CHECKING:
+    from tinyflow.compiler.emit import Emitter, Value
+
+Row = "str | Callable[[Emitter, list[Value], DType], Value]"
+SIGNED = 1 << 63
+
+
+def word(n: int) -> str:
+    """A 64-bit constant as LLVM writes it."""
+    n &= (1 << 64) - 1
+    return str(n - (1 << 64) if n >= SIGNED else n)
+
+
+def intrinsic(name: str, arity: int) -> Callable[..., Value]:
+    def emit(em: Emitter, args: list[Value], dtype: DType) -> Value:
+        return em.intrinsic(name, args[:arity], args[0].dtype)
+
+    return emit
+
+
+def vector_function(name: str) -> Callable[..., Value]:
+    """A function of vecmath.py, inlined."""
+    return lambda em, args, dtype: em.vecmath(name, args)
+
+
+def negate_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    return em.op("sub {t} {0}, {1}", [em.splat(0, args[0]), args[0]])
+
+
+def sign_float(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    """copysign(1, x), and x itself where it is zero or NaN."""
+    one = em.intrinsic("copysign", [em.splat(1.0, args[0]), args[0]], args[0].dtype)
+    ordinary = em.op("fcmp one {t} {0}, {1}", [args[0], em.splat(0.0, args[0])], bool_)
+    return em.choose(ordinary, one, args[0])
+
+
+def sign_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    zero = em.splat(0, args[0])
+    above = em.op(f"icmp {'u' if args[0].dtype.kind == 'u' else 's'}gt {{t}} {{0}}, {{1}}", [args[0], zero], bool_)
+    below = em.op(f"icmp {'ult' if args[0].dtype.kind == 'u' else 'slt'} {{t}} {{0}}, {{1}}", [args[0], zero], bool_)
+    return em.choose(above, em.splat(1, args[0]), em.choose(below, em.splat(-1, args[0]), zero))
+
+
+def abs_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    if args[0].dtype.kind == "u":
+        return args[0]
+    return em.choose(em.op("icmp slt {t} {0}, {1}", [args[0], em.splat(0, args[0])], bool_), negate_int(em, args, dtype), args[0])
+
+
+def safe_divisor(em: Emitter, a: Value, b: Value) -> tuple[Value, Value, Value]:
+    """(divisor, is zero, is minus one): integer division traps on 0, and on the least number over -1."""
+    zero = em.op("icmp eq {t} {0}, {1}", [b, em.splat(0, b)], bool_)
+    minus = em.op("icmp eq {t} {0}, {1}", [b, em.splat(-1, b)], bool_)
+    bad = em.op("or {t} {0}, {1}", [zero, minus], bool_) if b.dtype.kind == "i" else zero
+    return em.choose(bad, em.splat(1, b), b), zero, minus
+
+
+def floordiv_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    """Rounded down; 0 where the divisor is 0, as numpy."""
+    a, b = args
+    d, zero, minus = safe_divisor(em, a, b)
+    if a.dtype.kind == "u":
+        return em.choose(zero, em.splat(0, a), em.op("udiv {t} {0}, {1}", [a, d]))
+    q, r = em.op("sdiv {t} {0}, {1}", [a, d]), em.op("srem {t} {0}, {1}", [a, d])
+    q = em.choose(rounds(em, r, d), em.op("add {t} {0}, {1}", [q, em.splat(-1, q)]), q)
+    q = em.choose(minus, negate_int(em, [a], dtype), q)
+    return em.choose(zero, em.splat(0, a), q)
+
+
+def rounds(em: Emitter, r: Value, d: Value) -> Value:
+    """Whether the quotient was rounded up: a remainder of the other sign than the divisor."""
+    some = em.op("icmp ne {t} {0}, {1}", [r, em.splat(0, r)], bool_)
+    other = em.op("icmp slt {t} {0}, {1}", [em.op("xor {t} {0}, {1}", [r, d]), em.splat(0, r)], bool_)
+    return em.op("and {t} {0}, {1}", [some, other], bool_)
+
+
+def mod_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    a, b = args
+    d, zero, minus = safe_divisor(em, a, b)
+    if a.dtype.kind == "u":
+        return em.choose(zero, em.splat(0, a), em.op("urem {t} {0}, {1}", [a, d]))
+    r = em.op("srem {t} {0}, {1}", [a, d])
+    r = em.choose(rounds(em, r, d), em.op("add {t} {0}, {1}", [r, d]), r)
+    return em.choose(em.op("or {t} {0}, {1}", [zero, minus], bool_), em.splat(0, a), r)
+
+
+def mod_float(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    """The remainder of the sign of the divisor, as Python's; a zero has the divisor's sign."""
+    a, b = args
+    r = em.op("frem {t} {0}, {1}", [a, b])
+    zero = em.splat(0.0, a)
+    some = em.op("fcmp une {t} {0}, {1}", [r, zero], bool_)
+    negative = em.op("fcmp olt {t} {0}, {1}", [r, zero], bool_)
+    below = em.op("fcmp olt {t} {0}, {1}", [b, zero], bool_)
+    other = em.op("xor {t} {0}, {1}", [negative, below], bool_)
+    turned = em.choose(other, em.op("fadd {t} {0}, {1}", [r, b]), r)
+    return em.choose(some, turned, em.intrinsic("copysign", [zero, b], a.dtype))
+
+
+def floordiv_float(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    """(a - a mod b) / b, rounded to the nearest integer: floor(a / b) without its rounding error."""
+    a, b = args
+    exact = em.op("fdiv {t} {0}, {1}", [em.op("fsub {t} {0}, {1}", [a, mod_float(em, args, dtype)]), b])
+    near = em.intrinsic("rint", [exact], a.dtype)
+    zero = em.op("fcmp oeq {t} {0}, {1}", [b, em.splat(0.0, b)], bool_)
+    return em.choose(zero, em.op("fdiv {t} {0}, {1}", [a, b]), near)
+
+
+def pow_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    raise TypeError("integer powers have no native code; cast to float32")
+
+
+def relu(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    """max(x, 0), NaN kept: the comparison is false only for what stays."""
+    zero = em.splat(0.0 if args[0].dtype.kind == "f" else 0, args[0])
+    below = {"f": "fcmp olt", "i": "icmp slt", "u": "icmp ult"}[args[0].dtype.kind]
+    return em.choose(em.op(f"{below} {{t}} {{0}}, {{1}}", [args[0], zero], bool_), zero, args[0])
+
+
+def extremum(order: str) -> Callable[..., Value]:
+    """The greater (least) of two floats; NaN if either is: the comparison is false then, and picks b."""
+
+    def emit(em: Emitter, args: list[Value], dtype: DType) -> Value:
+        a, b = args
+        keep = em.op(f"fcmp {order} {{t}} {{0}}, {{1}}", [a, b], bool_)
+        picked = em.choose(keep, a, b)
+        wrong = em.op("fcmp uno {t} {0}, {1}", [a, a], bool_)
+        return em.choose(wrong, a, picked)
+
+    return emit
+
+
+def integer_extremum(predicate: str) -> Callable[..., Value]:
+    def emit(em: Emitter, args: list[Value], dtype: DType) -> Value:
+        return em.choose(em.op(f"icmp {predicate} {{t}} {{0}}, {{1}}", args, bool_), args[0], args[1])
+
+    return emit
+
+
+def compare(f: str, i: str, u: str) -> dict[str, object]:
+    def row(text: str) -> Callable[..., Value]:
+        return lambda em, args, dtype: em.op(f"{text} {{t}} {{0}}, {{1}}", args, bool_)
+
+    return {"f": row(f"fcmp {f}"), "i": row(f"icmp {i}"), "u": row(f"icmp {u}"), "b": row(f"icmp {u}")}
+
+
+def select(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    return em.choose(*args)
+
+
+def cast(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    """Between all types; a float out of an integer's range becomes its nearest end, NaN 0."""
+    (x,) = args
+    if dtype is bool_:
+        zero = em.splat(0.0 if x.dtype.kind == "f" else 0, x)
+        return em.op("fcmp une {t} {0}, {1}" if x.dtype.kind == "f" else "icmp ne {t} {0}, {1}", [x, zero], bool_)
+    source, kind = x.dtype.kind, dtype.kind
+    if source == kind == "f":
+        return em.convert("fpext" if dtype is float64 else "fptrunc", x, dtype)
+    if source == "f":
+        return em.saturate(x, dtype)
+    if kind == "f":
+        return em.convert("sitofp" if source == "i" else "uitofp", x, dtype)
+    wide, narrow = dtype.size, 1 if source == "b" else x.dtype.size
+    if source != "b" and wide == narrow:
+        return em.relabel(x, dtype)
+    if wide < narrow:
+        return em.convert("trunc", x, dtype)
+    return em.convert("sext" if source == "i" else "zext", x, dtype)
+
+
+def uniform(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    """24 (53) high bits of SplitMix64 of the key and the position, as a number in [0, 1)."""
+    key, salt, position = args
+    start = em.op("xor {t} {0}, {1}", [key, salt])
+    z = em.op("add {t} {0}, {1}", [position, em.splat(1, position)])
+    z = em.op("add {t} {0}, {1}", em.same(em.op("mul {t} {0}, {1}", [z, em.splat(word(GOLDEN), z)]), start))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, None)):
+        z = em.op("xor {t} {0}, {1}", [z, em.op("lshr {t} {0}, {1}", [z, em.splat(shift, z)])])
+        if factor:
+            z = em.op("mul {t} {0}, {1}", [z, em.splat(word(factor), z)])
+    bits = 24 if dtype is float32 else 53
+    top = em.op("lshr {t} {0}, {1}", [z, em.splat(64 - bits, z)])
+    number = em.convert("uitofp", top, dtype)
+    return em.op("fmul {t} {0}, {1}", [number, em.splat(2.0**-bits, number)])
+
+
+def index_division(name: str) -> Callable[..., Value]:
+    """Of indices, which are not negative and whose divisors are at least 1; rounded down all the same."""
+    return lambda em, args, dtype: (floordiv_int if name == "idiv" else mod_int)(em, args, dtype)
+
+
+VECMATH = ("exp", "log", "expm1", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid", "erf", "erfinv", "floor", "ceil", "round", "pow")
+# fmt: off
+SCALARS: dict[str, dict[str, object]] = {
+    "add": {"f": "fadd {t} {0}, {1}", "i": "add {t} {0}, {1}", "u": "add {t} {0}, {1}", "b": "or {t} {0}, {1}"},
+    "sub": {"f": "fsub {t} {0}, {1}", "i": "sub {t} {0}, {1}", "u": "sub {t} {0}, {1}"},
+    "mul": {"f": "fmul {t} {0}, {1}", "i": "mul {t} {0}, {1}", "u": "mul {t} {0}, {1}", "b": "and {t} {0}, {1}"},
+    "div": {"f": "fdiv {t} {0}, {1}"},
+    "neg": {"f": "fneg {t} {0}", "i": negate_int, "u": negate_int},
+    "abs": {"f": intrinsic("fabs", 1), "i": abs_int, "u": abs_int},
+    "sign": {"f": sign_float, "i": sign_int, "u": sign_int},
+    "relu": {"f": relu, "i": relu, "u": relu},
+    "max": {"f": extremum("ogt"), "i": integer_extremum("sge"), "u": integer_extremum("uge"), "b": "or {t} {0}, {1}"},
+    "min": {"f": extremum("olt"), "i": integer_extremum("sle"), "u": integer_extremum("ule"), "b": "and {t} {0}, {1}"},
+    "floordiv": {"f": floordiv_float, "i": floordiv_int, "u": floordiv_int},
+    "mod": {"f": mod_float, "i": mod_int, "u": mod_int},
+    "idiv": {"i": index_division("idiv")}, "imod": {"i": index_division("imod")},
+    "imax": {"i": integer_extremum("sge")}, "imin": {"i": integer_extremum("sle")},
+    "lt": compare("olt", "slt", "ult"), "le": compare("ole", "sle", "ule"),
+    "eq": compare("oeq", "eq", "eq"), "ne": compare("une", "ne", "ne"),
+    "and": {"b": "and {t} {0}, {1}"}, "or": {"b": "or {t} {0}, {1}"},
+    "not": {"b": lambda em, args, dtype: em.op("xor {t} {0}, {1}", [args[0], em.splat("true", args[0])])},
+    "select": {"b": select},
+    "cast": {kind: cast for kind in "fiub"},
+    "uniform": {"i": uniform},
+} | {name: {"f": vector_function(name)} for name in VECMATH}
+# fmt: on
+
+__all__ = ["SCALARS", "int64"]

@@ -1,0 +1,242 @@
+"""schedule: who gets a buffer, and which buffers are computed in one pass. All else is inlined where it is read.
+
+    group := Group(stores: Node*, depth, core?)         stores share their first `depth` axes: the rows of the pass
+
+It starts with a buffer for what cannot be inlined and a group for each, and merges a group into the one that reads it
+when every read stays within the row that is being computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tinyflow.compiler.loops import HEAVY, Kernel, free, stride
+from tinyflow.compiler.lower import Lowered, Lowering, is_view
+from tinyflow.core import expr
+from tinyflow.core.expr import Fold, Index_, Load
+from tinyflow.graph.node import Node, Shape, toposort
+from tinyflow.ops.contraction import CONTRACT
+from tinyflow.ops.control import MERGE
+from tinyflow.ops.movement import EXPAND
+from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
+from tinyflow.passes.state import Conditions, conditions
+
+FOLDS = (SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, CONTRACT)
+ENOUGH_ROWS = 8  # a pass over fewer rows than this must be short to be worth merging
+LONG_ROW = 1 << 14
+LONG_CHAIN = 50  # nodes inlined into each other: expressions are made and walked by recursion
+MOST_STORES = 24
+
+
+@dataclass(eq=False)
+class Group:
+    stores: list[Node]
+    conditions: Conditions
+    depth: int | None = None  # None: a single store, whose rows are chosen when it is lowered
+    core: Node | None = None  # the contraction whose tiles the other stores are computed from
+    lanes: bool = True  # whether the last axis is computed in vectors; else it is one more row
+    local: dict[Node, int] = field(default_factory=dict)  # stores that live for one row only: kept in a thread's own memory
+
+
+class Schedule:
+    """The groups of a graph, in an order in which they can run."""
+
+    def __init__(self, roots: Sequence[Node], has_recipe: object) -> None:
+        self.roots = [n for n in dict.fromkeys(roots) if n.op.kind != "leaf"]
+        self.order = toposort(roots)
+        self.conditions = conditions(roots)
+        self.has_recipe = has_recipe
+        self.users: dict[Node, list[Node]] = {n: [] for n in self.order}
+        for n in self.order:
+            for x in n.inputs:
+                self.users[x].append(n)
+        self.buffered = self.choose_buffers()
+        self.lowering = Lowering(self.buffered)
+        self.home: dict[Node, Group] = {}
+        for n in self.order:
+            if n in self.buffered:
+                core = n if n.op is CONTRACT and has_recipe(n) else None  # type: ignore[operator]
+                self.home[n] = Group([n], self.conditions[n], core=core)
+        for n in self.order:
+            if n in self.home:
+                self.absorb(n)
+        self.drop_inner_buffers()
+        self.groups = self.sorted_groups()
+
+    # ------------------------------------------------------------------------------------------ buffers
+
+    def choose_buffers(self) -> set[Node]:
+        chosen = set(self.roots) | {p for c in self.conditions.values() for p, _ in c if p.op.kind != "leaf"}
+        for n in self.order:
+            if n.op in FOLDS or n.op.kind == "into":
+                chosen.add(n)
+            if n.op is MERGE:
+                chosen.update(x for x in n.inputs[1:] if not is_view(x) and self.conditions[x] != self.conditions[n])
+            if n.op is EXPAND and is_costly(n.inputs[0]) and n.inputs[0].shape != () and grows(n):
+                chosen.add(n.inputs[0])
+            if n.op is CONTRACT and self.has_recipe(n):  # type: ignore[operator]
+                chosen.update(x for x in map(through_views, n.inputs) if x.op.kind != "leaf" and (len(self.users[x]) > 1 or not cheap_producer(x)))
+        chosen |= self.shared(chosen)
+        return chosen | self.cut_chains(chosen)
+
+    def cut_chains(self, chosen: set[Node]) -> set[Node]:
+        """Buffers along chains too long for one expression."""
+        length: dict[Node, int] = {}
+        for n in self.order:
+            longest = max((length[x] for x in n.inputs), default=0) + 1
+            length[n] = 0 if n in chosen or n.op.kind == "leaf" or longest > LONG_CHAIN else longest
+        self.cuts = {n for n in self.order if not length[n] and n not in chosen and n.op.kind != "leaf"}
+        return self.cuts
+
+    def shared(self, chosen: set[Node]) -> set[Node]:
+        """Costly values that several buffers are computed from: they get one too."""
+        sinks: dict[Node, set[Node]] = {}
+        more: set[Node] = set()
+        for n in reversed(self.order):
+            own: set[Node] = set()
+            for user in self.users[n]:
+                own |= {user} if user in chosen or user in more else sinks[user]
+            sinks[n] = own
+            if len(own) > 1 and n not in chosen and n.op.name in HEAVY and n.shape != ():
+                more.add(n)
+        return more
+
+    # ------------------------------------------------------------------------------------------ merging
+
+    def reads(self, group: Group) -> Iterable[tuple[Node, Node, tuple[Index_, ...]]]:
+        """(reader, buffer read, index) for all reads of a group."""
+        for n in group.stores:
+            for x, index in self.lowering.of(n).reads:
+                yield n, x, index
+
+    def absorb(self, n: Node) -> None:
+        """Merges into the group of n the groups that it reads, nearest first."""
+        for _, x, _ in sorted(self.reads(self.home[n]), key=lambda r: -r[1].uid):
+            mine = self.home[n]
+            other = self.home.get(x)
+            if other is None or other is mine:
+                continue
+            merged = self.merge(other, mine)
+            if merged is not None:
+                for store in merged.stores:
+                    self.home[store] = merged
+
+    def merge(self, first: Group, second: Group) -> Group | None:
+        if first.conditions != second.conditions or second.core is not None or self.between(first, second):
+            return None
+        stores = sorted({*first.stores, *second.stores}, key=lambda s: s.uid)
+        if any(s.op.kind == "into" for s in stores) or len(stores) > MOST_STORES or (self.cuts & set(stores)):
+            return None
+        if first.core is not None:
+            same = all(s.shape == first.core.shape for s in stores) and not any(self.lowering.of(s).folds for s in second.stores)
+            if not same or not self.depth_fits(stores, first.core.ndim):
+                return None
+            return Group(stores, first.conditions, first.core.ndim, first.core)
+        for depth in range(min(s.ndim for s in stores), -1, -1):
+            whole = all(s.ndim == depth for s in stores)
+            if (depth or whole) and self.depth_fits(stores, depth) and (whole or self.worthwhile(stores, depth)):
+                return Group(stores, first.conditions, depth)
+        return None
+
+    def depth_fits(self, stores: Sequence[Node], depth: int) -> bool:
+        """Whether the stores have the same first axes, and read each other only at their own place on them."""
+        prefix = stores[0].shape[:depth]
+        if any(s.shape[:depth] != prefix for s in stores):
+            return False
+        inside = set(stores)
+        for s in stores:
+            lowered = self.lowering.of(s)
+            if any(x in inside and index[:depth] != lowered.indices[:depth] for x, index in lowered.reads):
+                return False
+        return True
+
+    def worthwhile(self, stores: Sequence[Node], depth: int) -> bool:
+        rows = expr.product(stores[0].shape[:depth])
+        inner = max((n for s in stores for n in [expr.product(s.shape[depth:])] if isinstance(n, int)), default=LONG_ROW)
+        column = any(self.lowering.of(s).runs_down for s in stores)
+        return not column and not (isinstance(rows, int) and rows < ENOUGH_ROWS and inner > LONG_ROW)
+
+    def between(self, first: Group, second: Group) -> bool:
+        """Whether some other group must run after the first and before the second."""
+        stack = [g for g in self.inputs(second) if g is not first]
+        seen: set[Group] = set()
+        least = min(s.uid for s in first.stores)
+        while stack:
+            g = stack.pop()
+            if g is first:
+                return True
+            if g in seen or max(s.uid for s in g.stores) < least:
+                continue
+            seen.add(g)
+            stack.extend(self.inputs(g))
+        return False
+
+    def inputs(self, group: Group) -> list[Group]:
+        found: dict[Group, None] = {}
+        for _, x, _ in self.reads(group):
+            if x in self.home and self.home[x] is not group:
+                found[self.home[x]] = None
+        for p, _ in group.conditions:
+            for x in ([p] if p in self.home else [r for r, _ in self.lowering.of(p).reads] if p.op.kind != "leaf" else []):
+                if x in self.home and self.home[x] is not group:
+                    found[self.home[x]] = None
+        return list(found)
+
+    def drop_inner_buffers(self) -> None:
+        """What only its own pass reads needs no buffer: a value of the row is inlined, a row is kept by the thread."""
+        readers: dict[Node, set[Group]] = {}
+        for group in set(self.home.values()):
+            for _, x, _ in self.reads(group):
+                readers.setdefault(x, set()).add(group)
+        outside = set(self.roots) | {p for c in self.conditions.values() for p, _ in c}
+        for group in set(self.home.values()):
+            if group.depth is None or len(group.stores) == 1:
+                continue
+            for n in list(group.stores):
+                if n in outside or readers.get(n, set()) - {group} or n is group.core:
+                    continue
+                inner = expr.product(n.shape[group.depth :])
+                if group.core is None and n.ndim > group.depth and isinstance(inner, int) and (self.lowering.of(n).folds or n.op.name in HEAVY):
+                    group.local[n] = inner
+                    continue
+                group.stores.remove(n)
+                self.buffered.discard(n)
+                del self.home[n]
+
+    def sorted_groups(self) -> list[Group]:
+        """An order in which every buffer is written before it is read."""
+        self.lowering = Lowering(self.buffered)
+        done: dict[Group, None] = {}
+        stack = [(g, False) for g in sorted(set(self.home.values()), key=lambda g: -max(s.uid for s in g.stores))]
+        while stack:
+            g, ready = stack.pop()
+            if ready:
+                done[g] = None
+            elif g not in done:
+                stack.append((g, True))
+                stack.extend((h, False) for h in self.inputs(g) if h not in done)
+        return list(done)
+
+
+def through_views(n: Node) -> Node:
+    while n.op.kind != "leaf" and n.op.name in ("reshape", "permute", "expand", "slice", "stop_gradient", "switch") and n.inputs:
+        n = n.inputs[0]
+    return n
+
+
+def cheap_producer(n: Node) -> bool:
+    """Whether a contraction may compute it while it packs: no folds within, nothing heavy."""
+    return n.op.elementwise and n.op.name not in HEAVY and all(through_views(x).op.kind == "leaf" or through_views(x).op.name in ("constant", "size") for x in n.inputs)
+
+
+def is_costly(n: Node) -> bool:
+    return n.op.elementwise and n.op.name in HEAVY
+
+
+def grows(n: Node) -> bool:
+    return expr.product(n.shape) != expr.product(n.inputs[0].shape)
+
+
+__all__ = ["Fold", "Group", "Kernel", "Load", "Lowered", "Schedule", "Shape", "free", "math", "stride"]

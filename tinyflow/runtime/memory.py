@@ -1,0 +1,41 @@
+"""memory: lifetimes to offsets in one arena.
+
+    plan([Life(size, first, last)]) -> offsets, total         buffers whose lives meet do not overlap
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+ALIGN = 64  # a cache line, and the widest vector
+
+
+class Life(NamedTuple):
+    size: int  # bytes
+    first: int  # the step that writes it
+    last: int  # the last step that reads it
+
+
+def aligned(size: int) -> int:
+    return -(-max(size, 1) // ALIGN) * ALIGN
+
+
+def plan(lives: Sequence[Life]) -> tuple[list[int], int]:
+    """Largest first, each at the lowest offset that is free throughout its life."""
+    offsets = [0] * len(lives)
+    placed: list[tuple[int, int, Life]] = []  # (start, end, life), by start
+    total = 0
+    for k in sorted(range(len(lives)), key=lambda k: (-lives[k].size, lives[k].first)):
+        life, at = lives[k], 0
+        for start, end, other in placed:
+            if other.last < life.first or life.last < other.first:
+                continue
+            if at + aligned(life.size) <= start:
+                break
+            at = max(at, end)
+        offsets[k] = at
+        placed.append((at, at + aligned(life.size), life))
+        placed.sort(key=lambda p: p[0])
+        total = max(total, at + aligned(life.size))
+    return offsets, total
