@@ -25,41 +25,41 @@ class Function(NamedTuple):
     note: str = ""
 
 
-LARGE_ANGLES = "|x| <= 2^45; beyond, a value in [-1, 1] without meaning"
+SMALL_ANGLES = "|x| <= 2^45; beyond, the angle is lost, and sin and cos are some value in [-1, 1]"
 
 # fmt: off
-#                       arity  recipe         ulp         where the bound ends
 FUNCTIONS: dict[str, Function] = {
-    "exp":     Function(1, recipes.exp,      (1.0, 1.0)),
-    "exp2":    Function(1, recipes.exp2,     (1.0, 1.0)),
-    "expm1":   Function(1, recipes.expm1,    (2.0, 2.0)),
-    "log":     Function(1, recipes.log,      (1.5, 1.5)),
-    "log2":    Function(1, recipes.log2,     (1.5, 1.5)),
-    "log10":   Function(1, recipes.log10,    (1.5, 1.5)),
-    "log1p":   Function(1, recipes.log1p,    (1.5, 1.5)),
-    "pow":     Function(2, recipes.power,    (2.0, 2.0)),
-    "tanh":    Function(1, recipes.tanh,     (2.0, 2.0)),
-    "sigmoid": Function(1, recipes.sigmoid,  (2.0, 2.0)),
-    "softplus": Function(1, recipes.softplus, (2.0, 2.0)),
-    "sinh":    Function(1, recipes.sinh,     (2.0, 2.0)),
-    "cosh":    Function(1, recipes.cosh,     (2.0, 2.0)),
-    "erf":     Function(1, recipes.erf,      (2.0, 2.0)),
-    "erfc":    Function(1, recipes.erfc,     (2.0, 2.0)),
-    "erfinv":  Function(1, recipes.erfinv,   (2.0, 2.0)),
-    "sin":     Function(1, recipes.sin,      (1.5, 1.5), LARGE_ANGLES),
-    "cos":     Function(1, recipes.cos,      (1.5, 1.5), LARGE_ANGLES),
-    "tan":     Function(1, recipes.tan,      (2.0, 2.0), LARGE_ANGLES),
-    "asin":    Function(1, recipes.asin,     (2.0, 2.0)),
-    "acos":    Function(1, recipes.acos,     (2.0, 2.0)),
-    "atan":    Function(1, recipes.atan,     (2.0, 2.0)),
-    "atan2":   Function(2, recipes.atan2,    (2.0, 2.0)),
-    "sqrt":    Function(1, values.sqrt,      (0.5, 0.5)),
-    "rsqrt":   Function(1, recipes.rsqrt,    (1.5, 1.5)),
-    "floor":   Function(1, values.floor,     (0.0, 0.0)),
-    "ceil":    Function(1, values.ceil,      (0.0, 0.0)),
-    "trunc":   Function(1, values.trunc,     (0.0, 0.0)),
-    "round":   Function(1, values.rint,      (0.0, 0.0)),
-    "abs":     Function(1, values.absolute,  (0.0, 0.0)),
+    #                    arity  recipe            float32 float64   where the bounds hold, if not everywhere
+    "exp":       Function(1, recipes.exp,       (1.0,   1.0)),
+    "exp2":      Function(1, recipes.exp2,      (1.0,   1.25)),
+    "expm1":     Function(1, recipes.expm1,     (1.75,  1.5)),
+    "log":       Function(1, recipes.log,       (1.25,  1.0)),
+    "log2":      Function(1, recipes.log2,      (1.5,   1.25)),
+    "log10":     Function(1, recipes.log10,     (1.5,   1.25)),
+    "log1p":     Function(1, recipes.log1p,     (1.75,  1.25)),
+    "pow":       Function(2, recipes.power,     (1.25,  1.25)),
+    "tanh":      Function(1, recipes.tanh,      (1.5,   1.25)),
+    "sigmoid":   Function(1, recipes.sigmoid,   (1.75,  1.75)),
+    "softplus":  Function(1, recipes.softplus,  (2.0,   1.75)),
+    "sinh":      Function(1, recipes.sinh,      (1.75,  1.25)),
+    "cosh":      Function(1, recipes.cosh,      (1.5,   1.25)),
+    "erf":       Function(1, recipes.erf,       (1.25,  1.25)),
+    "erfc":      Function(1, recipes.erfc,      (0.501, 6.0)),
+    "erfinv":    Function(1, recipes.erfinv,    (0.501, 4.0)),
+    "sin":       Function(1, recipes.sin,       (1.75,  1.5), SMALL_ANGLES),
+    "cos":       Function(1, recipes.cos,       (1.75,  1.5), SMALL_ANGLES),
+    "tan":       Function(1, recipes.tan,       (0.501, 2.5), SMALL_ANGLES),
+    "asin":      Function(1, recipes.asin,      (1.25,  1.25)),
+    "acos":      Function(1, recipes.acos,      (1.25,  1.25)),
+    "atan":      Function(1, recipes.atan,      (2.0,   1.75)),
+    "atan2":     Function(2, recipes.atan2,     (2.0,   1.75)),
+    "sqrt":      Function(1, values.sqrt,       (0.5,   0.5)),
+    "rsqrt":     Function(1, recipes.rsqrt,     (1.5,   1.5)),
+    "floor":     Function(1, values.floor,      (0.0,   0.0)),
+    "ceil":      Function(1, values.ceil,       (0.0,   0.0)),
+    "trunc":     Function(1, values.trunc,      (0.0,   0.0)),
+    "round":     Function(1, values.rint,       (0.0,   0.0)),
+    "abs":       Function(1, values.absolute,   (0.0,   0.0)),
 }
 # fmt: on
 

@@ -38,6 +38,7 @@ from tinyflow.compiler.vecmath_values import (
 INF, NAN = float("inf"), float("nan")
 PI = Fraction("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534")
 LN2 = Fraction("0.69314718055994530941723212145817656807550013436025525412068000949339362196969471560586332699")
+LN10 = Fraction("2.30258509299404568401799145468436420760110148862877297603332790096757260967735248023599720508")
 SQRT_HALF = 0.7071067811865476
 
 
@@ -69,6 +70,10 @@ def two_sum(a: Value, b: Value) -> tuple[Value, Value]:
     """For |a| >= |b|."""
     s = a + b
     return s, b - (s - a)
+
+
+def rsqrt(x: Value) -> Value:
+    return 1.0 / sqrt(x)
 
 
 # ---- exp
@@ -166,7 +171,7 @@ def cosh(x: Value) -> Value:
 
 def erf(x: Value) -> Value:
     """a + a q(a^2) below 1, else 1 - exp(q(a - 1)) with q a fit of log erfc."""
-    a = at_most(absolute(x), 4.0 if x.format.digits < 24 else 6.0)
+    a = at_most(absolute(x), 6.0 if x.format is FLOAT64 else 4.0)  # 1 from there on
     small = fma(a, fitted("ERF", a * a), a)
     big = 1.0 - moderate_exp(fitted("ERF_TAIL", a - 1.0))
     return copysign(select(a < 1.0, small, big), x)
@@ -174,12 +179,12 @@ def erf(x: Value) -> Value:
 
 @in_double
 def erfc(x: Value) -> Value:
-    """e^(-a^2) u p(u) with u = 1 / (a + 4) and a^2 in two words; 1 - erf x below 1/2, 2 - erfc a for negative x."""
+    """e^(-a^2) q(s) / (a + 4), s = (a - 4) / (a + 4), a^2 in two words; 1 - erf x below 1/2, 2 - erfc a for x < 0."""
     a = at_most(absolute(x), 28.0)
     small = 1.0 - fma(x, fitted("ERF", x * x), x)
-    u = 1.0 / (a + 4.0)
+    d = a + 4.0
     square, square_low = two_product(a, a)
-    tail = saturating_exp(-square, low=-square_low, factor=u * fitted("ERFC", fma(u, -8.0, 1.0)))
+    tail = saturating_exp(-square, low=-square_low, factor=fitted("ERFC", (a - 4.0) / d) / d)
     return select(a < 0.5, small, select(x < 0.0, 2.0 - tail, tail))
 
 
@@ -234,9 +239,6 @@ def log_in_base(x: Value, base: Fraction) -> Value:
 
 def log2(x: Value) -> Value:
     return log_in_base(x, LN2)
-
-
-LN10 = Fraction("2.30258509299404568401799145468436420760110148862877297603332790096757260967735248023599720508")
 
 
 def log10(x: Value) -> Value:
@@ -351,17 +353,17 @@ def turn_sign(y: Value, x: Value) -> Value:
     return unbits(bits(y) ^ (bits(x) & bits(x.like(-0.0))))
 
 
-def asin_parts(x: Value) -> tuple[Value, Value, Value, Value]:
+def asin_parts(x: Value) -> tuple[Value, Value, Value]:
     """asin s = s + rest, with s = |x| below 1/2, else s = sqrt((1 - |x|) / 2): then asin |x| = pi/2 - 2 asin s."""
     a = absolute(x)
     big = a > 0.5
     z = select(big, fma(a, -0.5, 0.5), a * a)
     s = select(big, sqrt(z), a)
-    return a, big, s, s * z * fitted("ASIN", z)
+    return big, s, s * z * fitted("ASIN", z)
 
 
 def asin(x: Value) -> Value:
-    a, big, s, rest = asin_parts(x)
+    big, s, rest = asin_parts(x)
     half, half_low = x.format.words(PI / 2, 2)
     far, carry = two_sum(x.like(half), s * -2.0)
     return copysign(select(big, far + (carry - fma(rest, 2.0, -half_low)), s + rest), x)
@@ -369,7 +371,7 @@ def asin(x: Value) -> Value:
 
 def acos(x: Value) -> Value:
     """pi/2 - asin x; 2 asin s near 1, pi - 2 asin s near -1."""
-    a, big, s, rest = asin_parts(x)
+    big, s, rest = asin_parts(x)
     half, half_low = x.format.words(PI / 2, 2)
     middle = half - (x - (half_low - copysign(rest, x)))
     near = 2.0 * (s + rest)
@@ -399,7 +401,3 @@ def atan2(y: Value, x: Value) -> Value:
     pi, pi_low = x.format.words(PI, 2)
     t = select(bits(x) < 0, pi - (t - pi_low), t)
     return copysign(select(x.equals(x) & y.equals(y), t, x + y), y)
-
-
-def rsqrt(x: Value) -> Value:
-    return 1.0 / sqrt(x)

@@ -48,7 +48,7 @@ class Format(NamedTuple):
 
     def bits(self, number: float) -> int:
         """The bits of a positive number, as an integer."""
-        return int.from_bytes(struct.pack(">f" if self.element == "float" else ">d", number))
+        return int.from_bytes(struct.pack(">f" if self.element == "float" else ">d", number), "big")
 
     def words(self, number: Fraction, count: int) -> tuple[float, ...]:
         """The number as a sum of `count` floats, each the nearest to what the ones before leave over."""
