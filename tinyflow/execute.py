@@ -8,53 +8,193 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyflow.core.config import config
-from tinyflow.core.errors import GraphError
-from tinyflow.core.expr import Expr
+from tinyflow.core.errors import GraphError, IndexOutOfRange
+from tinyflow.core.expr import Dim, Expr, Index_, evaluate as number, walk
 from tinyflow.graph.evaluate import DEAD, alive, dead_message, evaluate
-from tinyflow.graph.node import Node, shape_text, toposort
-from tinyflow.ops.leaf import PLACEHOLDER, VARIABLE
+from tinyflow.graph.node import Node, shape_text, toposort, with_dims
+from tinyflow.graph.signature import signature
+from tinyflow.ops.leaf import PLACEHOLDER, owner
 from tinyflow.passes import pipeline
-from tinyflow.passes.state import effects
+from tinyflow.passes.shapes import assumed_equal
+from tinyflow.passes.state import conditions, effects
 
 Store = MutableMapping[Node, np.ndarray]
 NONE: dict[Node, Node] = {}
+MOST_PROGRAMS = 512
+
+
+class MismatchError(GraphError):
+    """Arrays whose sizes are not what the graph assumes of each other."""
+
+
+class Native(NamedTuple):
+    """A program, in terms of its graph's leaves by number."""
+
+    program: Any
+    leaves: tuple[tuple[int, int], ...]  # (slot, which leaf)
+    outputs: tuple[int, ...]  # slots
+    writes: tuple[tuple[int | None, int], ...]  # (slot, or None where it is in place; slot of the variable itself)
+    shapes: tuple[tuple[Index_, ...], ...]  # of outputs, then of writes
+    static: bool  # whether no shape depends on a run
+    dtypes: tuple[Any, ...]
+    dims: tuple[int, ...]  # which of the graph's symbolic dimensions each of the program's is
+    checks: tuple[str, ...]  # what each checked index belongs to
+    alive: tuple[tuple[tuple[int, bool], ...], ...]  # for each root: outputs that must be so
 
 
 class Runner:
-    """One compiled set of roots."""
+    """One set of roots, compiled when it first runs."""
 
     def __init__(self, roots: Sequence[Node], writes: Mapping[Node, Node] = NONE) -> None:
         self.roots = tuple(roots)
         found = effects(roots)
         changes = {**found.writes, **writes}
         self.written = tuple(changes)
-        self.nodes = pipeline.run([*found.values, *changes.values()])
-        order = toposort(self.nodes)
-        self.placeholders = tuple(n for n in order if n.op is PLACEHOLDER)
-        self.variables = tuple(n for n in order if n.op is VARIABLE)
+        nodes = [*found.values, *changes.values()]
+        self.equal = assumed_equal(nodes)
+        self.given = given_leaves(nodes, self.equal)
+        same = with_dims([*nodes, *self.written, *self.given], self.equal) if self.equal else {}
+        self.nodes = [same.get(n, n) for n in nodes]
+        self.given_same = tuple(same.get(n, n) for n in self.given)
+        self.written_same = tuple(same.get(n, n) for n in self.written)
+        self.placeholders = tuple(n for n in self.given if n.op is PLACEHOLDER)
+        self.variables = tuple(n for n in self.given if n.op is not PLACEHOLDER)
+        self.fixed = tuple(tuple(n.shape) if all(isinstance(d, int) for d in n.shape) else None for n in self.given)
+        self.symbolic = tuple(k for k, f in enumerate(self.fixed) if f is None)
+        self.from_feed = tuple(n.op is PLACEHOLDER for n in self.given)
+        self.native: Native | None = None
+        self.dims: tuple[Expr, ...] = ()
 
     def __call__(self, feeds: Mapping[Node, Any], store: Store) -> list[Any]:
         """The roots' values; the store's variables get their new ones. Every array returned is the caller's own."""
-        arrays = {n: feeds[n] for n in self.placeholders} | {n: store[n] for n in self.variables}
-        return self.reference(arrays, bind(arrays), store)
+        arrays = [feeds[n] if fed else store[n] for n, fed in zip(self.given, self.from_feed, strict=True)]
+        for k, (n, a) in enumerate(zip(self.given, arrays, strict=True)):
+            if type(a) is not np.ndarray or a.dtype is not n.dtype.numpy or not a.flags.c_contiguous:
+                arrays[k] = a = np.asarray(a, n.dtype.numpy, order="C")
+            if a.shape != self.fixed[k] and self.fixed[k] is not None:
+                raise GraphError(misfit(n, a.shape))
+        sizes = self.sizes(arrays) if self.symbolic else {}
+        if config.REFERENCE or config.NAN:
+            return self.reference(arrays, sizes, store)
+        native = self.native
+        if native is None:
+            native = self.native = native_of(self)
+        return self.run(native, arrays, sizes, store)
 
-    def reference(self, arrays: Mapping[Node, Any], dims: Mapping[Expr, int], store: Store) -> list[Any]:
-        value = evaluate(self.nodes, arrays, dims)
-        count = len(self.roots)
-        new = [np.array(alive(n, value[n])) for n in self.nodes[count:]]
-        out = [value[n] if value[n] is DEAD else np.array(value[n]) for n in self.nodes[:count]]
-        for v, a in zip(self.written, new, strict=True):
-            if v in store and store[v].shape == a.shape:
-                np.copyto(store[v], a)
+    def sizes(self, arrays: Sequence[Any]) -> dict[Expr, int]:
+        """The symbolic dimensions; an error if arrays disagree on them."""
+        dims = bind({self.given[k]: arrays[k] for k in self.symbolic})
+        for d, other in self.equal.items():
+            if d in dims and dims[d] != (other if isinstance(other, int) else dims.get(other, dims[d])):
+                raise MismatchError(disagreement(self.given, d, other, dims))
+        return dims
+
+    # -------------------------------------------------------------------------------------- native
+
+    def run(self, native: Native, arrays: Sequence[Any], sizes: Mapping[Expr, int], store: Store) -> list[Any]:
+        bound = tuple([sizes[self.dims[k]] for k in native.dims]) if native.dims else ()
+        binding = native.program.take(bound)
+        try:
+            slots = binding.slots
+            for slot, k in native.leaves:
+                slots[slot] = address(arrays[k])
+            count = len(native.outputs)
+            shapes = native.shapes if native.static else [self.shape(s, sizes) for s in native.shapes]
+            out = [np.empty(shape, t) for shape, t in zip(shapes[:count], native.dtypes, strict=False)]
+            for slot, a in zip(native.outputs, out, strict=True):
+                slots[slot] = address(a)
+            fresh = self.prepare_writes(native, shapes[count:], slots, store) if self.written else ()
+            if config.DEBUG >= 1:
+                report(native, binding)
             else:
-                store[v] = a
+                binding.run()
+            if binding.status[0]:
+                self.fail(native, binding)
+            for v, a in fresh:
+                put(store, v, a)
+        finally:
+            native.program.give(bound, binding)
+        return self.results(native, out)
+
+    def prepare_writes(self, native: Native, shapes: Sequence[Any], slots: Any, store: Store) -> list[tuple[Node, Any]]:
+        """Variables are written where they are, if that is safe and they are there; else to new arrays."""
+        fresh = []
+        for v, (slot, leaf), shape in zip(self.written, native.writes, shapes, strict=True):
+            held = store.get(v)
+            if slot is None and held is not None and held.shape == shape and held.flags.writeable:
+                slots[leaf] = address(held)
+                continue
+            a = np.empty(shape, v.dtype.numpy)
+            if slot is None and held is not None and held.shape == shape:
+                a[...] = held  # it may be read before it is written
+            slots[leaf if slot is None else slot] = address(a)
+            fresh.append((v, a))
+        return fresh
+
+    def shape(self, shape: Sequence[Index_], sizes: Mapping[Expr, int]) -> tuple[int, ...]:
+        names = {canonical(k): sizes[d] for k, d in enumerate(self.dims) if d in sizes}
+        return tuple([d if type(d) is int else number(d, names) for d in shape])
+
+    def results(self, native: Native, out: Sequence[Any]) -> list[Any]:
+        values = list(out[: len(self.roots)])
+        for k, needed in enumerate(native.alive):
+            if any(bool(out[p]) != side for p, side in needed):
+                values[k] = DEAD
+        return values
+
+    def fail(self, native: Native, binding: Any) -> None:
+        which, index, size = binding.status[:3]
+        binding.status[0] = 0
+        raise IndexOutOfRange(f"index {index} is out of range for {size} entries: {native.checks[which - 1]}")
+
+    # -------------------------------------------------------------------------------------- by numpy
+
+    def reference(self, arrays: Sequence[Any], dims: Mapping[Expr, int], store: Store) -> list[Any]:
+        feeds = dict(zip(self.given_same, arrays, strict=True))
+        nodes = self.nodes if config.NAN else pipeline.run(self.nodes)
+        value = evaluate(nodes, feeds, dims)
+        if config.NAN:
+            first_nan(toposort(nodes), value)
+        count = len(self.roots)
+        new = [np.array(alive(n, value[n])) for n in nodes[count:]]
+        out = [value[n] if value[n] is DEAD else np.array(value[n]) for n in nodes[:count]]
+        for v, a in zip(self.written, new, strict=True):
+            put(store, v, a)
         return out
+
+
+def given_leaves(nodes: Sequence[Node], equal: Mapping[Expr, Any]) -> tuple[Node, ...]:
+    """The leaves of a graph, and those whose shapes alone it depends on."""
+    order = toposort(nodes)
+    leaves = {n: None for n in order if n.op.kind == "leaf"}
+    bound = {d for n in leaves for d in n.shape if isinstance(d, Expr)}
+    for n in order:
+        for d in (*n.shape, n.attrs.get("size")):
+            for atom in walk(d) if isinstance(d, Expr) else ():
+                if isinstance(atom, Dim) and atom not in bound and (leaf := owner(atom)) is not None:
+                    leaves[leaf] = None
+                    bound.update(x for x in leaf.shape if isinstance(x, Expr))
+    return tuple(leaves)
+
+
+def put(store: Store, v: Node, a: np.ndarray) -> None:
+    """A new value: into the array that the variable has, if it fits."""
+    held = store.get(v)
+    if held is not None and held.shape == a.shape and held.flags.writeable:
+        np.copyto(held, a)
+    else:
+        store[v] = a
+
+
+def address(a: np.ndarray) -> int:
+    return a.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
 def bind(arrays: Mapping[Node, Any]) -> dict[Expr, int]:
@@ -74,6 +214,95 @@ def misfit(node: Node, shape: tuple[int, ...]) -> str:
     return f"{node.label} ({node.where}) takes shape {shape_text(node.shape)}, and was given an array of shape {shape}"
 
 
+def disagreement(leaves: Sequence[Node], d: Expr, other: Any, dims: Mapping[Expr, int]) -> str:
+    """Which placeholders have sizes that must be equal and are not."""
+
+    def of(x: Any) -> str:
+        found = next((n for n in leaves if x in n.shape), None)
+        return str(x) if found is None else f"axis {found.shape.index(x)} of {found.label} ({found.where}), which is {dims[x]},"
+
+    return f"{of(d)} must equal {of(other) if isinstance(other, Expr) else other}"
+
+
+def first_nan(order: Sequence[Node], value: Mapping[Node, Any]) -> None:
+    """NAN=1: names the first node that made a NaN or an infinity of finite operands."""
+    for n in order:
+        v = value.get(n)
+        if v is None or v is DEAD or not n.dtype.is_floating or np.all(np.isfinite(v)):
+            continue
+        kind = "NaN" if np.any(np.isnan(v)) else "an infinity"
+        origin = "was fed with" if n.op.kind == "leaf" else "made"
+        raise FloatingPointError(f"{n.label} {origin} {kind}: {n.op.name} of shape {shape_text(n.shape)}, {n.where}")
+
+
+# ------------------------------------------------------------------------------------------ programs by structure
+
+_programs: dict[Hashable, Native] = {}
+
+
+def canonical(k: int) -> Expr:
+    from tinyflow.core.expr import dim
+
+    return dim(f"@{k}")
+
+
+def native_of(runner: Runner) -> Native:
+    """The program of a graph of this structure, compiled at most once."""
+    from tinyflow.runtime import target  # loads LLVM, and only what runs has to
+
+    found = signature([*runner.nodes], [*runner.given_same, *runner.written_same])
+    runner.dims = found.dims
+    key = (found.key, len(runner.roots), target.current())
+    native = _programs.get(key)
+    if native is None:
+        while len(_programs) >= MOST_PROGRAMS:
+            _programs.pop(next(iter(_programs)))
+        native = _programs[key] = compiled(runner, found.leaves, found.dims)
+    elif config.DEBUG >= 1:
+        print("program found in memory", file=sys.stderr)
+    return native
+
+
+def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Native:
+    from tinyflow.compiler.pipeline import build
+
+    nodes = pipeline.run(runner.nodes)
+    count = len(runner.roots)
+    living = conditions(nodes)
+    predicates = list(dict.fromkeys(p for n in nodes[:count] for p, _ in living[n]))
+    outputs = [*nodes[:count], *predicates]
+    made = build(outputs, dict(zip(runner.written_same, nodes[count:], strict=True)))
+    place = {n: k for k, n in enumerate(runner.given_same)}
+    slot = {n: k for k, n in enumerate(made.leaves, 1)}
+    written = tuple((w, slot[v]) for w, v in zip(made.writes, runner.written_same, strict=True))
+    leaves_used = tuple((slot[n], place[n]) for n in made.leaves if n in place)
+    rename = {d: canonical(k) for k, d in enumerate(dims)}
+    shapes = tuple(tuple(substituted(d, rename) for d in n.shape) for n in (*outputs, *nodes[count:]))
+    needed = tuple(tuple((count + predicates.index(p), side) for p, side in living[n]) for n in nodes[:count])
+    checks = tuple(f"{n.label}, {n.where}" for n in made.checks)
+    return Native(
+        made.program, leaves_used, made.outputs, written, shapes, all(type(d) is int for s in shapes for d in s),
+        tuple(n.dtype.numpy for n in (*outputs, *nodes[count:])), tuple(dims.index(d) for d in made.program.dims), checks, needed,
+    )  # fmt: skip
+
+
+def substituted(d: Index_, names: Mapping[Any, Index_]) -> Index_:
+    from tinyflow.core.expr import substitute
+
+    return substitute(d, names)
+
+
+def report(native: Native, binding: Any) -> None:
+    """DEBUG=1: what runs; DEBUG=2: each kernel with its time."""
+    names = [c.name for c in native.program.calls]
+    if config.DEBUG == 1:
+        binding.run()
+        print(f"run of {len(names)} kernels, {binding.threads} threads, {binding.bytes} bytes of temporaries", file=sys.stderr)
+        return
+    for name, ns in zip(names, binding.timed(), strict=True):
+        print(f"  {name:8} {ns / 1000:10.1f} us", file=sys.stderr)
+
+
 def compile(roots: Sequence[Node], writes: Mapping[Node, Node] = NONE) -> Runner:  # noqa: A001
     """The runner of some roots; `writes` gives variables new values, besides the assignments that the roots hold."""
     return Runner(roots, writes)
@@ -85,4 +314,4 @@ def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = N
     return Runner(roots, writes)({}, store)
 
 
-__all__ = ["Runner", "Store", "bind", "compile", "config", "dead_message", "realise"]
+__all__ = ["Callable", "MismatchError", "Runner", "Store", "bind", "compile", "config", "dead_message", "realise"]

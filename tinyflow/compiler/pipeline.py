@@ -71,7 +71,7 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
     inspect(schedule, kernels, codes)
     program, checks = assemble(kernels, codes, slots, where)
     loops.forget()
-    placed = tuple(None if homes[n][0] == Target(v, "write", n.dtype) else where[Target(v, "write", n.dtype)] for v, n in changes.items())
+    placed = tuple(None if (at := where[Target(v, "write", n.dtype)]) == where[v] else at for v, n in changes.items())
     return Build(program, given, tuple(where[Target(n, "own", n.dtype)] for n in outputs), placed, checks, tuple(kernels), tuple(codes))
 
 
@@ -114,7 +114,7 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
                 add(n, Target(n, "own", n.dtype), "given")
             for v in written.get(n, ()):
                 safe = in_place(schedule, group, n, v)
-                add(n, Target(v, "write", n.dtype), where[v] if safe else "temp")
+                add(n, Target(v, "write", n.dtype), where[v] if safe else "given")
             if not homes[n]:
                 add(n, Target(n, "own", n.dtype), "temp")
             where[n] = where[homes[n][0]]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from tinyflow.core.dtypes import DType, as_dtype, bool_, float32, int32, int64
-from tinyflow.core.expr import const
+from tinyflow.core.expr import Expr, const
 from tinyflow.graph.node import Dim, Node, Shape, make, new_uid
 from tinyflow.graph.op import Sample, define
 from tinyflow.ops.rules import attribute, cast
@@ -41,7 +42,19 @@ def constant(value: Any, dtype: DType | None = None) -> Node:
 
 def placeholder(dtype: DType, shape: Shape, name: str = "placeholder") -> Node:
     """A value given at each run."""
-    return make(PLACEHOLDER, name=name, number=new_uid(), shape=tuple(shape), dtype=dtype)
+    node = make(PLACEHOLDER, name=name, number=new_uid(), shape=tuple(shape), dtype=dtype)
+    for d in node.shape:
+        if not isinstance(d, int):
+            _owners.setdefault(d, node)
+    return node
+
+
+_owners: WeakValueDictionary[Expr, Node] = WeakValueDictionary()
+
+
+def owner(d: Expr) -> Node | None:
+    """The placeholder that a symbolic dimension is the size of."""
+    return _owners.get(d)
 
 
 def variable(dtype: DType, shape: Shape, name: str = "variable") -> Node:

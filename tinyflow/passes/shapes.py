@@ -1,0 +1,56 @@
+"""shapes: sizes that ops assume to be equal become one.
+
+Two placeholders of unknown length that meet in an addition must be equally long (or one of them 1, which only running
+can tell). The assumption makes one loop of both; it is checked when arrays are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinyflow.core.expr import Dim, Expr
+from tinyflow.graph.node import Node, toposort
+from tinyflow.graph.node import Dim as Size
+from tinyflow.ops.contraction import CONTRACT
+from tinyflow.ops.movement import CONCAT
+
+
+def assumed_equal(roots: Sequence[Node]) -> dict[Expr, Size]:
+    """Symbolic dimension -> what stands for it: a number, or the first of those that must equal it."""
+    parent: dict[Expr, Size] = {}
+
+    def find(d: Size) -> Size:
+        while isinstance(d, Expr) and d in parent:
+            d = parent[d]
+        return d
+
+    def join(a: Size, b: Size) -> None:
+        a, b = find(a), find(b)
+        if a is b or (isinstance(a, int) and isinstance(b, int)):
+            return
+        if isinstance(b, int):
+            a, b = b, a
+        if isinstance(b, Dim):
+            parent[b] = a
+        elif isinstance(a, Dim):
+            parent[a] = b
+
+    for node in toposort(roots):
+        for a, b in pairs(node):
+            if a is not b:
+                join(a, b)
+    return {d: find(d) for d in parent}
+
+
+def pairs(node: Node) -> list[tuple[Size, Size]]:
+    """Sizes that one op needs to be equal."""
+    if node.op.elementwise or node.op.name in ("merge", "assign"):
+        shapes = [x.shape for x in node.inputs if x.ndim == node.ndim]
+        return [(a, b) for s in shapes[1:] for a, b in zip(shapes[0], s, strict=True)]
+    if node.op is CONTRACT:
+        size = node.attrs["spec"].size
+        return [(n, size[p.letter]) for x, places in zip(node.inputs, node.attrs["spec"].operands, strict=True) for n, p in zip(x.shape, places, strict=True) if p.letter]
+    if node.op is CONCAT:
+        first, axis = node.inputs[0].shape, node.attrs["axis"]
+        return [(a, b) for x in node.inputs[1:] for d, (a, b) in enumerate(zip(first, x.shape, strict=True)) if d != axis]
+    return []
