@@ -1,0 +1,1 @@
+"""Define, then run: graphs, sessions, and the names of TensorFlow 1."""

@@ -1,0 +1,378 @@
+"""Arithmetic: elementwise functions, comparisons, reductions and products, as tables.
+
+A row is the name in TensorFlow 1, its operation's type, its operands, its meaning on nodes, and a line that says it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tinyflow.core import dtypes
+from tinyflow.core.errors import ShapeError
+from tinyflow.graph.node import Node, shape_text
+from tinyflow.ops import contraction
+from tinyflow.ops import elementwise as e
+from tinyflow.ops import functions as f
+from tinyflow.ops import reduction as r
+from tinyflow.ops.movement import expand_dims, permute, reshape, squeeze
+from tinyflow.symbolic.table import combine, function, integer, integers
+from tinyflow.symbolic.tensor import Tensor, as_dtype, convert, tensor
+
+# ------------------------------------------------------------------------------------------ meanings that differ by type
+
+
+def true_divide(x: Node, y: Node) -> Node:
+    """Integers are divided as float64, small ones as float32."""
+    if x.dtype.is_floating:
+        return e.div(x, y)
+    wide = dtypes.float32 if x.dtype is dtypes.uint8 else dtypes.float64
+    return e.div(e.cast(x, wide), e.cast(y, wide))
+
+
+def old_divide(x: Node, y: Node) -> Node:
+    """Python 2's division: integers stay integers."""
+    return e.div(x, y) if x.dtype.is_floating else e.floordiv(x, y)
+
+
+def truncated_divide(x: Node, y: Node) -> Node:
+    if x.dtype.is_floating:
+        return e.div(x, y)
+    return e.cast(e.div(e.cast(x, dtypes.float64), e.cast(y, dtypes.float64)), x.dtype)
+
+
+def power(x: Node, y: Node) -> Node:
+    if x.dtype.is_floating:
+        return e.pow_(x, y)
+    wide = e.pow_(e.cast(x, dtypes.float64), e.cast(y, dtypes.float64))
+    return e.cast(e.round_(wide), x.dtype)
+
+
+def floor_like(fn: Callable[[Node], Node]) -> Callable[[Node], Node]:
+    """Integers are their own floor."""
+    return lambda x: x if x.dtype.is_integer else fn(x)
+
+
+def clipped(x: Node, low: Node, high: Node) -> Node:
+    return e.minimum(e.maximum(x, low), high)
+
+
+INF = math.inf
+# fmt: off
+#    name                  type                 operands      meaning on nodes                                             in words
+ELEMENTWISE: dict[str, tuple[str, str, Callable[..., Any], str]] = {
+    "add":                ("Add",               "x y",        e.add,                                                       "x + y, element by element; shapes broadcast."),
+    "subtract":           ("Sub",               "x y",        e.sub,                                                       "x - y, element by element; shapes broadcast."),
+    "multiply":           ("Mul",               "x y",        e.mul,                                                       "x y, element by element; shapes broadcast."),
+    "divide":             ("RealDiv",           "x y",        true_divide,                                                 "x / y; integers are divided as float64."),
+    "truediv":            ("RealDiv",           "x y",        true_divide,                                                 "x / y; integers are divided as float64."),
+    "realdiv":            ("RealDiv",           "x y",        true_divide,                                                 "x / y; integers are divided as float64."),
+    "div":                ("Div",               "x y",        old_divide,                                                  "x / y; of integers its floor."),
+    "floordiv":           ("FloorDiv",          "x y",        e.floordiv,                                                  "The floor of x / y."),
+    "floor_div":          ("FloorDiv",          "x y",        e.floordiv,                                                  "The floor of x / y."),
+    "truncatediv":        ("TruncateDiv",       "x y",        truncated_divide,                                            "x / y, of integers cut towards zero."),
+    "mod":                ("FloorMod",          "x y",        e.mod,                                                       "x - y floor(x / y)."),
+    "floormod":           ("FloorMod",          "x y",        e.mod,                                                       "x - y floor(x / y)."),
+    "pow":                ("Pow",               "x y",        power,                                                       "x to the power y."),
+    "maximum":            ("Maximum",           "x y",        e.maximum,                                                   "The greater of x and y."),
+    "minimum":            ("Minimum",           "x y",        e.minimum,                                                   "The lesser of x and y."),
+    "squared_difference": ("SquaredDifference", "x y",        lambda x, y: (x - y) * (x - y),                              "(x - y)²"),
+    "square":             ("Square",            "x",          lambda x: x * x,                                             "x²"),
+    "sqrt":               ("Sqrt",              "x",          e.sqrt,                                                      "The root of x."),
+    "rsqrt":              ("Rsqrt",             "x",          lambda x: 1.0 / e.sqrt(x),                                   "1 / sqrt(x)"),
+    "exp":                ("Exp",               "x",          e.exp,                                                       "e to the power x."),
+    "expm1":              ("Expm1",             "x",          e.expm1,                                                     "exp(x) - 1, exact near 0."),
+    "log":                ("Log",               "x",          e.log,                                                       "The natural logarithm."),
+    "log1p":              ("Log1p",             "x",          e.log1p,                                                     "log(1 + x), exact near 0."),
+    "abs":                ("Abs",               "x",          e.abs_,                                                      "|x|"),
+    "negative":           ("Neg",               "x",          e.neg,                                                       "-x"),
+    "sign":               ("Sign",              "x",          e.sign,                                                      "-1, 0 or 1."),
+    "reciprocal":         ("Reciprocal",        "x",          lambda x: 1.0 / x,                                           "1 / x"),
+    "round":              ("Round",             "x",          floor_like(e.round_),                                        "The nearest integer; halves go to the even one."),
+    "rint":               ("Rint",              "x",          e.round_,                                                    "The nearest integer; halves go to the even one."),
+    "floor":              ("Floor",             "x",          floor_like(e.floor),                                         "The greatest integer not above x."),
+    "ceil":               ("Ceil",              "x",          floor_like(e.ceil),                                          "The least integer not below x."),
+    "sin":                ("Sin",               "x",          e.sin,                                                       "The sine of x, in radians."),
+    "cos":                ("Cos",               "x",          e.cos,                                                       "The cosine of x, in radians."),
+    "tan":                ("Tan",               "x",          lambda x: e.sin(x) / e.cos(x),                               "The tangent of x, in radians."),
+    "sinh":               ("Sinh",              "x",          lambda x: (e.exp(x) - e.exp(-x)) * 0.5,                      "(exp x - exp -x) / 2"),
+    "cosh":               ("Cosh",              "x",          lambda x: (e.exp(x) + e.exp(-x)) * 0.5,                      "(exp x + exp -x) / 2"),
+    "tanh":               ("Tanh",              "x",          e.tanh,                                                      "The hyperbolic tangent."),
+    "sigmoid":            ("Sigmoid",           "x",          e.sigmoid,                                                   "1 / (1 + exp(-x))"),
+    "log_sigmoid":        ("LogSigmoid",        "x",          lambda x: -f.softplus(-x),                                   "log(sigmoid(x)) = -softplus(-x)"),
+    "erf":                ("Erf",               "x",          e.erf,                                                       "The error function."),
+    "erfc":               ("Erfc",              "x",          lambda x: 1.0 - e.erf(x),                                    "1 - erf(x)"),
+    "is_nan":             ("IsNan",             "x",          lambda x: e.not_equal(x, x),                                 "Where x is not a number."),
+    "is_inf":             ("IsInf",             "x",          lambda x: e.equal(e.abs_(x), INF),                           "Where x is infinite."),
+    "is_finite":          ("IsFinite",          "x",          lambda x: e.less(e.abs_(x), INF),                            "Where x is neither infinite nor NaN."),
+    "equal":              ("Equal",             "x y",        e.equal,                                                     "x = y, element by element."),
+    "not_equal":          ("NotEqual",          "x y",        e.not_equal,                                                 "x ≠ y, element by element."),
+    "less":               ("Less",              "x y",        e.less,                                                      "x < y, element by element."),
+    "less_equal":         ("LessEqual",         "x y",        e.less_equal,                                                "x ≤ y, element by element."),
+    "greater":            ("Greater",           "x y",        e.greater,                                                   "x > y, element by element."),
+    "greater_equal":      ("GreaterEqual",      "x y",        e.greater_equal,                                             "x ≥ y, element by element."),
+    "logical_and":        ("LogicalAnd",        "x y",        e.logical_and,                                               "Both."),
+    "logical_or":         ("LogicalOr",         "x y",        e.logical_or,                                                "One of them, or both."),
+    "logical_xor":        ("LogicalXor",        "x y",        e.not_equal,                                                 "One of them, not both."),
+    "logical_not":        ("LogicalNot",        "x",          e.logical_not,                                               "Not x."),
+    "stop_gradient":      ("StopGradient",      "input",      e.stop_gradient,                                             "The same value, through which no gradient goes."),
+    "identity":           ("Identity",          "input",      lambda x: x,                                                 "The same value, as a tensor of its own."),
+    "clip_by_value":      ("ClipByValue",       "t clip_value_min clip_value_max", clipped,                                "min(max(t, clip_value_min), clip_value_max)"),
+}
+ALIASES = {"mul": "multiply", "sub": "subtract", "neg": "negative", "inv": "reciprocal"}
+# fmt: on
+
+
+TABLE: dict[str, Callable[..., Any]] = {}
+for _name, (_kind, _operands, _meaning, _doc) in ELEMENTWISE.items():
+    TABLE[_name] = function(_kind, _operands, _meaning, _doc)
+    TABLE[_name].__name__ = TABLE[_name].__qualname__ = _name
+
+
+# ------------------------------------------------------------------------------------------ types
+
+
+def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
+    """x as another element type. Floats are cut towards zero to make integers; every number but 0 is True."""
+    x, want = convert(x), as_dtype(dtype)
+    return x if x.dtype is want else tensor("Cast", lambda n: e.cast(n, want), [x], name, types=[want])
+
+
+def casting(name: str, dtype: dtypes.DType) -> Callable[..., Tensor]:
+    def build(x: Any, name: str | None = None) -> Tensor:
+        return cast(x, dtype, name or kind)
+
+    kind = "".join(map(str.capitalize, name.split("_")))
+    build.__name__, build.__doc__ = name, f"x as {dtype}."
+    return build
+
+
+to_float = casting("to_float", dtypes.float32)
+to_double = casting("to_double", dtypes.float64)
+to_int32 = casting("to_int32", dtypes.int32)
+to_int64 = casting("to_int64", dtypes.int64)
+
+
+# ------------------------------------------------------------------------------------------ reductions
+
+
+def reduction(name: str, kind: str, meaning: Callable[..., Node], doc: str) -> Callable[..., Tensor]:
+    def build(input_tensor: Any, axis: Any = None, keepdims: bool | None = None, name: str | None = None,
+              reduction_indices: Any = None, keep_dims: bool | None = None) -> Tensor:  # fmt: skip
+        axis = reduction_indices if axis is None else axis
+        axes = None if axis is None else tuple(integers(axis, "the axis of a reduction"))
+        keep = bool(keep_dims if keepdims is None else keepdims)
+        return tensor(kind, lambda x: meaning(x, axes, keep), [convert(input_tensor)], name)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"{doc} over some axes (over all by default); keepdims leaves size 1 there."
+    return build
+
+
+# fmt: off
+REDUCTIONS = {
+    "reduce_sum":       ("Sum",       r.sum_,      "The sum of the elements"),
+    "reduce_mean":      ("Mean",      r.mean,      "The mean of the elements"),
+    "reduce_max":       ("Max",       r.max_,      "The greatest element"),
+    "reduce_min":       ("Min",       r.min_,      "The least element"),
+    "reduce_prod":      ("Prod",      r.prod,      "The product of the elements"),
+    "reduce_any":       ("Any",       f.any_,      "Whether any element is true"),
+    "reduce_all":       ("All",       f.all_,      "Whether all elements are true"),
+    "reduce_logsumexp": ("LogSumExp", f.logsumexp, "log sum exp of the elements"),
+}
+# fmt: on
+for _name, (_kind, _meaning, _doc) in REDUCTIONS.items():
+    TABLE[_name] = reduction(_name, _kind, _meaning, _doc)
+
+
+def argument(name: str, kind: str, meaning: Callable[..., Node]) -> Callable[..., Tensor]:
+    def build(input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = dtypes.int64) -> Tensor:
+        axis = dimension if axis is None else axis
+        d, want = 0 if axis is None else integer(axis, "the axis"), as_dtype(output_type)
+        return tensor(kind, lambda x: e.cast(meaning(x, d), want), [convert(input)], name, types=[want])
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"The position of the {'greatest' if kind == 'ArgMax' else 'least'} element along an axis (0 by default)."
+    return build
+
+
+argmax = argument("argmax", "ArgMax", r.argmax)
+argmin = argument("argmin", "ArgMin", r.argmin)
+
+
+def arg_max(input: Any, dimension: Any, output_type: Any = dtypes.int64, name: str | None = None) -> Tensor:
+    """The position of the greatest element along an axis."""
+    return argmax(input, dimension, name, output_type=output_type)
+
+
+def arg_min(input: Any, dimension: Any, output_type: Any = dtypes.int64, name: str | None = None) -> Tensor:
+    """The position of the least element along an axis."""
+    return argmin(input, dimension, name, output_type=output_type)
+
+
+def add_n(inputs: Sequence[Any], name: str | None = None) -> Tensor:
+    """The sum of tensors of one shape."""
+    if not inputs:
+        raise ValueError("add_n of no tensors; give at least one")
+
+    def total(first: Node, *others: Node) -> Node:
+        for x in others:
+            if len(x.shape) != len(first.shape):
+                raise ShapeError(f"the shapes {shape_text(first.shape)} and {shape_text(x.shape)} differ")
+            first = e.add(first, x)
+        return first
+
+    return combine("AddN", total, [f"inputs_{k}" for k in range(len(inputs))], list(inputs), name)
+
+
+def norm(tensor_: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool | None = None, name: str | None = None, keep_dims: bool | None = None) -> Tensor:  # fmt: skip
+    """The length of a tensor taken as one vector, or along axes: sqrt(sum x²); ord 1 is sum |x|, inf is max |x|."""
+    measures = {
+        "euclidean": lambda x, axes, keep: e.sqrt(r.sum_(x * x, axes, keep)),
+        1: lambda x, axes, keep: r.sum_(e.abs_(x), axes, keep),
+        INF: lambda x, axes, keep: r.max_(e.abs_(x), axes, keep),
+    }
+    measures["fro"] = measures[2] = measures["euclidean"]
+    if ord not in measures:
+        raise ValueError(f"norm(ord={ord!r}): choose one of {', '.join(map(repr, measures))}")
+    axes = None if axis is None else tuple(integers(axis, "the axis of a norm"))
+    keep = bool(keep_dims if keepdims is None else keepdims)
+    return tensor("Norm", lambda x: measures[ord](x, axes, keep), [convert(tensor_)], name or "norm")
+
+
+# ------------------------------------------------------------------------------------------ products
+
+
+def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False, adjoint_a: bool = False, adjoint_b: bool = False,
+           a_is_sparse: bool = False, b_is_sparse: bool = False, name: str | None = None) -> Tensor:  # fmt: skip
+    """The matrix product of the last two axes: (..., m, k) @ (..., k, n) -> (..., m, n). ShapeError if the k differ."""
+
+    def product(x: Node, y: Node) -> Node:
+        if x.ndim < 2 or y.ndim < 2:
+            raise ShapeError(
+                f"matmul({x.dtype} {shape_text(x.shape)}, {y.dtype} {shape_text(y.shape)}): both want two axes at least; "
+                "tf.expand_dims(v, 1) makes a vector a column, tf.tensordot(a, v, 1) multiplies by a vector"
+            )
+        return contraction.matmul(x, y, bool(transpose_a or adjoint_a), bool(transpose_b or adjoint_b))
+
+    return combine("MatMul", product, ("a", "b"), (a, b), name)
+
+
+def batch_matmul(x: Any, y: Any, adj_x: bool = False, adj_y: bool = False, name: str | None = None) -> Tensor:
+    """The matrix products of stacks of matrices."""
+    return matmul(x, y, adj_x, adj_y, name=name or "BatchMatMul")
+
+
+def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, a_is_sparse: bool = False, b_is_sparse: bool = False, name: str | None = None) -> Tensor:  # fmt: skip
+    """Matrix times vector: (..., m, k), (..., k) -> (..., m)."""
+    turned = bool(transpose_a or adjoint_a)
+    return combine("MatVec", lambda x, y: squeeze(contraction.matmul(x, expand_dims(y, -1), turned), (-1,)), ("a", "b"), (a, b), name or "MatVec")
+
+
+def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
+    """The sum of products over pairs of axes: axes=1 is the last of a with the first of b; or give ([of a], [of b])."""
+    pair = integers(axes, "the axes of tensordot") if not isinstance(axes, list | tuple) else [integers(x, "the axes of tensordot") for x in axes]
+
+    def product(x: Node, y: Node) -> Node:
+        ours, theirs = (list(range(x.ndim - pair[0], x.ndim)), list(range(pair[0]))) if isinstance(pair[0], int) and len(pair) == 1 else pair
+        ours, theirs = [d % x.ndim for d in ours], [d % y.ndim for d in theirs]
+        keep_x, keep_y = [d for d in range(x.ndim) if d not in ours], [d for d in range(y.ndim) if d not in theirs]
+        rows = matrix(permute(x, (*keep_x, *ours)), len(keep_x))
+        columns = matrix(permute(y, (*theirs, *keep_y)), len(theirs))
+        return reshape(contraction.matmul(rows, columns), (*(x.shape[d] for d in keep_x), *(y.shape[d] for d in keep_y)))
+
+    return combine("Tensordot", product, ("a", "b"), (a, b), name or "Tensordot")
+
+
+def matrix(x: Node, rows: int) -> Node:
+    """The first axes joined, and the others."""
+    from tinyflow.core.expr import product
+
+    return reshape(x, (product(x.shape[:rows]), product(x.shape[rows:])))
+
+
+def einsum(equation: str, *inputs: Any, **kwargs: Any) -> Tensor:
+    """Einstein's summation: einsum("bij,bjk->bik", a, b). Letters that are absent on the right are summed over."""
+    text = equation.replace(" ", "")
+    if "." in text:
+        raise ValueError(f"einsum({equation!r}): write every axis as a letter instead of '...'")
+    if "->" not in text:
+        count = [a for a in text if a.isalpha()]
+        text += "->" + "".join(sorted(a for a in set(count) if count.count(a) == 1))
+    left, out = text.split("->")
+    terms = left.split(",")
+    if len(terms) != len(inputs):
+        raise ValueError(f"einsum({equation!r}) has {len(terms)} operands, and was given {len(inputs)}")
+
+    def total(*xs: Node) -> Node:
+        nodes, names = list(xs), list(terms)
+        while len(nodes) > 2:  # two by two, from the left
+            later = set("".join(names[2:]) + out)
+            joined = "".join(dict.fromkeys(a for a in names[0] + names[1] if a in later))
+            nodes[:2] = [contraction.einsum(f"{names[0]},{names[1]}->{joined}", *nodes[:2])]
+            names[:2] = [joined]
+        return contraction.einsum(f"{','.join(names)}->{out}", *nodes)
+
+    return combine("Einsum", total, terms, inputs, kwargs.get("name") or "einsum")
+
+
+def count_nonzero(input_tensor: Any, axis: Any = None, keepdims: bool | None = None, dtype: Any = dtypes.int64, name: str | None = None,
+                  reduction_indices: Any = None, keep_dims: bool | None = None) -> Tensor:  # fmt: skip
+    """How many elements are not 0."""
+    return TABLE["reduce_sum"](cast(cast(input_tensor, dtypes.bool_), dtype), axis, keepdims, name or "count_nonzero", reduction_indices, keep_dims)
+
+
+def cumsum(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None) -> Tensor:
+    """Sums from the beginning of an axis (or from its end) up to each element, itself included unless exclusive."""
+    axis = integer(axis, "the axis of cumsum")
+
+    def sums(n: Node) -> Node:
+        d = axis % n.ndim
+        size = n.shape[d]
+        upto = f.triangle(size, size, -1 if exclusive else 0)
+        if reverse:
+            upto = permute(upto, (1, 0))
+        last = permute(n, (*(k for k in range(n.ndim) if k != d), d))
+        y = contraction.matmul(reshape(last, (-1, size)), e.cast(upto, n.dtype), transpose_b=True)
+        y = reshape(y, last.shape)
+        return permute(y, (*range(d), n.ndim - 1, *range(d, n.ndim - 1)))
+
+    return tensor("Cumsum", sums, [convert(x)], name)
+
+
+# ------------------------------------------------------------------------------------------ clipping
+
+
+def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = None) -> Tensor:
+    """t, scaled down to the length clip_norm if it is longer: t clip_norm / max(|t|, clip_norm)."""
+    chosen = None if axes is None else tuple(integers(axes, "the axes of clip_by_norm"))
+
+    def clip(x: Node, c: Node) -> Node:
+        squares = r.sum_(x * x, chosen, keepdims=True)
+        positive = e.greater(squares, 0.0)
+        length = e.where(positive, e.sqrt(e.where(positive, squares, 1.0)), squares)
+        return x * c / e.maximum(length, c)
+
+    return combine("ClipByNorm", clip, ("t", "clip_norm"), (t, clip_norm), name or "clip_by_norm")
+
+
+def global_norm(t_list: Sequence[Any], name: str | None = None) -> Tensor:
+    """The length of all tensors taken as one vector: sqrt(sum of |t|²). None entries count nothing."""
+    given = [convert(t) for t in t_list if t is not None]
+
+    def length(*xs: Node) -> Node:
+        total = r.sum_(xs[0] * xs[0])
+        for x in xs[1:]:
+            total = total + r.sum_(x * x)
+        return e.sqrt(total)
+
+    return tensor("GlobalNorm", length, given, name or "global_norm")
+
+
+def clip_by_global_norm(t_list: Sequence[Any], clip_norm: Any, use_norm: Any = None, name: str | None = None) -> tuple[list[Tensor | None], Tensor]:
+    """The tensors, all scaled by clip_norm / max(global_norm, clip_norm), and their global norm."""
+    length = global_norm(t_list) if use_norm is None else convert(use_norm)
+    clip = convert(clip_norm, length.dtype)
+    scale = combine("ClipScale", lambda c, n: c / e.maximum(n, c), ("clip_norm", "norm"), (clip, length), name or "clip_by_global_norm")
+    return [None if t is None else TABLE["multiply"](t, scale) for t in t_list], length

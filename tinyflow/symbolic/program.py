@@ -1,0 +1,305 @@
+"""Program: the compiled part of a run, for arrays of certain shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyflow.core.errors import ShapeError
+from tinyflow.core.expr import Dim as Symbol
+from tinyflow.core.expr import Expr, fresh_dim
+from tinyflow.core.expr import walk as walk_expr
+from tinyflow.graph.evaluate import evaluate
+from tinyflow.graph.node import Node, Shape, rewrite, substitute, toposort, with_dims
+from tinyflow.ops import leaf
+from tinyflow.ops.control import after, group
+from tinyflow.ops.leaf import PLACEHOLDER, VARIABLE
+from tinyflow.symbolic import errors, known
+from tinyflow.symbolic.graph import Operation
+from tinyflow.symbolic.shape import TensorShape
+from tinyflow.symbolic.tensor import Tensor
+from tinyflow.symbolic.world import HERE, NotYet, Open, World, parents
+
+
+class Program:
+    """A runner, and what it is fed with."""
+
+    def __init__(self, runner: Any, nodes: Sequence[Node], sources: Sequence[tuple[Node, Any]], sized: Mapping[Expr, Node], fixed: Any) -> None:
+        self.runner, self.nodes, self.sources = runner, tuple(nodes), tuple(sources)
+        self.sized = dict(sized)  # dimensions that are values: they are part of the program
+        self.fixed = fixed
+        self.checked: Any = None
+        self.lacking: list[Node] = []
+
+    def ready(self, session: Any, arrays: Sequence[np.ndarray]) -> bool:
+        """Whether it may run: its variables have values, and sizes that are values are what they were."""
+        if self.checked is not session.store:
+            self.check(session)
+        return not self.sized or self.fixed == sizes(self.sized, dict(zip(self.nodes, arrays, strict=True)), session)
+
+    def __call__(self, session: Any, arrays: Sequence[np.ndarray]) -> list[Any]:
+        feeds = dict(zip(self.nodes, arrays))
+        for node, value in self.sources:
+            feeds[node] = value(session)
+        if self.lacking:
+            return self.run_without(session, feeds)
+        return self.runner(feeds, session.store)
+
+    def check(self, session: Any) -> None:
+        """Every variable has a value, or a source that tells whether it has one: then the graph chooses."""
+        self.lacking = []
+        told = {n for n, _ in self.sources}
+        initialized = session.graph.state.get("initialized", {})
+        for v in self.runner.variables:
+            if v in session.store:
+                continue
+            if v in known.arrays:
+                session.store[v] = known.arrays[v]
+            elif initialized.get(v) in told:
+                self.lacking.append(v)
+            else:
+                raise uninitialised(session.graph, v)
+        self.checked = None if self.lacking else session.store
+
+    def run_without(self, session: Any, feeds: Mapping[Node, Any]) -> list[Any]:
+        """A run in which variables without a value stand there, but are not chosen."""
+        sizes_ = {v: np.zeros(substitute(tuple(v.shape), {}), v.dtype.numpy) for v in self.lacking}
+        store = {**session.store, **sizes_}
+        out = self.runner(feeds, store)
+        session.store.update({v: store[v] for v in self.runner.written})
+        return out
+
+
+def uninitialised(graph: Any, node: Node) -> Exception:
+    variable = graph.state.get("variables", {}).get(node)
+    if variable is None:
+        return errors.FailedPreconditionError(None, None, f"{node.label} ({node.where}) has no value in this session")
+    call = "tf.global_variables_initializer()" if variable in graph.get_collection("variables") else "tf.local_variables_initializer()"
+    if variable not in graph.get_collection("variables") and variable not in graph.get_collection("local_variables"):
+        call = f"the initializer of the variable, {variable.initializer.name!r}"
+    return errors.FailedPreconditionError(
+        None, variable.op, f"the variable {variable.op.name!r} ({variable.op.where}) has no value in this session yet; "
+        f"run sess.run({call}) first",
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------ preparing
+
+
+def prepare(plan: Any, arrays: Sequence[np.ndarray]) -> Program:
+    """The program for arrays of these shapes; errors of feeding are raised here, before anything runs."""
+    for t, a in zip(plan.fed, arrays, strict=True):
+        if not t.shape.is_compatible_with(a.shape):
+            raise ValueError(f"{t.name!r} ({t.op.where}) has shape {t.shape}, and was fed with an array of shape {a.shape}")
+    try:
+        program = build(plan, arrays, concrete=False)
+        if consistent(program, plan, arrays):
+            program.check(plan.session)
+            return program
+    except NotYet:
+        pass
+    program = build(plan, arrays, concrete=True)
+    program.check(plan.session)
+    return program
+
+
+def build(plan: Any, arrays: Sequence[np.ndarray], concrete: bool) -> Program:
+    """The program of the plan's graph in the world of what is fed; `concrete` writes all sizes in."""
+    session, graph = plan.session, plan.session.graph
+    given: dict[Tensor, Node] = {}
+    replaced: dict[Node, Node] = {}
+    fed = [feed(t, a, concrete, given, replaced) for t, a in zip(plan.fed, arrays, strict=True) if t.op.host is None]
+    values = [a for t, a in zip(plan.fed, arrays, strict=True) if t.op.host is None]
+    world: Any = World(given) if given else HERE
+    try:
+        for t in sorted((t for t in given if t not in plan.fed), key=lambda t: t.op.index):
+            world.node(t)
+        roots = [world.node(t) for t in plan.tensors]
+        if plan.targets:
+            roots.append(group(*(n for op in plan.targets for n in world.nodes(op) if n is not None)))
+    except Open as e:
+        raise unfed(plan, e.op) from None
+    if replaced:
+        new = rewrite(roots, lambda n: replaced.get(n.inputs[1], n) if n.op is not PLACEHOLDER and len(n.inputs) == 2 else n)
+        roots = [new[r] for r in roots]
+    feeds = dict(zip(fed, values, strict=True))
+    roots, sized, fixed = with_values(plan, roots, feeds, session)
+    runner = runner_of(graph, roots)
+    missing = [n for n in runner.placeholders if n not in feeds and n not in graph.sources]
+    if missing:
+        raise unfed(plan, missing[0])
+    sources = [(n, graph.sources[n]) for n in runner.placeholders if n in graph.sources]
+    program = Program(runner, fed, sources, sized, fixed)
+    program.roots = roots  # type: ignore[attr-defined]
+    return program
+
+
+def runner_of(graph: Any, roots: Sequence[Node]) -> Any:
+    """Compiled once for a graph, whichever session asks."""
+    from tinyflow import execute
+
+    runners = graph.state.setdefault("runners", {})
+    key = tuple(roots)
+    if key not in runners:
+        runners[key] = execute.compile(roots)
+    return runners[key]
+
+
+def feed(t: Tensor, a: np.ndarray, concrete: bool, given: dict[Tensor, Node], replaced: dict[Node, Node]) -> Node:
+    """The leaf that takes a fed array; `given` and `replaced` get what the graph is changed by."""
+    node = t.node
+    if node is not None and node.op is PLACEHOLDER and t.op.type == "Placeholder":
+        if concrete and any(isinstance(n, Expr) for n in node.shape):
+            node = given[t] = leaf_of(t, a.shape)
+        return node
+    if node is None:
+        rank = tuple(None for _ in a.shape)
+        given[t] = leaf_of(t, a.shape if concrete else rank)
+        return given[t]
+    mark = leaf.placeholder(t.dtype, (), "fed")
+    given[t] = after(node, mark)
+    shape = tuple(n if isinstance(n, int | Symbol) else None for n in node.shape)
+    replaced[mark] = leaf_of(t, a.shape if concrete else shape)
+    return replaced[mark]
+
+
+def leaf_of(t: Tensor, shape: Sequence[Any]) -> Node:
+    """The placeholder of a tensor in some shape: one and the same each time."""
+    made = t.graph.state.setdefault("leaves", {})
+    key = (t, tuple(shape))
+    if key not in made:
+        made[key] = leaf.placeholder(t.dtype, tuple(fresh_dim() if n is None else n for n in shape), t.op.name)
+    return made[key]
+
+
+# ------------------------------------------------------------------------------------------ sizes
+
+
+def symbols(roots: Sequence[Node]) -> tuple[set[Expr], set[Expr]]:
+    """(sizes that the graph uses, sizes that its own leaves bind)"""
+    used: set[Expr] = set()
+    bound: set[Expr] = set()
+    for n in toposort(roots):
+        if n.op is PLACEHOLDER or n.op is VARIABLE:
+            bound.update(d for d in n.shape if isinstance(d, Symbol))
+        for attr in (n.shape, *n.attrs.values()):
+            used.update(atoms(attr))
+    return used, bound
+
+
+def atoms(attr: Any) -> Iterable[Expr]:
+    if isinstance(attr, Expr):
+        return [x for x in walk_expr(attr) if isinstance(x, Symbol)]
+    if isinstance(attr, tuple):
+        return [x for a in attr for x in atoms(a)]
+    return ()
+
+
+def with_values(plan: Any, roots: list[Node], feeds: Mapping[Node, np.ndarray], session: Any) -> tuple[list[Node], dict[Expr, Node], Any]:
+    """Sizes that no leaf of the graph binds are written in: those of what is fed beside it, and those that are values."""
+    used, bound = symbols(roots)
+    free = used - bound
+    if not free:
+        return roots, {}, None
+    beside = {d: n for leaf_, a in feeds.items() for d, n in zip(leaf_.shape, a.shape, strict=True) if isinstance(d, Symbol)}
+    sized = {d: known.source_of(d) for d in free if d not in beside}
+    for d, node in sized.items():
+        if node is None:
+            raise unfed(plan, d)
+    fixed = sizes(sized, feeds, session)  # type: ignore[arg-type]
+    values = {**{d: beside[d] for d in free if d in beside}, **dict(zip(sized, fixed, strict=True))}
+    new = with_dims(roots, values)
+    return [new[r] for r in roots], sized, fixed  # type: ignore[return-value]
+
+
+def sizes(sized: Mapping[Expr, Node], feeds: Mapping[Node, np.ndarray], session: Any) -> tuple[int, ...]:
+    """The values of scalars that are sizes."""
+    if not sized:
+        return ()
+    held = {n: session.store.get(n, known.arrays.get(n)) for n in toposort(sized.values()) if n.op is VARIABLE}
+    arrays = {**feeds, **held}
+    dims = {d: n for leaf_, a in arrays.items() for d, n in zip(leaf_.shape, np.shape(a), strict=True) if isinstance(d, Symbol)}
+    try:
+        found = evaluate(sized.values(), arrays, dims)
+    except KeyError as e:
+        raise errors.InvalidArgumentError(None, None, f"a size depends on what is not fed: {e.args[0]}") from None
+    return tuple(int(found[n]) for n in sized.values())
+
+
+def consistent(program: Program, plan: Any, arrays: Sequence[np.ndarray]) -> bool:
+    """Whether the sizes that were taken for equal are equal, for these arrays."""
+    dims: dict[Expr, int] = {}
+    held = ((v, plan.session.store[v]) for v in program.runner.variables if v in plan.session.store)
+    for node, a in (*zip(program.nodes, arrays, strict=False), *held):
+        for d, n in zip(node.shape, a.shape, strict=True):
+            if isinstance(d, Symbol) and dims.setdefault(d, n) != n:
+                return False
+    return all(fits(n, dims) for n in toposort(program.roots) if n.inputs)  # type: ignore[attr-defined]
+
+
+UNCONSTRAINED = ("sum", "max", "min", "prod", "argmax", "argmin", "permute", "after", "group", "switch")
+
+
+def fits(node: Node, dims: Mapping[Expr, int]) -> bool:
+    """Whether a row's shape rule holds with the sizes written in."""
+    shapes = [x.shape for x in node.inputs]
+    if node.op.name in UNCONSTRAINED or (node.op.elementwise and all(s == shapes[0] for s in shapes)):
+        return True
+    if not any(isinstance(d, Expr) for s in (*shapes, node.shape) for d in s):
+        return True
+    try:
+        got = node.op.shape(*(concrete(s, dims) for s in shapes), **{k: substitute(v, dims) for k, v in node.attrs.items()})
+        return tuple(got) == concrete(node.shape, dims)
+    except (ShapeError, KeyError):
+        return False
+
+
+def concrete(shape: Shape, dims: Mapping[Expr, int]) -> tuple[Any, ...]:
+    return substitute(tuple(shape), dims)
+
+
+# ------------------------------------------------------------------------------------------ what is missing
+
+
+def unfed(plan: Any, what: Any) -> Exception:
+    """The error of a placeholder without a value, with the way from the fetch to it."""
+    op = what if isinstance(what, Operation) else source(plan, what)
+    if op is None:
+        return errors.InvalidArgumentError(None, None, f"{what} has no value: it must be fed")
+    shape = "" if op.outputs[0].shape == TensorShape(None) else f" and shape {op.outputs[0].shape}"
+    return errors.InvalidArgumentError(
+        None, op, f"the placeholder {op.name!r} ({op.where}) was not fed: give feed_dict={{{op.name}: value}} a value of type "
+        f"{op.outputs[0].dtype}{shape}. It is needed by {path(plan, op)}",
+    )  # fmt: skip
+
+
+def source(plan: Any, what: Any) -> Operation | None:
+    """The placeholder operation that a node, or a dimension, is of."""
+    for op in plan.session.graph._operations:
+        for n in op.nodes or () if op.type in ("Placeholder", "PlaceholderWithDefault") else ():
+            if n is what or what in n.shape:
+                return op
+    return None
+
+
+def path(plan: Any, op: Operation) -> str:
+    """The operations from a fetch down to one that it needs."""
+    came: dict[Operation, Operation | None] = {x.op: None for x in plan.leaves}
+    queue = list(came)
+    given = set(plan.fed)
+    for at in queue:
+        for x in parents(at, given):  # type: ignore[arg-type]
+            if x not in came:
+                came[x] = at
+                queue.append(x)
+    names: list[str] = []
+    step: Operation | None = op
+    while step is not None and step in came:
+        names.append(step.name)
+        step = came[step]
+    shown = names[::-1] if len(names) < 12 else [*names[:-6:-1], "...", *names[5::-1]]
+    return " <- ".join(shown) if names else "the fetches"
+
+
