@@ -26,7 +26,8 @@ TABLE, SLOTS, DIMS, FIRST, LAST, CORES, SPINS, CLOSING, STOP = (EVENT * 5 + 8 * 
 CONTROL_BYTES = EVENT * 6
 
 LOOKS = 1000  # about 20 to 50 microseconds
-YIELDS = 1000  # some hundred microseconds
+AWAKE = 300_000  # nanoseconds of yielding before sleep: waking up takes 100 microseconds
+TAKEN = 20_000  # a yield this long gave the core to someone else, and a sleeper gets it back sooner than a yielder
 
 FUTEX_WAIT, FUTEX_WAKE, EVERYONE = 128, 129, 2**31 - 1
 
@@ -49,6 +50,19 @@ declare $PAUSE_DECLARED
 declare i32 @sched_yield()
 declare i64 @syscall(i64, ...)
 declare i32 @usleep(i32)
+declare i32 @clock_gettime(i32, ptr)
+
+; Nanoseconds since some moment in the past.
+define internal i64 @now() nounwind {
+  %time = alloca { i64, i64 }
+  %asked = call i32 @clock_gettime(i32 $CLOCK, ptr %time)
+  %part.at = getelementptr { i64, i64 }, ptr %time, i64 0, i32 1
+  %seconds = load i64, ptr %time
+  %part = load i64, ptr %part.at
+  %whole = mul i64 %seconds, 1000000000
+  %sum = add i64 %whole, %part
+  ret i64 %sum
+}
 
 ; Return when the event's value is no longer %old.
 define internal void @await(ptr %event, i64 %old, i64 %spins) noinline nounwind {
@@ -64,16 +78,23 @@ pause:
   call $PAUSE
   %looks.next = add i64 %looks, 1
   %again = icmp ult i64 %looks.next, %spins
-  br i1 %again, label %look, label %yield
+  br i1 %again, label %look, label %looked
+looked:
+  %start = call i64 @now()
+  br label %yield
 yield:
-  %yields = phi i64 [ 0, %pause ], [ %yields.next, %yielded ]
+  %before = phi i64 [ %start, %looked ], [ %after, %yielded ]
   %yielding = call i32 @sched_yield()
   %seen.yield = load atomic i64, ptr %event acquire, align 8
   %same.yield = icmp eq i64 %seen.yield, %old
   br i1 %same.yield, label %yielded, label %out
 yielded:
-  %yields.next = add i64 %yields, 1
-  %yield.again = icmp ult i64 %yields.next, $YIELDS
+  %after = call i64 @now()
+  %took = sub i64 %after, %before
+  %total = sub i64 %after, %start
+  %ours = icmp slt i64 %took, $TAKEN
+  %early = icmp slt i64 %total, $AWAKE
+  %yield.again = and i1 %ours, %early
   br i1 %yield.again, label %yield, label %sleep
 sleep:
   %more = atomicrmw add ptr %sleepers, i64 1 seq_cst
@@ -379,6 +400,7 @@ def text(arch: str, system: str) -> str:
         sleep = f"%slept = {futex}i32 {FUTEX_WAIT}, i32 %low, ptr null)"
         wake = f"%woken = {futex}i32 {FUTEX_WAKE}, i32 {EVERYONE})"
     values = {
+        "CLOCK": "6" if system == "darwin" else "1",
         "PAUSE": waiting.pause,
         "PAUSE_DECLARED": waiting.declared,
         "SLEEP": sleep,
@@ -386,15 +408,5 @@ def text(arch: str, system: str) -> str:
         "FIELDS": "\n".join(f"  %{name} = getelementptr i8, ptr %control, i64 {at}" for name, at in FIELDS.items()),
         "ARGUMENTS": "".join(Template(ARGUMENT).substitute(i=i) for i in range(7)),
     }
-    numbers = dict(
-        LOOKS=LOOKS,
-        YIELDS=YIELDS,
-        SERIAL=SERIAL,
-        LOCK=LOCK,
-        GO=GO,
-        ARRIVED=ARRIVED,
-        EPOCH=EPOCH,
-        CLOSING=CLOSING,
-        STOP=STOP,
-    )
-    return Template("".join((AWAIT, BARRIERS, STEPS, WORK, RUN, PYTHON))).substitute(values, **numbers)
+    constants = globals()  # the numbers above, by their names
+    return Template("".join((AWAIT, BARRIERS, STEPS, WORK, RUN, PYTHON))).substitute(constants | values)
