@@ -16,18 +16,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tinyflow.compiler.emit import Emitter, Value
-from tinyflow.compiler.loops import Kernel, Store, Target, free, stride
+from tinyflow.compiler import transpose
+from tinyflow.compiler.emit import Emitter
+from tinyflow.compiler.loops import Kernel, Store, Target, stride
 from tinyflow.compiler.lower import Reader, Scope
-from tinyflow.compiler.microkernel import Tile, tile_declaration, tile_text
+from tinyflow.compiler.microkernel import Tile
 from tinyflow.core import expr
-from tinyflow.core.dtypes import DType, bool_, int64
+from tinyflow.core.dtypes import DType
 from tinyflow.core.expr import Expr, Index, Index_, Load
 from tinyflow.graph.node import Node
-from tinyflow.ops import contraction as ops
+from tinyflow.ops import contraction as ops, rules
 from tinyflow.ops.contraction import Spec
 from tinyflow.ops.movement import flatten, split
-from tinyflow.ops.rules import guard, less
+from tinyflow.ops.rules import guard
 from tinyflow.runtime import target as targets
 from tinyflow.runtime.program import Slot
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
 
 K_BLOCK = 384  # a panel of so many rows and a tile of A stay in the first cache
-N_BLOCK = 512  # columns whose panels stay in the second cache
+PAGE = 4096  # bytes
 
 
 class Roles(NamedTuple):
@@ -160,7 +161,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     index = tuple(letters[x] for x in spec.out)
     scope.group, scope.replaced[core] = set(group.stores), lambda _: result
     stores = [Store(t, (), flatten(index, core.shape), scope.read(s, index), indices[2]) for s in group.stores for t in homes[s]]
-    inplace = fixed_strides(a, indices[1], k)
+    inplace = fixed_strides(a, indices[1], k, core.dtype)
     depth = k_block(k)
     local = None if inplace else Scratch(f"rows of {core.label}", height * depth[1] * core.dtype.size, per_thread=True)
     direct = is_direct(stores, result, indices, width)
@@ -173,7 +174,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     tiles = Tiles(spec, core.dtype, sizes, *indices, flat_k, a, result, panels, vectors, lanes, heights(sizes[1], height), local, sums, written)  # type: ignore[arg-type]
     cost = expr.product((*sizes, 1))
     main = Kernel(name, (), tuple(stores), checks, expr.floordiv(cost, 4) + 1, tiles, group.conditions, tuple(group.stores))
-    return [pack(core, found, spec, panels, width, buffered, group, f"{name}p"), main]
+    return [pack(core, found, spec, panels, Tile(height, vectors, lanes, core.dtype, None, None), buffered, group, f"{name}p"), main]
 
 
 def heights(m: Index_, most: int) -> tuple[int, ...]:
@@ -204,13 +205,18 @@ def raise_unknown(i: Index) -> None:
     raise NotImplementedError(f"a contraction over several letters of which {i} has a size known only when running")
 
 
-def fixed_strides(a: Expr, m: Index, k: Sequence[Index]) -> bool:
-    """Whether an operand is a buffer read at strides that do not change: then it needs no packing."""
+def fixed_strides(a: Expr, m: Index, k: Sequence[Index], dtype: DType) -> bool:
+    """Whether an operand is a buffer read at strides that do not change: then it needs no packing.
+
+    Unless its rows lie a multiple of a page apart: they would drive each other out of the first cache.
+    """
     if not isinstance(a, Load):
         return False
     flat = expr.index(expr.product(i.extent for i in k), "k")
     offset = expr.substitute(a.offset, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True)))
-    return stride(offset, m) is not None and stride(offset, flat) is not None
+    rows, along = stride(offset, m), stride(offset, flat)
+    clash = isinstance(rows, int) and rows and rows * dtype.size % PAGE == 0
+    return rows is not None and along is not None and not clash
 
 
 def is_direct(stores: Sequence[Store], result: Expr, indices: Sequence[Index], width: int) -> bool:
@@ -221,27 +227,31 @@ def is_direct(stores: Sequence[Store], result: Expr, indices: Sequence[Index], w
     return isinstance(columns, int) and columns % width == 0 and stride(offset, indices[2]) == 1 and stride(offset, indices[1]) is not None
 
 
-def pack(core: Node, found: Roles, spec: Spec, panels: Scratch, width: int, buffered: set[Node], group: Group, name: str) -> Kernel:
+def pack(core: Node, found: Roles, spec: Spec, panels: Scratch, tile: Tile, buffered: set[Node], group: Group, name: str) -> Kernel:
     """panels[batch][p][k][j] = B at column p*width + j; zero after the last column."""
     scope = Scope(buffered, {}, core.ndim)
-    columns = extent(spec, found.n)
+    columns, width = extent(spec, found.n), tile.width
     b = expr.index(extent(spec, found.batch), "b")
     p = expr.index(expr.floordiv(columns + (width - 1), width), "p")
     j = expr.index(width, "j")
     k = tuple(expr.index(spec.size[a], a) for a in found.k)
-    column = p * width + j
+    column = expr.index(columns, "n")
     letters: dict[str, Index_] = dict(zip(found.k, k, strict=True))
     letters.update(zip(found.batch, split(b, tuple(spec.size[a] for a in found.batch)), strict=True))
     letters.update(zip(found.n, split(column, tuple(spec.size[a] for a in found.n)), strict=True))
-    value = ops.read(Reader(core.inputs[found.b], scope), spec.operands[found.b], letters)
+    plain = ops.read(Reader(core.inputs[found.b], scope), spec.operands[found.b], letters)
+    value = expr.substitute(plain, {column: p * width + j})
     if not (isinstance(columns, int) and columns % width == 0):
-        inside = less(expr.const(column) if isinstance(column, int) else column, expr.const(columns) if isinstance(columns, int) else columns)
-        value = guard(inside, value, expr.const(0, core.dtype))
-    rows = (b, p, *k)
-    offset = flatten((*rows, j), (*(i.extent for i in rows), width))
-    store = Store(Target(panels, "own", core.dtype), (j,), offset, value, j)
+        value = guard(rules.less(expr.as_expr(p * width + j), expr.as_expr(columns)), value, expr.const(0, core.dtype))
+    places = (b, p, *k)
+    offset = flatten((*places, j), (*(i.extent for i in places), width))
+    rows = (b, *k, p)  # reads whole lines of B, writes a piece of every panel
     cost = expr.product(i.extent for i in (*rows, j))
-    return Kernel(name, rows, (store,), tuple(scope.checks), cost, None, group.conditions, (core,))
+    turn = None
+    if transpose.suits(plain, k, column, tile.lanes):
+        turn = transpose.Turn(b, p, k[0], column, transpose.source_of(plain), columns, width, tile.lanes, core.dtype)  # type: ignore[arg-type]
+    store = Store(Target(panels, "own", core.dtype), (j,), offset, value, j)
+    return Kernel(name, rows, (store,), tuple(scope.checks), cost, turn, group.conditions, (core,))
 
 
-__all__ = ["Tiles", "Value", "bool_", "free", "has_recipe", "int64", "lower", "tile_declaration", "tile_text", "Tile"]
+__all__ = ["Tiles", "has_recipe", "lower"]

@@ -270,7 +270,7 @@ def floordiv(a: Index_, c: Index_) -> Index_:
         return q
     if isinstance(r, Apply) and r.fn == "idiv" and isinstance(c, int) and isinstance(r.args[1], Const):
         return add(q, floordiv(_unwrap(r.args[0]), c * int(r.args[1].value)))
-    return add(q, apply("idiv", _wrap(r), _wrap(c)))
+    return add(q, apply("idiv", as_expr(r), as_expr(c)))
 
 
 def mod(a: Index_, c: Index_) -> Index_:
@@ -279,10 +279,11 @@ def mod(a: Index_, c: Index_) -> Index_:
     if c == 1:
         return 0
     r = _divide(a, c)[1]
-    return r if within(r, c) else apply("imod", _wrap(r), _wrap(c))
+    return r if within(r, c) else apply("imod", as_expr(r), as_expr(c))
 
 
-def _wrap(e: Index_) -> Expr:
+def as_expr(e: Index_) -> Expr:
+    """An index as an expression, numbers too."""
     return const(e) if isinstance(e, int) else e
 
 
@@ -378,7 +379,7 @@ def rebuild(e: Expr, f: Callable[[Expr], Index_]) -> Index_:
     if isinstance(e, Load):
         return load(e.buffer, e.offset if isinstance(e.offset, int) else f(e.offset), e.dtype)
     if isinstance(e, Fold):
-        return fold(e.fn, e.over, _wrap(f(e.body)), e.dtype)
+        return fold(e.fn, e.over, as_expr(f(e.body)), e.dtype)
     return e
 
 
@@ -407,13 +408,13 @@ def evaluate(e: Index_, values: Mapping[Any, int]) -> int:
 def maximum(a: Index_, b: Index_) -> Index_:
     if isinstance(a, int) and isinstance(b, int):
         return max(a, b)
-    return apply("imax", _wrap(a), _wrap(b))
+    return apply("imax", as_expr(a), as_expr(b))
 
 
 def minimum(a: Index_, b: Index_) -> Index_:
     if isinstance(a, int) and isinstance(b, int):
         return min(a, b)
-    return apply("imin", _wrap(a), _wrap(b))
+    return apply("imin", as_expr(a), as_expr(b))
 
 
 INDEX_FUNCTIONS = {"idiv": floordiv, "imod": mod, "imax": maximum, "imin": minimum}

@@ -1,0 +1,114 @@
+"""The recipe of packing a transposed operand: square blocks turned in registers.
+
+    panels[b, p, k, j] = B[b, k, p*width + j]      where B's neighbours in memory are neighbours along k
+
+A gather would touch as many cache lines as there are lanes for every vector; a block of lanes x lanes is read by whole
+vectors, turned in log2(lanes) rounds of shuffles, and written by whole vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinyflow.compiler.emit import Emitter, Value
+from tinyflow.compiler.kernel import bind_rows, share
+from tinyflow.compiler.loops import Kernel, free, stride
+from tinyflow.core import expr
+from tinyflow.core.dtypes import DType, int64
+from tinyflow.core.expr import Apply, Index, Index_, Load
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """Tasks are (batch, block of k, panel); column and k are where a block begins."""
+
+    batch: Index
+    panel: Index
+    k: Index
+    column: Index  # stands for one column of B
+    source: Load  # B at batch, k, column
+    columns: Index_
+    width: int
+    lanes: int
+    dtype: DType
+    written: tuple[object, ...] = ()
+
+    def __str__(self) -> str:
+        return f"turn {expr.show(self.source)} in blocks of {self.lanes} x {self.lanes}"
+
+    def emit(self, em: Emitter, kernel: Kernel) -> Index_:
+        em.lanes = self.lanes
+        depth = self.k.extent
+        assert isinstance(depth, int)
+        block = expr.index(-(-depth // self.lanes), "block")
+        tasks = expr.product(i.extent for i in (self.batch, block, self.panel))
+        with share(em, tasks) as task:
+            bind_rows(em, (self.batch, block, self.panel), task)
+            start = em.op("mul {t} {0}, {1}", [em.env[block], number(self.lanes)])
+            start = em.intrinsic("smin", [start, number(depth - self.lanes)], int64)  # the last block overlaps the one before
+            em.env[self.k] = start
+            for j in range(self.width // self.lanes):
+                self.block(em, kernel, j * self.lanes)
+            del em.env[self.k]
+        return tasks
+
+    def block(self, em: Emitter, kernel: Kernel, j: int) -> None:
+        first = em.op("add {t} {0}, {1}", [em.op("mul {t} {0}, {1}", [em.env[self.panel], number(self.width)]), number(j)])
+        last = em.op("sub {t} {0}, {1}", [em.value(self.columns), number(1)])
+        vector = f"<{self.lanes} x {self.dtype.llvm}>"
+        rows = []
+        for v in range(self.lanes):
+            with em.scope():
+                column = em.op("add {t} {0}, {1}", [first, number(v)])
+                em.env[self.column] = em.intrinsic("smin", [column, last], int64)  # past the end: any column, never used
+                p = em.pointer(self.source.buffer, self.source.offset, self.dtype)
+            rows.append(em.name("x"))
+            em.line(f"{rows[-1]} = load {vector}, ptr {p}, align {self.dtype.size}")
+        del em.env[self.column]
+        (store,) = kernel.stores
+        with em.scope():
+            em.env[store.inner[0]] = number(j)
+            p = em.pointer(store.target.key, store.offset, self.dtype)
+            del em.env[store.inner[0]]
+        for v, row in enumerate(turned(em, rows, vector)):
+            at = em.name("p")
+            em.line(f"{at} = getelementptr {self.dtype.llvm}, ptr {p}, i64 {v * self.width}")
+            em.line(f"store {vector} {row}, ptr {at}, align {self.dtype.size}")
+
+
+def number(n: int) -> Value:
+    return Value(str(n), int64, False)
+
+
+def turned(em: Emitter, rows: Sequence[str], vector: str) -> list[str]:
+    """The transposition: in round h, lanes whose bit h differs change places between rows whose bit h differs."""
+    out, lanes, h = list(rows), len(rows), 1
+    while h < lanes:
+        for i in range(lanes):
+            if i & h:
+                continue
+            a, b = out[i], out[i | h]
+            low = [lane if not lane & h else lanes + (lane ^ h) for lane in range(lanes)]
+            high = [lane | h if not lane & h else lanes + lane for lane in range(lanes)]
+            for place, order in ((i, low), (i | h, high)):
+                out[place] = em.name("x")
+                picks = ", ".join(f"i32 {k}" for k in order)
+                em.line(f"{out[place]} = shufflevector {vector} {a}, {vector} {b}, <{lanes} x i32> <{picks}>")
+        h *= 2
+    return out
+
+
+def source_of(value: expr.Expr) -> Load | None:
+    """The load that a packed value is, but for the guard of its last panel."""
+    if isinstance(value, Apply) and value.fn == "guard" and isinstance(value.args[1], Load):
+        return value.args[1]
+    return value if isinstance(value, Load) else None
+
+
+def suits(value: expr.Expr, k: Sequence[Index], column: Index, lanes: int) -> bool:
+    """Whether a block can be read by whole vectors: neighbours along the only letter summed over, at least a vector of it."""
+    source = source_of(value)
+    if source is None or len(k) != 1 or not isinstance(k[0].extent, int) or k[0].extent < lanes:
+        return False
+    return stride(source.offset, k[0]) == 1 and stride(source.offset, column) not in (1, None) and k[0] in free(source.offset)
