@@ -125,10 +125,10 @@ def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
     """Whether the variable's old value is needed nowhere once its new one is stored."""
     if v.shape != n.shape:
         return False
-    whole = all(s.ndim == group.stores[0].ndim and not schedule.lowering.of(s).folds for s in group.stores) or len(group.stores) == 1
+    whole = group.depth is None or all(s.ndim == group.depth for s in group.stores)
     later = False
     for g in schedule.groups:
-        for s in g.stores:
+        for s in {*g.stores, *([g.core] if g.core else [])}:
             lowered = schedule.lowering.of(s)
             for x, index in lowered.reads:
                 if x is v and (later or (g is group and not (whole and index == lowered.indices))):

@@ -195,10 +195,10 @@ class Schedule:
             if group.depth is None or len(group.stores) == 1:
                 continue
             for n in list(group.stores):
-                if n in outside or readers.get(n, set()) - {group} or n is group.core:
+                if n in outside or readers.get(n, set()) - {group}:
                     continue
                 inner = expr.product(n.shape[group.depth :])
-                if group.core is None and n.ndim > group.depth and isinstance(inner, int) and (self.lowering.of(n).folds or n.op.name in HEAVY):
+                if group.core is None and isinstance(inner, int) and inner > 1 and (self.lowering.of(n).folds or n.op.name in HEAVY):
                     group.local[n] = inner
                     continue
                 group.stores.remove(n)
