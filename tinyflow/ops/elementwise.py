@@ -21,7 +21,11 @@ from tinyflow.ops.rules import attribute, boolean, floating, matching, numeric, 
 
 # ------------------------------------------------------------------------------------------ numpy meanings
 
-np_erf = np.vectorize(math.erf, otypes=[float])
+erf_of_each = np.vectorize(math.erf, otypes=[float])
+
+
+def np_erf(x: Any) -> Any:
+    return erf_of_each(x).astype(x.dtype)
 
 
 def np_sigmoid(x: Any) -> Any:
@@ -31,14 +35,14 @@ def np_sigmoid(x: Any) -> Any:
 
 def np_erfinv(y: Any) -> Any:
     """Solved by Newton from Winitzki's approximation: erf(x) = y."""
-    y = np.asarray(y, float)
+    dtype, y = y.dtype, np.asarray(y, float)
     a, l = 0.147, np.log1p(-y * y)  # noqa: E741
     b = 2 / (np.pi * a) + l / 2
     x = np.copysign(np.sqrt(np.maximum(np.sqrt(b * b - l / a) - b, 0)), y)
     for _ in range(4):
-        step = (np_erf(x) - y) * np.sqrt(np.pi) / 2 * np.exp(x * x)
+        step = (erf_of_each(x) - y) * np.sqrt(np.pi) / 2 * np.exp(x * x)
         x = np.where(np.abs(y) < 1, x - step, x)
-    return np.where(np.abs(y) == 1, np.copysign(np.inf, y), x)
+    return np.where(np.abs(y) == 1, np.copysign(np.inf, y), x).astype(dtype)
 
 
 def np_floordiv(a: Any, b: Any) -> Any:
@@ -106,7 +110,7 @@ def zero_where(condition: Node, g: Node) -> Node:
 # fmt: off
 #                 name             numpy meaning      value at one index         gradient of the operand                     domain
 neg      = unary("neg",            np.negative,       scalar("neg"),             lambda g, y, x: -g,                         ANY, numeric, NUMBERS)
-abs_     = unary("abs",            np.abs,            scalar("abs"),             lambda g, y, x: g * sign(x),                POSITIVE, numeric, NUMBERS)
+abs_     = unary("abs",            np.abs,            scalar("abs"),             lambda g, y, x: g * sign(x),                ANY, numeric, NUMBERS)
 sign     = unary("sign",           np.sign,           scalar("sign"),            None,                                       ANY, numeric, NUMBERS)
 exp      = unary("exp",            np.exp,            scalar("exp"),             lambda g, y, x: g * y)
 log      = unary("log",            np.log,            scalar("log"),             lambda g, y, x: g / x,                      POSITIVE)

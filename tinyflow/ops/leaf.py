@@ -25,7 +25,7 @@ CONSTANT    = define("constant",    numpy=lambda value, dtype: value,         sh
 PLACEHOLDER = define("placeholder", numpy=unfed,                              shape=lambda shape, **_: shape,  dtype=attribute, at=None,                                            grad=None, kind="leaf")
 VARIABLE    = define("variable",    numpy=unfed,                              shape=lambda shape, **_: shape,  dtype=attribute, at=None,                                            grad=None, kind="leaf")
 SIZE        = define("size",        numpy=lambda size, dtype: size,           shape=lambda **_: (),            dtype=attribute, at=lambda i, size, dtype: cast(size, dtype),        grad=None, kind="at", elementwise=True)
-IOTA        = define("iota",        numpy=lambda size, dtype: np.arange(size), shape=lambda size, dtype: (size,), dtype=attribute, at=lambda i, size, dtype: cast(i[0], dtype),    grad=None, samples=(Sample((), {"size": 17, "dtype": float32}), Sample((), {"size": 5, "dtype": int32})))
+IOTA        = define("iota",        numpy=lambda size, dtype: np.arange(size, dtype=dtype.numpy), shape=lambda size, dtype: (size,), dtype=attribute, at=lambda i, size, dtype: cast(i[0], dtype),    grad=None, samples=(Sample((), {"size": 17, "dtype": float32}), Sample((), {"size": 5, "dtype": int32})))
 # fmt: on
 
 
