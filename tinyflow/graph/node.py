@@ -62,8 +62,8 @@ def make(op: Op, *inputs: Node, **attrs: Any) -> Node:
     node = Node.__new__(Node)
     node.op, node.inputs, node.attrs = op, inputs, attrs
     try:
-        node.shape = op.shape(*(x.shape for x in inputs), **attrs)
-        node.dtype = op.dtype(*(x.dtype for x in inputs), **attrs) if op.dtype else inputs[0].dtype
+        node.shape = op.shape(*[x.shape for x in inputs], **attrs)
+        node.dtype = op.dtype(*[x.dtype for x in inputs], **attrs) if op.dtype else inputs[0].dtype
     except ShapeError as e:
         e.args = (f"{call_text(op, inputs)}: {e}",)
         raise

@@ -91,16 +91,18 @@ def binary(name: str, numpy: Any, at: Any, grad: Any, domain: tuple[float, float
 
 def broadcast(*given: Any) -> tuple[Node, ...]:
     """Numbers become constants of the others' type; shapes are stretched to a common one."""
-    model = next((x.dtype for x in given if isinstance(x, Node)), None)
-    nodes = [x if isinstance(x, Node) else leaf.constant(x, model) for x in given]
+    nodes = given
+    for x in given:
+        if type(x) is not Node:
+            model = next((n.dtype for n in given if isinstance(n, Node)), None)
+            nodes = tuple([n if isinstance(n, Node) else leaf.number(n, model) for n in given])
+            break
     first = nodes[0].shape
-    if all(x.shape == first for x in nodes):
-        return tuple(nodes)
-    try:
-        shape = rules.broadcast_shapes(*(x.shape for x in nodes))
-    except rules.ShapeError as e:
-        raise rules.ShapeError(f"{e}") from None
-    return tuple(expand(x, shape) for x in nodes)
+    for x in nodes:
+        if x.shape != first:
+            shape = rules.broadcast_shapes(*[n.shape for n in nodes])
+            return tuple([expand(n, shape) for n in nodes])
+    return nodes
 
 
 def zero_where(condition: Node, g: Node) -> Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -47,6 +48,16 @@ def placeholder(dtype: DType, shape: Shape, name: str = "placeholder") -> Node:
         if not isinstance(d, int):
             _owners.setdefault(d, node)
     return node
+
+
+@lru_cache(maxsize=1024)
+def _number(value: Any, exact: str, dtype: DType | None) -> Node:
+    return constant(value, dtype)
+
+
+def number(value: Any, dtype: DType | None) -> Node:
+    """A constant; the usual ones are found without being made."""
+    return _number(value, repr(value), dtype) if type(value) in (int, float) else constant(value, dtype)
 
 
 _owners: WeakValueDictionary[Expr, Node] = WeakValueDictionary()

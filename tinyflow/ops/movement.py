@@ -190,6 +190,8 @@ builtin_abs = abs
 def expand(x: Node, shape: Shape) -> Node:
     """x stretched to a shape by repeating axes of size 1 and adding axes in front; nothing is copied."""
     shape = tuple(shape)
+    if x.shape == ():
+        return make(EXPAND, x, shape=shape) if shape else x
     stretched = len(shape) != x.ndim or any(a == 1 and b != 1 for a, b in zip(x.shape, shape, strict=True))
     if not stretched:
         expand_shape(x.shape, shape)

@@ -61,6 +61,8 @@ def same(*shapes: Shape, **_: Any) -> Shape:
     """All operands have one shape; a size known to one of them is known."""
     first = shapes[0]
     for other in shapes[1:]:
+        if other == first:
+            continue
         if len(other) != len(first) or not all(map(same_dim, first, other)):
             raise ShapeError(f"the shapes {' and '.join(map(shape_text, shapes))} differ")
         if other is not first:
@@ -102,7 +104,10 @@ def floating(*dtypes: DType, **_: Any) -> DType:
 
 
 def matching(*dtypes: DType, **_: Any) -> DType:
-    if any(d is not dtypes[0] for d in dtypes):
+    first = dtypes[0]
+    for d in dtypes:
+        if d is first:
+            continue
         raise ShapeError(f"the types {' and '.join(map(str, dtypes))} differ; cast one of them")
     return dtypes[0]
 
