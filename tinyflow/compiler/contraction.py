@@ -79,7 +79,7 @@ def has_recipe(n: Node) -> bool:
     small = isinstance(sizes[0], int) and sizes[0] < 2 or isinstance(sizes[1], int) and sizes[1] < 2
     tiny = all(isinstance(s, int) for s in sizes) and sizes[0] * sizes[1] * sizes[2] < 512  # type: ignore[operator]
     empty = any(isinstance(s, int) and s == 0 for s in (*sizes, extent(spec, found.batch)))
-    return bool(found.k) and not small and not tiny and not empty
+    return sizes[2] != 1 and not small and not tiny and not empty
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +150,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     width = vectors * lanes
     scope = Scope(buffered, {}, core.ndim)
     indices = tuple(expr.index(n, h) for n, h in zip(sizes[:3], "bmn", strict=True))
-    k = tuple(expr.index(spec.size[a], a) for a in found.k)
-    letters: dict[str, Index_] = dict(zip(found.k, k, strict=True))
+    k, letters = summed(spec, found)
     for group_letters, i in zip((found.batch, found.m, found.n), indices, strict=True):
         letters.update(zip(group_letters, split(i, tuple(spec.size[a] for a in group_letters)), strict=True))
     a = ops.read(Reader(core.inputs[found.a], scope), spec.operands[found.a], letters)
@@ -199,6 +198,12 @@ def k_block(k: Sequence[Index]) -> tuple[int, int]:
             raise_unknown(i)
         inner *= i.extent  # type: ignore[assignment,operator]
     return whole, max(K_BLOCK // inner, 1) * inner
+
+
+def summed(spec: Spec, found: Roles) -> tuple[tuple[Index, ...], dict[str, Index_]]:
+    """Indices for the letters summed over that have a choice, and what each letter is."""
+    letters = {a: expr.axis(spec.size[a], a) for a in found.k}
+    return tuple(k for k in letters.values() if isinstance(k, Index)), dict(letters)
 
 
 def raise_unknown(i: Index) -> None:

@@ -96,8 +96,17 @@ class Scope:
         return expr.apply("check", value, size, expr.const(len(self.checks) - 1), dtype=int64)
 
 
+def axes(shape: Sequence[Index_], hint: str = "i") -> tuple[Index_, ...]:
+    return tuple(expr.axis(n, f"{hint}{d}") for d, n in enumerate(shape))
+
+
+def real(indices: Sequence[Index_]) -> tuple[Index, ...]:
+    """The loops among the indices of axes."""
+    return tuple(i for i in indices if isinstance(i, Index))
+
+
 class Lowered(NamedTuple):
-    indices: tuple[Index, ...]
+    indices: tuple[Index_, ...]
     value: Expr | None
     reads: tuple[tuple[Node, tuple[Index_, ...]], ...]
 
@@ -108,7 +117,8 @@ class Lowered(NamedTuple):
     @property
     def runs_down(self) -> bool:
         """Whether a fold adds up columns: its neighbours in memory belong to neighbouring results."""
-        return bool(self.indices) and down_columns(self.value, self.indices[-1])
+        last = real(self.indices)[-1:]
+        return bool(last) and down_columns(self.value, last[0])
 
 
 def down_columns(value: Expr | None, last: Index) -> bool:
@@ -116,7 +126,7 @@ def down_columns(value: Expr | None, last: Index) -> bool:
     along = across = 0
     for f in loops.folds(value) if value is not None else ():
         if last in free(f):
-            found = loads(f.body)
+            found = [x for x in loads(f.body) if any(k in free(x) for k in f.over)]
             along += sum(stride(x.offset, last) == 1 for x in found)
             across += sum(any(stride(x.offset, k) == 1 for k in f.over) for x in found)
     return along > across
@@ -133,7 +143,7 @@ class Lowering:
         found = self.made.get(node)
         if found is None:
             scope = Scope(self.buffered, {}, 0)
-            indices = tuple(expr.index(n, f"i{d}") for d, n in enumerate(node.shape))
+            indices = axes(node.shape)
             value = value_of(scope, node, indices)
             found = self.made[node] = Lowered(indices, value, tuple(scope.reads))
         return found
@@ -163,48 +173,51 @@ def lanes_last(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[
     """All stores at the same index, its last axis in lanes; None where folds run along the rows of memory instead."""
     scope = Scope(buffered, group.local, group.stores[0].ndim)
     scope.group = set(group.stores)
-    index = tuple(expr.index(n, f"i{d}") for d, n in enumerate(group.stores[0].shape))
-    stores = [s for n in group.stores for s in stores_of(scope, n, index, (index[-1],), homes)]
-    held = [(s, f) for s in stores for f in loops.folds(s.value) if index[-1] in free(f)]
-    if held and not any(down_columns(s.value, index[-1]) for s, _ in held):
+    index = axes(group.stores[0].shape)
+    loop = real(index)
+    if not loop:
         return None
-    index, stores = collapsed(index, stores)
-    stores = [s._replace(inner=index[-1:], lanes=index[-1]) for s in stores]
-    return Kernel(name, index[:-1], tuple(stores), tuple(scope.checks), conditions=group.conditions, nodes=tuple(group.stores))
+    stores = [s for n in group.stores for s in stores_of(scope, n, index, loop[-1:], homes)]
+    held = [(s, f) for s in stores for f in loops.folds(s.value) if loop[-1] in free(f)]
+    if held and not any(down_columns(s.value, loop[-1]) for s, _ in held):
+        return None
+    loop, stores = collapsed(loop, stores)
+    stores = [s._replace(inner=loop[-1:], lanes=loop[-1]) for s in stores]
+    return Kernel(name, loop[:-1], tuple(stores), tuple(scope.checks), conditions=group.conditions, nodes=tuple(group.stores))
 
 
 def by_rows(group: Group, depth: int, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel:
     """The first axes are the rows; each store has loops of its own within them."""
     scope = Scope(buffered, group.local, depth)
     scope.group = set(group.stores)
-    rows = tuple(expr.index(n, f"r{d}") for d, n in enumerate(group.stores[0].shape[:depth]))
+    row = axes(group.stores[0].shape[:depth], "r")
     stores: list[Store] = []
     for n in group.stores:
-        inner = tuple(expr.index(m, f"i{d}") for d, m in enumerate(n.shape[depth:]))
-        for s in stores_of(scope, n, (*rows, *inner), inner, homes, group.local.get(n)):
-            shorter, (s,) = collapsed(inner, [s])
+        inner = axes(n.shape[depth:])
+        for s in stores_of(scope, n, (*row, *inner), real(inner), homes, group.local.get(n)):
+            shorter, (s,) = collapsed(real(inner), [s])
             stores.append(s._replace(inner=shorter, lanes=shorter[-1] if shorter else None))
-    rows, stores = collapsed(rows, stores)
+    rows, stores = collapsed(real(row), stores)
     return Kernel(name, rows, tuple(stores), tuple(scope.checks), conditions=group.conditions, nodes=tuple(group.stores))
 
 
-def stores_of(scope: Scope, n: Node, index: tuple[Index, ...], inner: tuple[Index, ...], homes: Mapping[Node, Sequence[Target]], local: int | None = None) -> list[Store]:  # fmt: skip
+def stores_of(scope: Scope, n: Node, index: tuple[Index_, ...], inner: tuple[Index, ...], homes: Mapping[Node, Sequence[Target]], local: int | None = None) -> list[Store]:  # fmt: skip
     value = scope.compute(n, index) if n.op.kind != "leaf" else expr.load(n, flatten(index, n.shape), n.dtype)
     lanes = inner[-1] if inner else None
     if local is not None:
         own = Target(Local(n, local), "own", n.dtype)
-        return [Store(own, inner, flatten(inner, n.shape[n.ndim - len(inner) :]), value, lanes)]
+        return [Store(own, inner, flatten(index[scope.depth :], n.shape[scope.depth :]), value, lanes)]
     return [Store(t, inner, flatten(index, n.shape), value, lanes) for t in homes[n]]
 
 
 def rows_of(n: Node, buffered: set[Node]) -> int:
     """How many leading axes of a single store are rows: those that its folds depend on; all where there is no fold."""
     scope = Scope(buffered, {}, 0)
-    indices = tuple(expr.index(m, "i") for m in n.shape)
+    indices = axes(n.shape)
     value = value_of(scope, n, indices)
-    if not indices or value is None:
+    if not real(indices) or value is None:
         return 0
-    if any(indices[-1] in free(f) for f in loops.folds(value)):
+    if any(real(indices)[-1] in free(f) for f in loops.folds(value)):
         return len(indices)
     deepest = max((d for f in loops.folds(value) for d, i in enumerate(indices) if i in free(f)), default=-1)
     return deepest + 1 if deepest >= 0 else len(indices)

@@ -141,6 +141,11 @@ def index(extent: Index_, hint: str = "i") -> Index:
     return _intern(Index, int64, (next(_order),), name=hint, extent=extent)
 
 
+def axis(extent: Index_, hint: str = "i") -> Index_:
+    """The index of an axis: a new one, or 0 where there is nothing to choose."""
+    return 0 if extent == 1 else index(extent, hint)
+
+
 def load(buffer: Any, offset: Index_, dtype: DType) -> Expr:
     return _intern(Load, dtype, (buffer, offset), buffer=buffer, offset=offset)
 

@@ -123,12 +123,12 @@ def spread(x: Any, positions: Sequence[Position], letters: Sequence[str], size: 
 def contract_at(i: Any, *xs: Any, spec: Spec) -> Expr:
     size = spec.size
     value: dict[str, expr.Index_] = dict(zip(spec.out, i, strict=True))
-    over = [expr.index(size[a], a) for a in spec.folded]
+    over = [expr.axis(size[a], a) for a in spec.folded]
     value.update(zip(spec.folded, over, strict=True))
     body = read(xs[0], spec.operands[0], value)
     for x, positions in zip(xs[1:], spec.operands[1:], strict=True):
         body = apply("mul", body, read(x, positions, value))
-    return expr.fold("add", over, body)
+    return expr.fold("add", [k for k in over if isinstance(k, Index)], body)
 
 
 def read(x: Any, positions: Sequence[Position], value: Mapping[str, expr.Index_]) -> Expr:

@@ -56,9 +56,9 @@ def merge_at(i: Any, p: Any, f: Any, t: Any) -> Expr:
 
 
 def merge_np(p: Any, f: Any, t: Any) -> Any:
-    if p is DEAD:
-        return DEAD
-    return np.asarray(t if p else f)
+    """Dead where the predicate is, and where the side that it picks is: that of a switch within."""
+    picked = DEAD if p is DEAD else t if p else f
+    return DEAD if picked is DEAD else np.asarray(picked)
 
 
 P = ((), bool_, 0, 2)

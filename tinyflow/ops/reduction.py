@@ -32,11 +32,11 @@ def folded_at(fn: str) -> Callable[..., Expr]:
     """fn over new indices on the axes, the output's index on the others."""
 
     def at(i: Any, x: Any, axes: Axes) -> Expr:
-        over = [expr.index(x.shape[d], "k") for d in axes]
+        over = [expr.axis(x.shape[d], "k") for d in axes]
         kept = iter(i)
         inner = iter(over)
         body = x(*(next(inner) if d in axes else next(kept) for d in range(len(x.shape))))
-        return expr.fold(fn, over, body)
+        return expr.fold(fn, [k for k in over if isinstance(k, expr.Index)], body)
 
     return at
 

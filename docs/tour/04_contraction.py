@@ -1,0 +1,36 @@
+"""Lesson 4: contraction. Matrix products, batched products and convolutions are one op and one recipe.
+
+A spec names what is multiplied: ij,jk->ik. A convolution's spec has sums of letters: n(h+i-1)(w+j-1)c,ijco->nhwo.
+The recipe packs one operand into panels, keeps a tile of results in registers, and computes what is made of the results
+(bias, activation, the update of a weight) while they are at hand.
+"""
+
+import numpy as np
+
+from tinyflow import execute
+from tinyflow.compiler import loops
+from tinyflow.compiler.pipeline import build
+from tinyflow.core.dtypes import float32
+from tinyflow.ops import contraction, elementwise, leaf
+from tinyflow.passes import pipeline
+from tinyflow.passes.gradient import gradients
+from tinyflow.ops.reduction import sum_
+
+x, w = leaf.placeholder(float32, (64, 256), "x"), leaf.placeholder(float32, (256, 128), "w")
+b = leaf.placeholder(float32, (128,), "b")
+y = elementwise.relu(contraction.matmul(x, w) + b)
+for kernel in build(pipeline.run([y]), {}).kernels:
+    print(loops.show(kernel))
+
+rng = np.random.default_rng(0)
+feeds = {n: rng.normal(size=n.shape).astype("f") for n in (x, w, b)}
+(got,) = execute.compile([y])(feeds, {})
+want = np.maximum(feeds[x] @ feeds[w] + feeds[b], 0)
+print("greatest difference from numpy:", float(np.abs(got - want).max()))
+np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+# The gradients of a convolution are contractions again: the positions are solved for one of their letters.
+image, kernel = leaf.placeholder(float32, (2, 8, 8, 3), "image"), leaf.placeholder(float32, (3, 3, 3, 16), "kernel")
+out = contraction.convolution(image, kernel, (1, 1), (1, 1), (8, 8), (1, 1))
+for name, g in zip(("forward", "to the image", "to the kernel"), (out, *gradients([sum_(out * out)], [image, kernel]))):
+    print(f"{name}: {g.attrs['spec']}")
