@@ -47,8 +47,8 @@ def effects(roots: Sequence[Node]) -> Effects:
 
 
 def if_alive(value: Node, kept: Node) -> Node:
-    """The value where it is alive, else what was there."""
-    for predicate, side in conditions([value])[value]:
+    """The value where it is alive, else what was there. Innermost first: its predicate may be dead where the outer says so."""
+    for predicate, side in reversed(conditions([value])[value]):
         value = merge(predicate, kept, value) if side else merge(predicate, value, kept)
     return value
 
