@@ -28,7 +28,12 @@ CLOSE = dict(rtol=2e-5, atol=1e-6)
 
 def cases(wanted: Callable[[Op], Any] = lambda op: True) -> list[Any]:
     """Every row and sample, as parameters of a test."""
-    return [pytest.param(op, s, id=f"{op}-{k}{described(s)}") for op in TABLE.values() if wanted(op) for k, s in enumerate(op.samples)]
+    return [
+        pytest.param(op, s, id=f"{op}-{k}{described(s)}")
+        for op in TABLE.values()
+        if wanted(op)
+        for k, s in enumerate(op.samples)
+    ]
 
 
 def described(sample: Sample) -> str:
@@ -46,7 +51,9 @@ def filled(given: Any) -> tuple[tuple[int, ...], DType, float, float]:
 def random_array(shape: tuple[int, ...], dtype: DType, low: float, high: float, rng: np.random.Generator) -> np.ndarray:
     if dtype is bool_:
         return rng.integers(0, 2, shape).astype(bool)
-    drawn = rng.uniform(low, high, shape) if dtype.is_floating else rng.integers(int(low), int(high), shape, endpoint=False)
+    drawn = (
+        rng.uniform(low, high, shape) if dtype.is_floating else rng.integers(int(low), int(high), shape, endpoint=False)
+    )
     return np.asarray(drawn).astype(dtype.numpy)
 
 
@@ -137,7 +144,9 @@ def symbolic(op: Op, sample: Sample) -> tuple[Node, dict[Node, np.ndarray]]:
     names: dict[int, Any] = {}
     fed = {}
     for x, a in operands(sample).items():
-        fed[placeholder(x.dtype, tuple(n if n == 1 else names.setdefault(n, fresh_dim()) for n in x.shape), x.label)] = a
+        fed[
+            placeholder(x.dtype, tuple(n if n == 1 else names.setdefault(n, fresh_dim()) for n in x.shape), x.label)
+        ] = a
     return make(op, *fed, **{k: symbolic_attribute(k, v, names) for k, v in sample.attrs.items()}), fed
 
 

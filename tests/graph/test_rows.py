@@ -5,7 +5,15 @@ import pytest
 from tests.graph.rows import cases, check_dynamic, check_gradient, check_shape_and_dtype
 from tinyflow.graph.op import TABLE
 
-NO_SAMPLES = {"constant", "placeholder", "variable", "size", "switch", "group", "assign"}  # tested by what is made of them
+NO_SAMPLES = {
+    "constant",
+    "placeholder",
+    "variable",
+    "size",
+    "switch",
+    "group",
+    "assign",
+}  # tested by what is made of them
 
 
 @pytest.mark.parametrize("op, sample", cases())
