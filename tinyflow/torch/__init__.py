@@ -2,7 +2,7 @@
 
 from math import e, inf, nan, pi
 
-from tinyflow.torch import autograd, dtypes, functions, indexing, linalg, pointwise, reductions, shapes, sorting
+from tinyflow.torch import autograd, cuda, indexing, linalg, nn, optim, pointwise, reductions, shapes, sorting, utils
 from tinyflow.torch.creation import (
     arange,
     as_tensor,
@@ -36,6 +36,7 @@ from tinyflow.torch.dtypes import (
     set_default_dtype,
     uint8,
 )
+from tinyflow.torch.face import PUBLIC, absent
 from tinyflow.torch.modes import (
     enable_grad,
     inference_mode,
@@ -71,8 +72,6 @@ double = float64
 int = int32
 long = int64
 bool = bool_
-
-from tinyflow.torch.face import PUBLIC, absent
 
 globals().update(PUBLIC)
 

@@ -10,7 +10,6 @@ from tinyflow.ops.functions import ones
 from tinyflow.ops.leaf import VARIABLE
 from tinyflow.passes.gradient import gradients
 from tinyflow.torch.errors import MODIFIED, NO_GRAD_FN, NOT_DIFFERENTIATED, NOT_SCALAR_OUTPUT, UNUSED, SizeError
-from tinyflow.torch.functions import install_tensor
 from tinyflow.torch.modes import MODE, enable_grad
 from tinyflow.torch.storage import CUT, LEAVES
 from tinyflow.torch.tensor import RETAINED, Tensor, assign, fresh, use
@@ -55,7 +54,7 @@ def differentiate(outputs: Sequence[Tensor], seeds: Sequence[Any], inputs: Seque
     return takers, gradients(roots, targets, starts)
 
 
-def backward(
+def backward_from(
     self: Tensor,
     gradient: Tensor | None = None,
     retain_graph: bool | None = None,
@@ -86,7 +85,7 @@ def accumulate(t: Tensor, g: Node, create_graph: bool) -> None:
             MODE.grad = before
 
 
-def backward_of(
+def backward(
     tensors: Any,
     grad_tensors: Any = None,
     retain_graph: bool | None = None,
@@ -150,5 +149,6 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Hand
     return Handle(self._hooks, number)
 
 
-install_tensor({"backward": backward, "register_hook": register_hook})
-__all__ = ["backward_of", "grad"]
+for _name, _method in ({"backward": backward_from, "register_hook": register_hook}).items():
+    setattr(Tensor, _name, _method)
+__all__ = ["backward", "grad"]

@@ -14,9 +14,8 @@ from tinyflow.graph.node import Node, Shape
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops.leaf import constant, iota
-from tinyflow.torch.dtypes import Defaults, check_device, core_of
+from tinyflow.torch.dtypes import Defaults, Size, check_device, core_of
 from tinyflow.torch.functions import FUNCTIONS
-from tinyflow.torch.modes import no_grad
 from tinyflow.torch.pointwise import number_type, result_type
 from tinyflow.torch.storage import Storage
 from tinyflow.torch.tensor import Tensor, fresh, from_array, over, require_grad, use
@@ -120,7 +119,7 @@ def legacy_tensor(*args: Any, dtype: Any = None, device: Any = None) -> Tensor:
         return from_array(np.zeros((0,), d.numpy))
     if len(args) == 1 and isinstance(args[0], Tensor):
         return args[0].detach()
-    if len(args) == 1 and not isinstance(args[0], int) and not type(args[0]).__name__ == "Size":
+    if len(args) == 1 and not isinstance(args[0], int) and not isinstance(args[0], Size):
         return tensor(args[0], dtype=d)
     return empty(*args, dtype=d)
 
@@ -292,6 +291,10 @@ def storage_of(t: Tensor) -> Storage:
     return t._storage
 
 
+def converter(d: DType) -> Callable[..., Tensor]:
+    return lambda self, memory_format=None: convert(self, d)
+
+
 METHODS: dict[str, Any] = {
     "new_zeros": new(zeros), "new_ones": new(ones), "new_empty": new(empty), "new_full": new(full), "new_tensor": new(tensor), "new": new(legacy_tensor),
     "clone": clone, "fill_": fill_, "zero_": lambda self: fill_(self, 0), "to": to, "storage": storage_of,
@@ -302,7 +305,7 @@ TYPES = {"float": "float32", "double": "float64", "int": "int32", "long": "int64
 for _name, _function in METHODS.items():
     setattr(Tensor, _name, _function)
 for _name, _type in TYPES.items():
-    setattr(Tensor, _name, lambda self, memory_format=None, _d=core_of(_type): convert(self, _d))
+    setattr(Tensor, _name, converter(core_of(_type)))
 
 
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
@@ -318,4 +321,3 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
 
 Tensor.copy_ = copy_  # type: ignore[attr-defined]
-__all__ = ["no_grad"]

@@ -87,10 +87,10 @@ def set_num_threads(count: int) -> None:
 
 PUBLIC: dict[str, Any] = {name: f for name, f in FUNCTIONS.items() if name not in HIDDEN}
 PUBLIC |= {f"{LEGACY[d]}Tensor": legacy_class(d) for d in DTYPES}
-PUBLIC |= {
-    f.__name__: f
-    for f in (is_tensor, is_floating_point, numel, equal, allclose, broadcast_tensors, broadcast_shapes, detach, can_cast, get_num_threads, set_num_threads)  # fmt: skip
-}
+WHOLE = (
+    is_tensor, is_floating_point, numel, equal, allclose, broadcast_tensors, broadcast_shapes, detach, can_cast, get_num_threads, set_num_threads,
+)  # fmt: skip
+PUBLIC |= {f.__name__: f for f in WHOLE}
 PUBLIC |= {"compile": compile, "result_type": result_dtype}
 for _name in ["relu", "sigmoid", "tanh", "exp", "log", "sqrt", "abs", "neg", "floor", "ceil", "round", "sin", "cos", "clamp", "square"]:
     PUBLIC[f"{_name}_"] = getattr(Tensor, f"{_name}_")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from tinyflow.core.dtypes import DType, bool_, float64, int64, promote
@@ -66,7 +67,7 @@ def unify(*xs: Any, floats: bool = False) -> list[Node]:
 
 def broadcast_text(shapes: list[Any]) -> str:
     """Where two shapes do not broadcast."""
-    for a, b in zip(shapes, shapes[1:]):
+    for a, b in pairwise(shapes):
         rank = max(len(a), len(b))
         for d in range(-1, -rank - 1, -1):
             n, m = (s[d] if len(s) >= -d else 1 for s in (a, b))

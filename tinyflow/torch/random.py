@@ -11,7 +11,6 @@ from typing import Any
 from tinyflow.core.dtypes import DType, float64, int64
 from tinyflow.graph.node import Node, Shape
 from tinyflow.ops import elementwise as e
-from tinyflow.ops import functions as f
 from tinyflow.ops import random as r
 from tinyflow.torch.creation import like, made, sizes
 from tinyflow.torch.dtypes import Defaults, core_of
@@ -210,4 +209,3 @@ def tangent(x: Node) -> Node:
 
 for _name, _function in METHODS.items():
     setattr(Tensor, _name, _function)
-_ = f

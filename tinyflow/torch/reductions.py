@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tinyflow.core.dtypes import bool_, float32, int64
+from tinyflow.core.dtypes import bool_, int64
 from tinyflow.graph.node import Node
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops import movement as m
 from tinyflow.ops import reduction as r
-from tinyflow.torch.dtypes import Defaults, core_of
+from tinyflow.torch.dtypes import core_of
 from tinyflow.torch.errors import DimError
 from tinyflow.torch.functions import install
 from tinyflow.torch.pointwise import floats, maximum, minimum, truth
@@ -267,4 +267,3 @@ ROWS: dict[str, Any] = {
 }
 # fmt: on
 install(ROWS, in_place="cumsum")
-_ = (Defaults, float32, Sequence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from tinyflow.core.expr import Expr
@@ -14,7 +15,7 @@ from tinyflow.torch import view as views
 from tinyflow.torch.errors import DimError, SizeError
 from tinyflow.torch.functions import FUNCTIONS, install, install_tensor
 from tinyflow.torch.pointwise import result_type
-from tinyflow.torch.tensor import Tensor, use, viewed
+from tinyflow.torch.tensor import Tensor, viewed
 
 # ------------------------------------------------------------------------------------------ reading arguments
 
@@ -419,7 +420,7 @@ def even(n: Any, parts: Any) -> list[int]:
     """n cut into parts that differ by one at most, or at the given places."""
     if not isinstance(parts, int):
         places = [0, *parts, n]
-        return [max(b - a, 0) for a, b in zip(places, places[1:])]
+        return [max(b - a, 0) for a, b in pairwise(places)]
     return [n // parts + (i < n % parts) for i in range(parts)]
 
 
@@ -429,4 +430,3 @@ install_tensor(VIEWS)
 install_tensor({k: v for k, v in METHODS.items() if not isinstance(v, property)})
 for _name in ("T", "mT", "H", "mH"):
     setattr(Tensor, _name, METHODS[_name])
-_ = use

@@ -1,0 +1,422 @@
+"""Layers. Those without parameters are rows of a table: a name, a function, and the settings that it takes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinyflow.torch.creation import empty, ones, zeros
+from tinyflow.torch.nn import functional as F
+from tinyflow.torch.nn import init
+from tinyflow.torch.nn.images import each
+from tinyflow.torch.nn.module import Module, Parameter
+from tinyflow.torch.tensor import Tensor
+
+REQUIRED = object()
+
+
+def shown(value: Any) -> str:
+    return repr(value)
+
+
+class Simple(Module):
+    """A layer that calls a function with its settings; its subclasses are made by `simple` from rows of a table."""
+
+    function: Any
+    settings: dict[str, Any]
+    shows: Any
+    wants_training = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        names = list(self.settings)
+        if len(args) > len(names):
+            raise TypeError(f"{type(self).__name__} takes {len(names)} settings ({', '.join(names)}), and was given {len(args)}")
+        given = dict(zip(names, args, strict=False)) | {k: v for k, v in kwargs.items() if k not in ("size_average", "reduce")}
+        unknown = [k for k in given if k not in self.settings]
+        if unknown:
+            raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument '{unknown[0]}'")
+        for name, default in self.settings.items():
+            value = given.get(name, default)
+            if value is REQUIRED:
+                raise TypeError(f"{type(self).__name__}.__init__() missing 1 required positional argument: '{name}'")
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+        if "p" in self.settings and self.wants_training:
+            F.check_probability(self.p)
+        if "stride" in self.settings and self.stride is None:
+            self.stride = self.kernel_size
+
+    def forward(self, *inputs: Any) -> Any:
+        settings = {name: getattr(self, name) for name in self.settings}
+        if self.wants_training:
+            settings["training"] = self.training
+        return type(self).function(*inputs, **settings)
+
+    def extra_repr(self) -> str:
+        shows = type(self).shows
+        return shows(self) if shows else ""
+
+
+def simple(name: str, function: Any, shows: Any = None, training: bool = False, **settings: Any) -> type[Simple]:
+    """A layer class out of a row."""
+    body = {"function": staticmethod(function), "settings": settings, "shows": shows, "wants_training": training}
+    return type(name, (Simple,), {**body, "__module__": __name__, "__doc__": function.__doc__})
+
+
+def named(*names: str) -> Any:
+    """Settings shown as name=value."""
+    return lambda m: ", ".join(f"{n}={shown(getattr(m, n))}" for n in names)
+
+
+def inplace_only(m: Any) -> str:
+    return "inplace=True" if m.inplace else ""
+
+
+def pool_text(m: Any) -> str:
+    extra = f", dilation={m.dilation}, ceil_mode={m.ceil_mode}" if hasattr(m, "dilation") else ""
+    return f"kernel_size={m.kernel_size}, stride={m.stride}, padding={m.padding}{extra}"
+
+
+def slope_text(m: Any) -> str:
+    return f"negative_slope={m.negative_slope}" + (", inplace=True" if m.inplace else "")
+
+
+def activated(name: str) -> Any:
+    """The function, in place if asked."""
+
+    def call(input: Tensor, inplace: bool = False) -> Tensor:
+        y = F.TABLE[name](input)
+        return input.copy_(y) if inplace else y  # type: ignore[attr-defined]
+
+    return call
+
+
+def pair(n: Any) -> Any:
+    return lambda m: f"output_size={m.output_size}"
+
+
+MAX_POOL = dict(kernel_size=REQUIRED, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False)
+AVG_POOL = dict(kernel_size=REQUIRED, stride=None, padding=0, ceil_mode=False, count_include_pad=True)
+T = F.TABLE
+# fmt: off
+#                  name             function                     what repr shows               settings and their defaults
+ReLU       = simple("ReLU",         activated("relu"),           inplace_only,                 inplace=False)
+ReLU6      = simple("ReLU6",        activated("relu6"),          inplace_only,                 inplace=False)
+SiLU       = simple("SiLU",         activated("silu"),           inplace_only,                 inplace=False)
+Mish       = simple("Mish",         activated("mish"),           inplace_only,                 inplace=False)
+SELU       = simple("SELU",         activated("selu"),           inplace_only,                 inplace=False)
+Hardswish  = simple("Hardswish",    activated("hardswish"),      inplace_only,                 inplace=False)
+Hardsigmoid = simple("Hardsigmoid", activated("hardsigmoid"),    inplace_only,                 inplace=False)
+LeakyReLU  = simple("LeakyReLU",    T["leaky_relu"],             slope_text,                   negative_slope=0.01, inplace=False)
+ELU        = simple("ELU",          T["elu"],                    lambda m: f"alpha={m.alpha}", alpha=1.0, inplace=False)
+CELU       = simple("CELU",         T["celu"],                   lambda m: f"alpha={m.alpha}", alpha=1.0, inplace=False)
+GELU       = simple("GELU",         T["gelu"],                   named("approximate"),         approximate="none")
+Tanh       = simple("Tanh",         T["tanh"])
+Sigmoid    = simple("Sigmoid",      T["sigmoid"])
+LogSigmoid = simple("LogSigmoid",   T["logsigmoid"])
+Softsign   = simple("Softsign",     T["softsign"])
+Tanhshrink = simple("Tanhshrink",   T["tanhshrink"])
+Softplus   = simple("Softplus",     T["softplus"],               lambda m: f"beta={m.beta}, threshold={m.threshold}", beta=1.0, threshold=20.0)
+Hardtanh   = simple("Hardtanh",     T["hardtanh"],               lambda m: f"min_val={m.min_val}, max_val={m.max_val}" + (", inplace=True" if m.inplace else ""), min_val=-1.0, max_val=1.0, inplace=False)
+GLU        = simple("GLU",          T["glu"],                    named("dim"),                 dim=-1)
+Softmax    = simple("Softmax",      T["softmax"],                named("dim"),                 dim=None)
+LogSoftmax = simple("LogSoftmax",   T["log_softmax"],            named("dim"),                 dim=None)
+Softmin    = simple("Softmin",      T["softmin"],                named("dim"),                 dim=None)
+Dropout    = simple("Dropout",      F.dropout,                   named("p", "inplace"), True,  p=0.5, inplace=False)
+Dropout1d  = simple("Dropout1d",    F.dropout2d,                 named("p", "inplace"), True,  p=0.5, inplace=False)
+Dropout2d  = simple("Dropout2d",    F.dropout2d,                 named("p", "inplace"), True,  p=0.5, inplace=False)
+Dropout3d  = simple("Dropout3d",    F.dropout2d,                 named("p", "inplace"), True,  p=0.5, inplace=False)
+MaxPool1d  = simple("MaxPool1d",    T["max_pool1d"],             pool_text,                    **MAX_POOL)
+MaxPool2d  = simple("MaxPool2d",    T["max_pool2d"],             pool_text,                    **MAX_POOL)
+MaxPool3d  = simple("MaxPool3d",    T["max_pool3d"],             pool_text,                    **MAX_POOL)
+AvgPool1d  = simple("AvgPool1d",    T["avg_pool1d"],             pool_text,                    **AVG_POOL)
+AvgPool2d  = simple("AvgPool2d",    T["avg_pool2d"],             pool_text,                    **AVG_POOL, divisor_override=None)
+AvgPool3d  = simple("AvgPool3d",    T["avg_pool3d"],             pool_text,                    **AVG_POOL, divisor_override=None)
+AdaptiveAvgPool1d = simple("AdaptiveAvgPool1d", T["adaptive_avg_pool1d"], named("output_size"), output_size=REQUIRED)
+AdaptiveAvgPool2d = simple("AdaptiveAvgPool2d", T["adaptive_avg_pool2d"], named("output_size"), output_size=REQUIRED)
+AdaptiveAvgPool3d = simple("AdaptiveAvgPool3d", T["adaptive_avg_pool3d"], named("output_size"), output_size=REQUIRED)
+AdaptiveMaxPool1d = simple("AdaptiveMaxPool1d", T["adaptive_max_pool1d"], named("output_size"), output_size=REQUIRED)
+AdaptiveMaxPool2d = simple("AdaptiveMaxPool2d", T["adaptive_max_pool2d"], named("output_size"), output_size=REQUIRED)
+Flatten    = simple("Flatten",      lambda input, start_dim, end_dim: input.flatten(start_dim, end_dim), named("start_dim", "end_dim"), start_dim=1, end_dim=-1)
+Unflatten  = simple("Unflatten",    lambda input, dim, unflattened_size: input.unflatten(dim, unflattened_size), named("dim", "unflattened_size"), dim=REQUIRED, unflattened_size=REQUIRED)
+PixelShuffle = simple("PixelShuffle", T["pixel_shuffle"],        named("upscale_factor"),      upscale_factor=REQUIRED)
+Upsample   = simple("Upsample",     T["interpolate"],            lambda m: f"scale_factor={float(m.scale_factor)}, mode={m.mode!r}" if m.scale_factor else f"size={m.size}, mode={m.mode!r}",
+                    size=None, scale_factor=None, mode="nearest", align_corners=None)
+Unfold     = simple("Unfold",       T["unfold"],                 named("kernel_size", "dilation", "padding", "stride"), kernel_size=REQUIRED, dilation=1, padding=0, stride=1)
+CosineSimilarity = simple("CosineSimilarity", T["cosine_similarity"], None,                    dim=1, eps=1e-8)
+MSELoss    = simple("MSELoss",      T["mse_loss"],               None,                         reduction="mean")
+L1Loss     = simple("L1Loss",       T["l1_loss"],                None,                         reduction="mean")
+SmoothL1Loss = simple("SmoothL1Loss", T["smooth_l1_loss"],       None,                         reduction="mean", beta=1.0)
+HuberLoss  = simple("HuberLoss",    T["huber_loss"],             None,                         reduction="mean", delta=1.0)
+KLDivLoss  = simple("KLDivLoss",    T["kl_div"],                 None,                         reduction="mean", log_target=False)
+BCELoss    = simple("BCELoss",      T["binary_cross_entropy"],   None,                         weight=None, reduction="mean")
+BCEWithLogitsLoss = simple("BCEWithLogitsLoss", T["binary_cross_entropy_with_logits"], None,   weight=None, reduction="mean", pos_weight=None)
+NLLLoss    = simple("NLLLoss",      T["nll_loss"],               None,                         weight=None, ignore_index=-100, reduction="mean")
+CrossEntropyLoss = simple("CrossEntropyLoss", T["cross_entropy"], None,                        weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0)
+HingeEmbeddingLoss = simple("HingeEmbeddingLoss", T["hinge_embedding_loss"], None,             margin=1.0, reduction="mean")
+MarginRankingLoss = simple("MarginRankingLoss", T["margin_ranking_loss"], None,                margin=0.0, reduction="mean")
+CosineEmbeddingLoss = simple("CosineEmbeddingLoss", T["cosine_embedding_loss"], None,          margin=0.0, reduction="mean")
+TripletMarginLoss = simple("TripletMarginLoss", F.triplet_margin_loss, None,                   margin=1.0, p=2.0, eps=1e-6, swap=False, reduction="mean")
+# fmt: on
+
+
+def padding_layer(name: str, rank: int, mode: str, value: bool = False) -> type[Module]:
+    """ZeroPad2d and its kind."""
+
+    def __init__(self: Any, padding: Any, value: float = 0.0) -> None:
+        Module.__init__(self)
+        self.padding = tuple(padding) if isinstance(padding, tuple | list) else (padding,) * (2 * rank)
+        self.value = value
+
+    def forward(self: Any, input: Tensor) -> Tensor:
+        return T["pad"](input, self.padding, mode, self.value)
+
+    def extra_repr(self: Any) -> str:
+        return f"padding={self.padding}, value={self.value}" if value else f"{self.padding}"
+
+    return type(name, (Module,), {"__init__": __init__, "forward": forward, "extra_repr": extra_repr, "__module__": __name__})
+
+
+PADS = {f"{kind}Pad{rank}d": padding_layer(f"{kind}Pad{rank}d", rank, mode, kind == "Constant")
+        for kind, mode in (("Zero", "constant"), ("Constant", "constant"), ("Reflection", "reflect"), ("Replication", "replicate"), ("Circular", "circular"))
+        for rank in (1, 2, 3)}  # fmt: skip
+
+
+class Identity(Module):
+    """Its input."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, input: Any) -> Any:
+        return input
+
+
+class PReLU(Module):
+    """x where x > 0, a learnt slope times x elsewhere"""
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, **_: Any) -> None:
+        super().__init__()
+        self.num_parameters = num_parameters
+        self.weight = Parameter(ones(num_parameters) * init)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return T["prelu"](input, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"
+
+
+class Linear(Module):
+    """y = x W^T + b, W and b uniform in ±1/sqrt(in_features)"""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(empty(out_features, in_features, dtype=dtype, device=device))
+        self.register_parameter("bias", Parameter(empty(out_features, dtype=dtype)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        uniform_by_fan(self.weight, self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return T["linear"](input, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+def uniform_by_fan(weight: Tensor, bias: Tensor | None) -> None:
+    """Both uniform in ±1/sqrt(fan in): kaiming_uniform_ with a = sqrt(5)."""
+    if weight.numel():
+        init.kaiming_uniform_(weight, a=math.sqrt(5))
+    if bias is not None:
+        fan = init._calculate_fan_in_and_fan_out(weight)[0]
+        bound = 1 / math.sqrt(fan) if fan > 0 else 0.0
+        init.uniform_(bias, -bound, bound)
+
+
+class Bilinear(Module):
+    """y = x1 W x2 + b"""
+
+    def __init__(self, in1_features: int, in2_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = Parameter(empty(out_features, in1_features, in2_features))
+        self.register_parameter("bias", Parameter(empty(out_features)) if bias else None)
+        bound = 1 / math.sqrt(in1_features)
+        for p in self.parameters():
+            init.uniform_(p, -bound, bound)
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        return F.bilinear(input1, input2, self.weight, self.bias)
+
+
+class Embedding(Module):
+    """Rows of a table by number, normal at the start; the row padding_idx is zero and gets no gradient"""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, max_norm: float | None = None, *_: Any, _weight: Any = None, **__: Any) -> None:  # fmt: skip
+        super().__init__()
+        self.num_embeddings, self.embedding_dim, self.max_norm = num_embeddings, embedding_dim, max_norm
+        self.padding_idx = padding_idx % num_embeddings if padding_idx is not None else None
+        self.weight = Parameter(empty(num_embeddings, embedding_dim) if _weight is None else _weight)
+        if _weight is None:
+            init.normal_(self.weight)
+            if self.padding_idx is not None:
+                self.weight.data[self.padding_idx] = 0.0  # type: ignore[index]
+
+    @classmethod
+    def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None, **kwargs: Any) -> Embedding:
+        layer = cls(*embeddings.shape, padding_idx=padding_idx, _weight=embeddings, **kwargs)
+        layer.weight.requires_grad_(not freeze)
+        return layer
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.embedding(input, self.weight, self.padding_idx, self.max_norm)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}" + (f", padding_idx={self.padding_idx}" if self.padding_idx is not None else "")
+
+
+# ------------------------------------------------------------------------------------------ normalisation
+
+
+class LayerNorm(Module):
+    """Normalised over the last axes, then scaled and shifted"""
+
+    def __init__(self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True, **_: Any) -> None:
+        super().__init__()
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.register_parameter("weight", Parameter(ones(self.normalized_shape)) if elementwise_affine else None)
+        self.register_parameter("bias", Parameter(zeros(self.normalized_shape)) if elementwise_affine and bias else None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return T["layer_norm"](input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
+
+
+class RMSNorm(Module):
+    """Divided by the root of the mean square over the last axes, then scaled"""
+
+    def __init__(self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, **_: Any) -> None:
+        super().__init__()
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.register_parameter("weight", Parameter(ones(self.normalized_shape)) if elementwise_affine else None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return T["rms_norm"](input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class GroupNorm(Module):
+    """Normalised over groups of channels, then scaled and shifted a channel"""
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, **_: Any) -> None:
+        super().__init__()
+        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
+        self.register_parameter("weight", Parameter(ones(num_channels)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_channels)) if affine else None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return T["group_norm"](input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+
+
+def batch_norm(name: str, ranks: tuple[int, ...], instance: bool = False) -> type[Module]:
+    """BatchNorm1d, 2d, 3d and the instance norms: they differ by the rank that they take."""
+
+    def __init__(self: Any, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = not instance, track_running_stats: bool = not instance, **_: Any) -> None:  # fmt: skip
+        Module.__init__(self)
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        self.register_parameter("weight", Parameter(ones(num_features)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_features)) if affine else None)
+        self.register_buffer("running_mean", zeros(num_features) if track_running_stats else None)
+        self.register_buffer("running_var", ones(num_features) if track_running_stats else None)
+        self.register_buffer("num_batches_tracked", zeros((), dtype=int) if track_running_stats else None)
+
+    def forward(self: Any, input: Tensor) -> Tensor:
+        if input.ndim not in ranks:
+            raise ValueError(f"expected {' or '.join(f'{r}D' for r in ranks)} input (got {input.ndim}D input)")
+        if instance:
+            return F.instance_norm(input, weight=self.weight, bias=self.bias, eps=self.eps)
+        momentum = self.momentum
+        if self.training and self.track_running_stats:
+            self.num_batches_tracked.add_(1)
+            if momentum is None:
+                momentum = 1.0 / float(self.num_batches_tracked)
+        training = self.training or self.running_mean is None
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, training, momentum or 0.0, self.eps)
+
+    def extra_repr(self: Any) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, track_running_stats={self.track_running_stats}"
+
+    body = {"__init__": __init__, "forward": forward, "extra_repr": extra_repr, "__module__": __name__}
+    return type(name, (Module,), body)
+
+
+BatchNorm1d, BatchNorm2d, BatchNorm3d = (batch_norm(f"BatchNorm{r}d", ranks) for r, ranks in ((1, (2, 3)), (2, (4,)), (3, (5,))))
+InstanceNorm1d, InstanceNorm2d, InstanceNorm3d = (batch_norm(f"InstanceNorm{r}d", (r + 2,), True) for r in (1, 2, 3))
+
+
+# ------------------------------------------------------------------------------------------ convolution
+
+
+def convolution(rank: int, transposed: bool = False) -> type[Module]:
+    """Conv1d to 3d and their transposes."""
+    name = f"Conv{'Transpose' if transposed else ''}{rank}d"
+    function = T[f"conv_transpose{rank}d" if transposed else f"conv{rank}d"]
+
+    def __init__(self: Any, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, *rest: Any, **named: Any) -> None:
+        Module.__init__(self)
+        order = ("output_padding", "groups", "bias", "dilation", "padding_mode") if transposed else ("dilation", "groups", "bias", "padding_mode")
+        given = {"output_padding": 0, "dilation": 1, "groups": 1, "bias": True, "padding_mode": "zeros"}
+        given |= dict(zip(order, rest, strict=False)) | {k: v for k, v in named.items() if k not in ("device", "dtype")}
+        self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, given["groups"], given["padding_mode"]
+        if in_channels % self.groups or out_channels % self.groups:
+            raise ValueError(f"{'in' if in_channels % self.groups else 'out'}_channels must be divisible by groups")
+        self.kernel_size, self.stride, self.dilation = each(kernel_size, rank), each(stride, rank), each(given["dilation"], rank)
+        self.padding = padding if isinstance(padding, str) else each(padding, rank)
+        self.output_padding, self.transposed = each(given["output_padding"], rank), transposed
+        shape = (in_channels, out_channels // self.groups) if transposed else (out_channels, in_channels // self.groups)
+        self.weight = Parameter(empty(*shape, *self.kernel_size))
+        self.register_parameter("bias", Parameter(empty(out_channels)) if given["bias"] else None)
+        self.reset_parameters()
+
+    def reset_parameters(self: Any) -> None:
+        uniform_by_fan(self.weight, self.bias)
+
+    def forward(self: Any, input: Tensor) -> Tensor:
+        if transposed:
+            return function(input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        if self.padding_mode != "zeros":
+            wide = T["pad"](input, [p for n in reversed(self.padding) for p in (n, n)], self.padding_mode)
+            return function(wide, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return function(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def extra_repr(self: Any) -> str:
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        text += f", padding={self.padding}" if self.padding != (0,) * rank else ""
+        text += f", dilation={self.dilation}" if self.dilation != (1,) * rank else ""
+        text += f", output_padding={self.output_padding}" if self.output_padding != (0,) * rank else ""
+        text += f", groups={self.groups}" if self.groups != 1 else ""
+        text += ", bias=False" if self.bias is None else ""
+        return text + (f", padding_mode={self.padding_mode}" if self.padding_mode != "zeros" else "")
+
+    body = {"__init__": __init__, "reset_parameters": reset_parameters, "forward": forward, "extra_repr": extra_repr, "__module__": __name__}
+    return type(name, (Module,), body)
+
+
+Conv1d, Conv2d, Conv3d = (convolution(r) for r in (1, 2, 3))
+ConvTranspose1d, ConvTranspose2d, ConvTranspose3d = (convolution(r, True) for r in (1, 2, 3))

@@ -1,0 +1,3 @@
+"""torch.utils"""
+
+from tinyflow.torch.utils import data
