@@ -1,0 +1,277 @@
+"""view: what is drawn of a graph, as plain data that JSON can hold; a page and a picture are two ways to lay it out.
+
+view   := title, item*, stage*, run*
+item   := op, kind, name, attributes, type, shape, input*, user's line, ...   a node, or a symbolic graph's operation
+stage  := name, note, (number of an item)*, kernel*                           a graph on its way to machine code
+run    := name, (number of an item)*, stage*                                  what fetching one thing computes
+kernel := name, (number of an item)*, stores, loops, ir
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from tinyflow import execute, ops
+from tinyflow.core.errors import UNKNOWN, Where
+from tinyflow.graph.node import Node, shape_text, toposort
+from tinyflow.graph.op import Op
+from tinyflow.graph.show import attributes
+from tinyflow.ops.control import AFTER, ASSIGN, GROUP
+from tinyflow.ops.leaf import VARIABLE
+from tinyflow.passes import pipeline
+from tinyflow.tools.backward import backward, row_text
+
+Data = dict[str, Any]
+MOST_RUNS = 12
+QUIET = ("elementwise", "movement", "leaf")  # kinds that a kernel is not called after
+
+TABLES = [t for t in (getattr(ops, name) for name in ops.__all__) if isinstance(t, ModuleType)]
+KINDS = {op: t.__name__.rpartition(".")[2] for t in TABLES for op in vars(t).values() if isinstance(op, Op)}
+KINDS[VARIABLE] = "variable"
+ORDERING: dict[Op, Callable[[int], bool]] = {AFTER: lambda k: k > 0, GROUP: lambda k: True, ASSIGN: lambda k: k == 0}
+
+
+def kind(op: Op) -> str:
+    """The table that an op is a row of; a variable is a kind of its own."""
+    return KINDS.get(op, "elementwise")
+
+
+# ------------------------------------------------------------------------------------------ items
+
+
+class Book:
+    """Everything drawn is an item and has a number, once."""
+
+    def __init__(self) -> None:
+        self.items: list[Data] = []
+        self.number: dict[Any, int] = {}
+        self.rows: dict[Any, list[str]] = {}
+
+    def add(self, thing: Any, item: Data) -> int:
+        self.number[thing] = len(self.items)
+        self.items.append(item)
+        return self.number[thing]
+
+    def nodes(self, roots: Iterable[Node]) -> list[int]:
+        """The numbers of all nodes below the roots."""
+        return [self.number[n] if n in self.number else self.node(n) for n in toposort(roots)]
+
+    def node(self, node: Node) -> int:
+        ordering = ORDERING.get(node.op, lambda k: False)
+        return self.add(node, {
+            "op": node.op.name, "kind": kind(node.op), "name": node.attrs.get("name", ""), "label": node.label, "attributes": attributes(node),
+            "dtype": str(node.dtype), "shape": shape_text(node.shape), "where": where(node.where), "row": self.row(node),
+            "inputs": [self.number[x] for x in node.inputs],
+            "ordering": [k for k in range(len(node.inputs)) if ordering(k)],
+        })  # fmt: skip
+
+    def row(self, node: Node) -> list[str]:
+        """The gradient that the op's row brings; equal ones are worked out once."""
+        key = node.op, tuple((x.dtype, x.shape) for x in node.inputs), tuple(node.attrs.items())
+        if key not in self.rows:
+            self.rows[key] = row_text(node)
+        return self.rows[key]
+
+    def operation(self, o: Any) -> int:
+        """An operation of a symbolic graph, after those it needs."""
+        node: Node | None = o.node
+        inputs = [self.number[t.op] for t in o.inputs]
+        control = [self.number[c] for c in o.control_inputs]
+        return self.add(o, {
+            "op": o.type, "kind": kind(node.op) if node else "control", "name": o.name, "attributes": "",
+            "dtype": str(node.dtype) if node else "", "shape": shape_text(node.shape) if node else "",
+            "where": where(o.where), "row": [], "inputs": inputs + control, "nodes": [],
+            "ordering": list(range(len(inputs), len(inputs) + len(control))),
+        })  # fmt: skip
+
+    def result(self, verb: str, name: str, node: Node) -> int:
+        """The end of an edge that leaves the graph: a variable's new value, or what is fetched."""
+        source = self.items[self.number[node]]
+        same = {key: source[key] for key in ("dtype", "shape", "where")}
+        item = {
+            "op": verb,
+            "kind": "result",
+            "name": name,
+            "attributes": "",
+            "row": [],
+            "inputs": [self.number[node]],
+            "ordering": [],
+        }
+        return self.number.get((verb, name, node)) or self.add((verb, name, node), item | same)
+
+
+def where(line: Where) -> Data:
+    """A user's line. The file's name is relative to the working folder where it is below it."""
+    if line.file.startswith("<frozen") or line is UNKNOWN:
+        return {"file": "", "line": 0, "code": ""}
+    path, here = Path(line.file), Path.cwd()
+    return {
+        "file": str(path.relative_to(here) if path.is_relative_to(here) else path),
+        "line": line.line,
+        "code": line.text,
+    }
+
+
+# ------------------------------------------------------------------------------------------ a graph as it was written
+
+
+def view(graph: Any, title: str = "", stages: Mapping[str, Sequence[Node]] | None = None) -> Data:
+    """What is shown of roots, or of a symbolic graph. `stages` (name -> roots) stand in for what the passes make."""
+    book = Book()
+    operations = list(graph.get_operations()) if hasattr(graph, "get_operations") else []
+    nodes = (
+        [o.node for o in operations if o.node] if operations else [graph] if isinstance(graph, Node) else list(graph)
+    )
+    common = []
+    if operations:
+        common.append(
+            stage(
+                "operations",
+                "The operations, as the user wrote and named them.",
+                [book.operation(o) for o in operations],
+            )
+        )
+    common.append(
+        stage("nodes", "One dataflow graph: a node is an op, and the tensor that it makes.", book.nodes(nodes))
+    )
+    mark_operations(book, operations)
+    mark_gradients(book, toposort(nodes))
+    if stages is not None:
+        runs = [
+            {"name": "", "items": [], "stages": [stage(name, "", book.nodes(roots)) for name, roots in stages.items()]}
+        ]
+    elif operations:
+        runs = [run(book, o.name, [o.node], [book.number[o] for o in needed(o)]) for o in ends(operations)]
+    else:
+        runs = [run(book, "", nodes, [])]
+    return {"title": title, "items": book.items, "stages": common, "runs": runs}
+
+
+def stage(name: str, note: str, items: list[int], **more: Any) -> Data:
+    return {"name": name, "note": note, "items": items, "kernels": [], **more}
+
+
+def mark_operations(book: Book, operations: Sequence[Any]) -> None:
+    """Each operation knows the nodes that it is made of, and the last of them its operation."""
+    for o in operations:
+        if o.node:
+            known = {t.op.node for t in o.inputs}
+            inside = toposort([o.node], stop=lambda n, o=o, known=known: n in known and n is not o.node)  # type: ignore[misc]
+            book.items[book.number[o]]["nodes"] = [book.number[n] for n in inside if n is o.node or n not in known]
+            book.items[book.number[o.node]].setdefault("operation", book.number[o])
+
+
+def mark_gradients(book: Book, order: Sequence[Node]) -> None:
+    """Each node knows its gradient, and the nodes that its op's row added to the graph for it."""
+    for node, found in backward(order).items():
+        made = [book.number[n] for n in found.made]
+        book.items[book.number[node]]["gradient"] = {
+            "loss": book.number[found.loss],
+            "value": book.number[found.value],
+            "made": made,
+        }
+
+
+# ------------------------------------------------------------------------------------------ what a run makes of it
+
+
+def needed(operation: Any) -> list[Any]:
+    """All operations that one needs, itself included."""
+    found, stack = {operation}, [operation]
+    while stack:
+        o = stack.pop()
+        new = {x for x in (*(t.op for t in o.inputs), *o.control_inputs) if x not in found}
+        found |= new
+        stack += new
+    return list(found)
+
+
+def ends(operations: Sequence[Any]) -> list[Any]:
+    """What a program is likely to run: the operations that no other one uses, the largest first."""
+    used = {x for o in operations for x in (*(t.op for t in o.inputs), *o.control_inputs)}
+    last = [o for o in operations if o not in used and o.node and o.node.inputs]
+    return sorted(last, key=lambda o: -len(toposort([o.node])))[:MOST_RUNS]
+
+
+def run(book: Book, name: str, roots: Sequence[Node], operations: list[int]) -> Data:
+    """What one run computes, before and after each pass, and the kernels that it becomes."""
+    runner = execute.compile(roots)
+    count = len(roots)
+    fetched = [(r, v) for r, v in zip(roots, runner.nodes, strict=False) if r.op not in (ASSIGN, GROUP)]
+    results = [("fetch", r.label, v) for r, v in fetched]
+    results += [("store", v.label, new) for v, new in zip(runner.written, runner.nodes[count:], strict=True)]
+    order = toposort(value for _, _, value in results)
+    steps: list[tuple[str, str, Sequence[Node]]] = [
+        ("values", "What the run computes: an assignment is now the value that a variable gets.", order)
+    ]
+    pipeline.run(order, lambda name, nodes: steps.append((name, f"After the pass “{name}”.", nodes)))
+    stages = []
+    values: list[Node] = []
+    for step, note, nodes in steps:
+        image = dict(zip(order, nodes, strict=True))
+        values = [image[value] for _, _, value in results]
+        items = book.nodes(values) + [book.result(verb, label, image[value]) for verb, label, value in results]
+        moved = {book.number[a]: book.number[b] for a, b in image.items() if a is not b and b in book.number}
+        stages.append(stage(step, note, items, moved=moved))
+    writes = dict(zip(runner.written_same, values[len(fetched) :], strict=True))
+    made = kernels(values[: len(fetched)], writes)
+    book.nodes(n for k in made for n in k.nodes)
+    inside = [kernel(book, k) for k in made]
+    items = list(dict.fromkeys([*(i for k in inside for i in k["items"]), *stages[-1]["items"]]))
+    note = "What is compiled: a box is one pass of loops. Inside it all is fused; only what leaves a box is stored."
+    stages.append(stage("kernels", note, items, moved=stages[-1]["moved"]) | {"kernels": inside})
+    return {"name": name, "items": sorted({*operations, *book.nodes(roots)}), "stages": stages}
+
+
+# ------------------------------------------------------------------------------------------ kernels
+
+
+class Kernel(NamedTuple):
+    name: str
+    nodes: list[
+        Node
+    ]  # what it computes, in topological order; a node may be in several kernels, computed again in each
+    stores: list[Node]  # those of them that get a buffer
+    loops: str
+    ir: str
+
+
+def kernels(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> list[Kernel]:
+    """What the compiler makes of a graph. What prepares an operand for a kernel is told together with it."""
+    from tinyflow.compiler import loops  # loads LLVM, and only what is compiled has to
+    from tinyflow.compiler import pipeline as compiler
+
+    made = compiler.build(outputs, writes)
+    prepares = [not any(isinstance(s.target.node, Node) for s in k.stores) for k in made.kernels]
+    stored = {n for k, early in zip(made.kernels, prepares, strict=True) if not early for n in k.nodes}
+    found: list[Kernel] = []
+    texts: list[tuple[str, str]] = []
+    for k, code, early in zip(made.kernels, made.codes, prepares, strict=True):
+        texts.append((loops.show(k), code.text))
+        if early:
+            continue
+        local = {getattr(s.target.node, "node", None) for s in k.stores}  # rows that live in a thread's own memory
+        nodes = computed(k.nodes, stored)
+        said = dict.fromkeys(n.op.name for n in nodes if n in k.nodes or kind(n.op) not in QUIET)
+        told = ("\n\n".join(text) for text in zip(*texts, strict=True))
+        found.append(Kernel(" ".join([k.name, *said]), nodes, [n for n in k.nodes if n not in local], *told))
+        texts = []
+    return found
+
+
+def computed(nodes: Sequence[Node], stored: Collection[Node]) -> list[Node]:
+    """What is computed for some nodes, and not read from a buffer."""
+    own = set(nodes)
+
+    def outside(n: Node) -> bool:
+        return n not in own and (n in stored or n.op.kind == "leaf")
+
+    return [n for n in toposort(nodes, stop=outside) if not outside(n)]
+
+
+def kernel(book: Book, k: Kernel) -> Data:
+    items, stores = ([book.number[n] for n in nodes] for nodes in (k.nodes, k.stores))
+    return {"name": k.name, "items": items, "stores": stores, "loops": k.loops, "ir": k.ir}
