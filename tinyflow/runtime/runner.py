@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyflow.core.config import config, default_threads
+from tinyflow.core.config import config
 from tinyflow.runtime import objects, spmd
 from tinyflow.runtime.native import native
 from tinyflow.runtime.threads import lock_over_fork, park
@@ -79,7 +79,6 @@ class Crew:
         start = -memory.ctypes.data % spmd.EVENT // 8
         self.control = memory[start : start + spmd.CONTROL_BYTES // 8]
         self.address: int = self.control.ctypes.data
-        self.control[spmd.CORES // 8] = default_threads()
         self.size = 1
         self.left: list[int] = []
         try:

@@ -2,8 +2,8 @@
 
     Control := lock go arrived epoch done          five events, each in cache lines of its own
                table slots dims first last         the run in progress
-               cores spins closing stop                spins: how often to look before yielding
-    event   := value sleepers                      whoever changes the value wakes the sleepers
+               closing stop
+    event   := value sleepers haste                whoever changes the value wakes the sleepers
     table   := row*
     row     := function args flags nguards guards
     guards  := (slot value)*                       the step is skipped unless each byte slots[slot][0] is its value
@@ -22,12 +22,15 @@ from typing import NamedTuple
 BARRIER, SERIAL = 1, 2
 EVENT = 128  # bytes: two cache lines, as processors fetch them in pairs
 LOCK, GO, ARRIVED, EPOCH, DONE = (EVENT * i for i in range(5))
-TABLE, SLOTS, DIMS, FIRST, LAST, CORES, SPINS, CLOSING, STOP = (EVENT * 5 + 8 * i for i in range(9))
+TABLE, SLOTS, DIMS, FIRST, LAST, CLOSING, STOP = (EVENT * 5 + 8 * i for i in range(7))
 CONTROL_BYTES = EVENT * 6
 
-LOOKS = 1000  # about 20 to 50 microseconds
+LOOKS = 1000  # 20 to 50 microseconds; halved `haste` times
+MOST_HASTE = 6
 AWAKE = 300_000  # nanoseconds of yielding before sleep: waking up takes 100 microseconds
-TAKEN = 20_000  # a yield this long gave the core to someone else, and a sleeper gets it back sooner than a yielder
+# How long a yield lasts tells who else wanted the core, in nanoseconds: up to ALONE nobody; up to OURS a thread of
+# this crew, which we kept from working by looking; longer, another process, and a sleeper gets the core back sooner.
+ALONE, OURS = 1_500, 100_000
 
 FUTEX_WAIT, FUTEX_WAKE, EVERYONE = 128, 129, 2**31 - 1
 
@@ -65,9 +68,12 @@ define internal i64 @now() nounwind {
 }
 
 ; Return when the event's value is no longer %old.
-define internal void @await(ptr %event, i64 %old, i64 %spins) noinline nounwind {
+define internal void @await(ptr %event, i64 %old) noinline nounwind {
 entry:
   %sleepers = getelementptr i8, ptr %event, i64 8
+  %haste.at = getelementptr i8, ptr %event, i64 64
+  %haste = load atomic i64, ptr %haste.at monotonic, align 8
+  %most = lshr i64 $LOOKS, %haste
   br label %look
 look:
   %looks = phi i64 [ 0, %entry ], [ %looks.next, %pause ]
@@ -77,7 +83,7 @@ look:
 pause:
   call $PAUSE
   %looks.next = add i64 %looks, 1
-  %again = icmp ult i64 %looks.next, %spins
+  %again = icmp ult i64 %looks.next, %most
   br i1 %again, label %look, label %looked
 looked:
   %start = call i64 @now()
@@ -87,15 +93,26 @@ yield:
   %yielding = call i32 @sched_yield()
   %seen.yield = load atomic i64, ptr %event acquire, align 8
   %same.yield = icmp eq i64 %seen.yield, %old
-  br i1 %same.yield, label %yielded, label %out
-yielded:
   %after = call i64 @now()
   %took = sub i64 %after, %before
+  br i1 %same.yield, label %yielded, label %learn
+yielded:
   %total = sub i64 %after, %start
-  %ours = icmp slt i64 %took, $TAKEN
+  %ours = icmp slt i64 %took, $OURS
   %early = icmp slt i64 %total, $AWAKE
   %yield.again = and i1 %ours, %early
   br i1 %yield.again, label %yield, label %sleep
+learn:
+  %shared = icmp sgt i64 %took, $ALONE
+  %change = select i1 %shared, i64 1, i64 -1
+  %wanted = add i64 %haste, %change
+  %foreign = icmp sgt i64 %took, $OURS
+  %wrong = icmp ugt i64 %wanted, $MOST_HASTE
+  %keep = or i1 %foreign, %wrong
+  br i1 %keep, label %out, label %learned
+learned:
+  store atomic i64 %wanted, ptr %haste.at monotonic, align 8
+  br label %out
 sleep:
   %more = atomicrmw add ptr %sleepers, i64 1 seq_cst
   %low = trunc i64 %old to i32
@@ -125,7 +142,7 @@ out:
 """
 
 BARRIERS = """
-define internal void @acquire(ptr %control, i64 %spins) nounwind {
+define internal void @acquire(ptr %control) nounwind {
 entry:
   %lock = getelementptr i8, ptr %control, i64 $LOCK
   br label %try
@@ -134,7 +151,7 @@ try:
   %ours = extractvalue { i64, i1 } %pair, 1
   br i1 %ours, label %out, label %taken
 taken:
-  call void @await(ptr %lock, i64 1, i64 %spins)
+  call void @await(ptr %lock, i64 1)
   br label %try
 out:
   ret void
@@ -147,7 +164,7 @@ define internal void @release(ptr %control) nounwind {
   ret void
 }
 
-define internal void @barrier(ptr %control, i64 %n, i64 %spins) nounwind {
+define internal void @barrier(ptr %control, i64 %n) nounwind {
 entry:
   %arrived = getelementptr i8, ptr %control, i64 $ARRIVED
   %epoch = getelementptr i8, ptr %control, i64 $EPOCH
@@ -162,7 +179,7 @@ open:
   call void @wake(ptr %epoch)
   ret void
 wait:
-  call void @await(ptr %epoch, i64 %now, i64 %spins)
+  call void @await(ptr %epoch, i64 %now)
   ret void
 }
 """
@@ -196,8 +213,7 @@ no:
   ret i1 false
 }
 
-define internal void @steps(ptr %control, ptr %table, ptr %slots, ptr %dims, i64 %first, i64 %last, i64 %tid, i64 %n,
-                            i64 %spins) nounwind {
+define internal void @steps(ptr %control, ptr %table, ptr %slots, ptr %dims, i64 %first, i64 %last, i64 %tid, i64 %n) nounwind {
 entry:
   %together = icmp ugt i64 %n, 1
   %leader = icmp eq i64 %tid, 0
@@ -217,7 +233,7 @@ meet:
   %meet.now = and i1 %meeting, %together
   br i1 %meet.now, label %barrier, label %guard
 barrier:
-  call void @barrier(ptr %control, i64 %n, i64 %spins)
+  call void @barrier(ptr %control, i64 %n)
   br label %guard
 guard:
   %nguards = load i64, ptr %nguards.at
@@ -254,8 +270,7 @@ $FIELDS
   br label %park
 park:
   %last.go = phi i64 [ 0, %entry ], [ %now, %called ], [ %now, %part ]
-  %spins = load atomic i64, ptr %spins.at monotonic, align 8
-  call void @await(ptr %go, i64 %last.go, i64 %spins)
+  call void @await(ptr %go, i64 %last.go)
   %now = load atomic i64, ptr %go acquire, align 8
   %stop = load atomic i64, ptr %stop.at acquire, align 8
   %stopping = icmp ne i64 %stop, 0
@@ -270,8 +285,7 @@ part:
   %dims = load ptr, ptr %dims.at
   %first = load i64, ptr %first.at
   %last = load i64, ptr %last.at
-  %spins.now = load atomic i64, ptr %spins.at monotonic, align 8
-  call void @steps(ptr %control, ptr %table, ptr %slots, ptr %dims, i64 %first, i64 %last, i64 %tid, i64 %n, i64 %spins.now)
+  call void @steps(ptr %control, ptr %table, ptr %slots, ptr %dims, i64 %first, i64 %last, i64 %tid, i64 %n)
   %count = atomicrmw add ptr %done, i64 1 seq_cst
   call void @wake(ptr %done)
   br label %park
@@ -291,10 +305,7 @@ alone:
   ret i64 0
 together:
 $FIELDS
-  %cores = load i64, ptr %cores.at
-  %crowded = icmp ugt i64 %n, %cores
-  %spins = select i1 %crowded, i64 0, i64 $LOOKS
-  call void @acquire(ptr %control, i64 %spins)
+  call void @acquire(ptr %control)
   %closing = load atomic i64, ptr %closing.at acquire, align 8
   %open = icmp eq i64 %closing, 0
   br i1 %open, label %call.up, label %refuse
@@ -307,10 +318,9 @@ call.up:
   store ptr %dims, ptr %dims.at
   store i64 %first, ptr %first.at
   store i64 %last, ptr %last.at
-  store atomic i64 %spins, ptr %spins.at monotonic, align 8
   store atomic i64 0, ptr %done monotonic, align 8
   call void @announce(ptr %go, i64 %n)
-  call void @steps(ptr %control, ptr %table, ptr %slots, ptr %dims, i64 %first, i64 %last, i64 0, i64 %n, i64 %spins)
+  call void @steps(ptr %control, ptr %table, ptr %slots, ptr %dims, i64 %first, i64 %last, i64 0, i64 %n)
   %others = sub i64 %n, 1
   br label %gather
 gather:
@@ -318,7 +328,7 @@ gather:
   %all = icmp eq i64 %count, %others
   br i1 %all, label %finish, label %wait
 wait:
-  call void @await(ptr %done, i64 %count, i64 %spins)
+  call void @await(ptr %done, i64 %count)
   br label %gather
 finish:
   call void @release(ptr %control)
@@ -386,7 +396,7 @@ ARGUMENT = """
 # fmt: off
 FIELDS = {
     "go": GO, "done": DONE, "table.at": TABLE, "slots.at": SLOTS, "dims.at": DIMS, "first.at": FIRST,
-    "last.at": LAST, "cores.at": CORES, "spins.at": SPINS, "closing.at": CLOSING, "stop.at": STOP,
+    "last.at": LAST, "closing.at": CLOSING, "stop.at": STOP,
 }
 # fmt: on
 
