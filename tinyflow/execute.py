@@ -40,13 +40,14 @@ class Native(NamedTuple):
     program: Any
     leaves: tuple[tuple[int, int], ...]  # (slot, which leaf)
     outputs: tuple[int, ...]  # slots
+    which: tuple[int, ...]  # the output that each root is
     writes: tuple[tuple[int | None, int], ...]  # (slot, or None where it is in place; slot of the variable itself)
     shapes: tuple[tuple[Index_, ...], ...]  # of outputs, then of writes
     static: bool  # whether no shape depends on a run
     dtypes: tuple[Any, ...]
     dims: tuple[int, ...]  # which of the graph's symbolic dimensions each of the program's is
     checks: tuple[str, ...]  # what each checked index belongs to
-    alive: tuple[tuple[tuple[int, bool], ...], ...]  # for each root: outputs that must be so
+    alive: tuple[tuple[tuple[int, bool], ...], ...]  # for each root: outputs that must be so; empty where none can be dead
 
 
 class Runner:
@@ -142,8 +143,12 @@ class Runner:
         names = {canonical(k): sizes[d] for k, d in enumerate(self.dims) if d in sizes}
         return tuple([d if type(d) is int else number(d, names) for d in shape])
 
-    def results(self, native: Native, out: Sequence[Any]) -> list[Any]:
-        values = list(out[: len(self.roots)])
+    def results(self, native: Native, out: list[Any]) -> list[Any]:
+        if native.which == tuple(range(len(out))):
+            return out
+        values: list[Any] = []
+        for k, o in enumerate(native.which):
+            values.append(out[o] if o not in native.which[:k] else out[o].copy())
         for k, needed in enumerate(native.alive):
             if any(bool(out[p]) != side for p, side in needed):
                 values[k] = DEAD
@@ -152,7 +157,7 @@ class Runner:
     def fail(self, native: Native, binding: Any) -> None:
         which, index, size = binding.status[:3]
         binding.status[0] = 0
-        raise IndexOutOfRange(f"index {index} is out of range for {size} entries: {native.checks[which - 1]}")
+        raise IndexOutOfRange(f"index {index} is out of range for {size} entries: {native.checks[which // 2]}")
 
     # -------------------------------------------------------------------------------------- by numpy
 
@@ -269,8 +274,8 @@ def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Na
     nodes = pipeline.run(runner.nodes)
     count = len(runner.roots)
     living = conditions(nodes)
-    predicates = list(dict.fromkeys(p for n in nodes[:count] for p, _ in living[n]))
-    outputs = [*nodes[:count], *predicates]
+    predicates = [p for n in nodes[:count] for p, _ in living[n]]
+    outputs = list(dict.fromkeys([*nodes[:count], *predicates]))
     made = build(outputs, dict(zip(runner.written_same, nodes[count:], strict=True)))
     place = {n: k for k, n in enumerate(runner.given_same)}
     slot = {n: k for k, n in enumerate(made.leaves, 1)}
@@ -278,10 +283,11 @@ def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Na
     leaves_used = tuple((slot[n], place[n]) for n in made.leaves if n in place)
     rename = {d: canonical(k) for k, d in enumerate(dims)}
     shapes = tuple(tuple(substituted(d, rename) for d in n.shape) for n in (*outputs, *nodes[count:]))
-    needed = tuple(tuple((count + predicates.index(p), side) for p, side in living[n]) for n in nodes[:count])
+    needed = tuple(tuple((outputs.index(p), side) for p, side in living[n]) for n in nodes[:count]) if predicates else ()
+    which = tuple(outputs.index(n) for n in nodes[:count])
     checks = tuple(f"{n.label}, {n.where}" for n in made.checks)
     return Native(
-        made.program, leaves_used, made.outputs, written, shapes, all(type(d) is int for s in shapes for d in s),
+        made.program, leaves_used, made.outputs, which, written, shapes, all(type(d) is int for s in shapes for d in s),
         tuple(n.dtype.numpy for n in (*outputs, *nodes[count:])), tuple(dims.index(d) for d in made.program.dims), checks, needed,
     )  # fmt: skip
 

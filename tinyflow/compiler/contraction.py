@@ -153,7 +153,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     k, letters = summed(spec, found)
     for group_letters, i in zip((found.batch, found.m, found.n), indices, strict=True):
         letters.update(zip(group_letters, split(i, tuple(spec.size[a] for a in group_letters)), strict=True))
-    a = ops.read(Reader(core.inputs[found.a], scope), spec.operands[found.a], letters)
+    a = ops.read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
     checks = tuple(scope.checks)
     panels = Scratch(f"panels of {core.label}", expr.product((sizes[0], expr.floordiv(columns + (width - 1), width), sizes[3], width * core.dtype.size)))
     result = expr.apply("result", *indices, dtype=core.dtype)
@@ -244,7 +244,7 @@ def pack(core: Node, found: Roles, spec: Spec, panels: Scratch, tile: Tile, buff
     letters: dict[str, Index_] = dict(zip(found.k, k, strict=True))
     letters.update(zip(found.batch, split(b, tuple(spec.size[a] for a in found.batch)), strict=True))
     letters.update(zip(found.n, split(column, tuple(spec.size[a] for a in found.n)), strict=True))
-    plain = ops.read(Reader(core.inputs[found.b], scope), spec.operands[found.b], letters)
+    plain = ops.read(Reader(core.inputs[found.b], scope, core), spec.operands[found.b], letters)
     value = expr.substitute(plain, {column: p * width + j})
     if not (isinstance(columns, int) and columns % width == 0):
         value = guard(rules.less(expr.as_expr(p * width + j), expr.as_expr(columns)), value, expr.const(0, core.dtype))

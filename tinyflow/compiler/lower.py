@@ -47,17 +47,17 @@ class Local(NamedTuple):
 class Reader:
     """What an op sees of an operand: its shape and type, and its value at an index."""
 
-    __slots__ = ("dtype", "node", "scope", "shape")
+    __slots__ = ("dtype", "node", "scope", "shape", "user")
 
-    def __init__(self, node: Node, scope: Scope) -> None:
-        self.node, self.scope, self.shape, self.dtype = node, scope, node.shape, node.dtype
+    def __init__(self, node: Node, scope: Scope, user: Node) -> None:
+        self.node, self.scope, self.user, self.shape, self.dtype = node, scope, user, node.shape, node.dtype
 
     def __call__(self, *index: Index_) -> Expr:
         return self.scope.read(self.node, index)
 
     def checked(self, index: Sequence[Index_], size: Index_) -> Index_:
         """The operand as an index that must be below size."""
-        return self.scope.check(self.node, self(*index), size)
+        return self.scope.check(self.user, self(*index), size)
 
 
 class Scope:
@@ -88,7 +88,7 @@ class Scope:
         found = self.memo.get((node, index))
         if found is None:
             assert node.op.at is not None, f"{node.op} has no value at an index"
-            found = self.memo[(node, index)] = node.op.at(index, *(Reader(x, self) for x in node.inputs), **node.attrs)
+            found = self.memo[(node, index)] = node.op.at(index, *(Reader(x, self, node) for x in node.inputs), **node.attrs)
         return found
 
     def check(self, node: Node, value: Expr, size: Index_) -> Index_:
@@ -109,6 +109,7 @@ class Lowered(NamedTuple):
     indices: tuple[Index_, ...]
     value: Expr | None
     reads: tuple[tuple[Node, tuple[Index_, ...]], ...]
+    checked: bool  # whether an index from data is used
 
     @property
     def folds(self) -> list[Fold]:
@@ -145,7 +146,7 @@ class Lowering:
             scope = Scope(self.buffered, {}, 0)
             indices = axes(node.shape)
             value = value_of(scope, node, indices)
-            found = self.made[node] = Lowered(indices, value, tuple(scope.reads))
+            found = self.made[node] = Lowered(indices, value, tuple(scope.reads), bool(scope.checks))
         return found
 
 

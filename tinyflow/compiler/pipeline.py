@@ -123,7 +123,7 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
 
 def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
     """Whether the variable's old value is needed nowhere once its new one is stored."""
-    if v.shape != n.shape:
+    if v.shape != n.shape or any(schedule.lowering.of(s).checked for s in {*group.stores, *([group.core] if group.core else [])}):
         return False
     whole = group.depth is None or all(s.ndim == group.depth for s in group.stores)
     later = False
@@ -154,12 +154,14 @@ def assemble(kernels: Sequence[Kernel], codes: Sequence[Code], slots: list[Slot]
             for atom in expr.walk(e):
                 if isinstance(atom, Dim):
                     dims.setdefault(atom, len(dims))
-        numbers = tuple(len(checks) + j + 1 for j in range(len(code.checks)))
+        numbers = tuple(2 * (len(checks) + j) + 1 for j in range(len(code.checks)))  # odd: the low byte is never 0
+        guards = [(where[p], int(side)) for p, side in k.conditions]
+        if checks and any(s.target.home == "write" for s in k.stores):
+            guards.append((0, 0))  # a variable keeps its value when an index was out of range
         checks += code.checks
-        guards = tuple((where[p], int(side)) for p, side in k.conditions)
         buffers = tuple(where[b] for b in code.buffers)
-        writes = frozenset(where[b] for b in code.buffers if b in written_by(k))
-        calls.append(Call(k.name, functions.at(code.text), buffers, tuple(dims[d] for d in code.dims), numbers, writes, code.tasks, k.cost, guards))
+        writes = frozenset([*(where[b] for b in code.buffers if b in written_by(k)), *([0] if code.checks else [])])
+        calls.append(Call(k.name, functions.at(code.text), buffers, tuple(dims[d] for d in code.dims), numbers, writes, code.tasks, k.cost, tuple(guards)))
     for s in slots:
         for atom in expr.walk(s.size):
             if isinstance(atom, Dim):

@@ -100,11 +100,10 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     entries = tuple(expr.index(m, "e") for m in index.shape[lead:])
     inner = tuple(expr.index(m, "i") for m in updates.shape[index.ndim :])
     row = expr.index(size, "row")
-    place = Reader(index, scope).checked((*batch, *entries), size)
+    place = Reader(index, scope, n).checked((*batch, *entries), size)
     offset = flatten((*batch, row, *inner), n.shape)
     target = homes[n][0]
-    assert len(homes[n]) == 1 or True
-    value = Reader(updates, scope)(*batch, *entries, *inner)
+    value = Reader(updates, scope, n)(*batch, *entries, *inner)
     old = expr.load(target, offset, n.dtype)
     total = expr.apply("add", old, value)
     push = Push(batch, entries, inner, place, row, size)  # type: ignore[arg-type]

@@ -47,7 +47,7 @@ class Call(NamedTuple):
 
     @property
     def touched(self) -> frozenset[int]:
-        return frozenset((*self.buffers, *(s for s, _ in self.guards)))
+        return frozenset((*self.buffers, *self.writes, *(s for s, _ in self.guards)))
 
 
 class Binding:
