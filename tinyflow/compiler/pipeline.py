@@ -58,7 +58,7 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
     """The program that computes the outputs, and the variables' new values, in place where that is safe."""
     target = targets.current()
     outputs = [own(n) for n in outputs]
-    changes = {v: own(n) for v, n in writes.items()}
+    changes = {v: stop_gradient(n) if n.op.kind == "into" else own(n) for v, n in writes.items()}
     roots = [*outputs, *changes.values()]
     schedule = Schedule(roots, contraction.has_recipe)
     leaves = tuple(n for n in toposort(roots) if n.op.kind == "leaf")
