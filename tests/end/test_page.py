@@ -1,0 +1,301 @@
+"""The page of a graph, opened in a browser and clicked through."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tinyflow.core.dtypes import float32
+from tinyflow.core.expr import dim
+from tinyflow.graph.node import Node
+from tinyflow.ops import elementwise as e
+from tinyflow.ops.contraction import matmul
+from tinyflow.ops.control import assign
+from tinyflow.ops.functions import softmax
+from tinyflow.ops.leaf import placeholder, variable
+from tinyflow.ops.reduction import mean, sum_
+from tinyflow.passes.gradient import gradients
+from tinyflow.tools.page import write_page
+from tinyflow.tools.view import view
+
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1400,900"]  # fmt: skip
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def regression() -> list[Node]:
+    """The lecture's training step, and its loss."""
+    n = dim("n")
+    x, y_ = placeholder(float32, (n, 784), "x"), placeholder(float32, (n, 10), "y_")
+    W = variable(float32, (784, 10), "W")
+    y = softmax(matmul(x, W))
+    loss = mean(-sum_(y_ * e.log(y), 1))
+    (W_grad,) = gradients([loss], [W])
+    assert W_grad is not None
+    return [assign(W, W - 0.5 * W_grad), loss]
+
+
+# ------------------------------------------------------------------------------------------ what the page is made of
+
+
+def test_stages_follow_the_path_to_machine_code() -> None:
+    data = view(regression())
+    assert [s["name"] for s in data["stages"]] == ["nodes"]
+    assert [s["name"] for s in data["runs"][0]["stages"]] == [
+        "values",
+        "simplify",
+        "stabilise",
+        "simplify again",
+        "kernels",
+    ]
+    kernels = data["runs"][0]["stages"][-1]["kernels"]
+    assert kernels and all(
+        k["loops"] and "define void @kernel" in k["ir"] and set(k["stores"]) <= set(k["items"]) for k in kernels
+    )
+    inside = {i for k in kernels for i in k["items"]}
+    computed = {
+        i for i in data["runs"][0]["stages"][-1]["items"] if data["items"][i]["kind"] not in ("variable", "result")
+    }
+    assert {data["items"][i]["op"] for i in computed - inside} == {"placeholder"}
+
+
+def test_a_node_knows_the_nodes_of_its_gradient() -> None:
+    items = view(regression())["items"]
+    exp = next(i for i in items if i["op"] == "exp")
+    assert exp["row"] == ["dx = g * y"]
+    assert [items[k]["op"] for k in exp["gradient"]["made"]] == ["mul"]
+    assert items.index(exp) in items[exp["gradient"]["made"][0]]["inputs"]
+    assert items[exp["gradient"]["loss"]]["shape"] == "()"
+
+
+def test_all_is_in_one_file(tmp_path: Path) -> None:
+    text = write_page(tmp_path / "page.html", regression(), title="a </script> title").read_text(encoding="utf-8")
+    assert (
+        not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", text)
+        and "@import" not in text
+        and "sourceMappingURL" not in text
+    )
+    assert set(re.findall(r"https?://[\w./]+", text)) <= {"http://www.w3.org/2000/svg"}
+    assert text.count("</script>") == 3
+    assert "Permission is hereby granted" in text  # the licence of the library that the page carries
+
+
+# ------------------------------------------------------------------------------------------ in a browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed: pip install 'tinyflow-dl[test]'"
+    )
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("no Chromium with its driver: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in [*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chromium
+    chromium.quit()
+
+
+class Page:
+    """What a test does to a page."""
+
+    def __init__(self, browser: Any) -> None:
+        self.browser = browser
+
+    def all(self, css: str) -> list[Any]:
+        return list(self.browser.find_elements("css selector", css))
+
+    def one(self, css: str) -> Any:
+        return self.browser.find_element("css selector", css)
+
+    def js(self, text: str) -> Any:
+        return self.browser.execute_script(text)
+
+    def box(self, label: str) -> Any:
+        return next(b for b in self.all(".box") if b.get_attribute("aria-label").startswith(label))
+
+    def stage(self, name: str) -> None:
+        self.one(f'#tabs [data-stage="{name}"]').click()
+
+    def fact(self, name: str) -> str:
+        return str(self.one(f'#panel [data-fact="{name}"]').text)
+
+    def keys(self, css: str, text: str) -> None:
+        self.one(css).send_keys(text)
+
+    def view(self) -> str:
+        return str(self.one("#world").get_attribute("transform"))
+
+    def settled(self) -> str:
+        """The camera, once it stands still."""
+        before = ""
+        while before != (before := self.view()):
+            time.sleep(0.1)
+        return before
+
+
+@pytest.fixture
+def page(browser: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page of what the test asks for; no test may leave an error, or have reached for the network."""
+    browser.get_log("browser"), browser.get_log("performance")
+    graph = getattr(request, "param", regression)()
+    browser.get(write_page(tmp_path / "page.html", graph, title="softmax regression").as_uri())
+    yield Page(browser)
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    asked = [
+        p["request"]["url"] for p in sent if p["documentURL"].startswith("file:")
+    ]  # the browser's first tab asks for its own
+    assert asked and all(url.startswith(("file:", "data:")) for url in asked)
+
+
+@pytest.mark.browser
+def test_nodes_are_drawn_and_a_click_tells_of_one(page: Page) -> None:
+    assert page.browser.title == page.one("#title").text == "softmax regression"
+    assert len(page.all(".box")) >= 40 and len(page.all(".wire")) >= 45
+    drawn = {b.get_attribute("aria-label") for b in page.all(".box")}
+    assert {"x placeholder · n × 784", "W variable · 784 × 10", "exp n × 10", "expand n × 10"} <= drawn
+    page.box("exp n").click()
+    assert (page.fact("op"), page.fact("shape"), page.fact("dtype")) == ("exp", "(n, 10)", "float32")
+    assert (
+        re.search(r"test_page\.py:\d+$", page.fact("line")) and "y = softmax(matmul(x, W))" in page.one("#panel").text
+    )
+    assert page.fact("row") == "dx = g * y"
+    assert len(page.all(".box.self")) == 1 and len(page.all(".wire.in")) == 1 and len(page.all(".wire.out")) == 3
+    assert {b.get_attribute("aria-label") for b in page.all(".box.gradient")} == {"expand n × 10", "mul n × 10"}
+    page.one("#panel .links button").click()  # its input
+    assert page.fact("op") == "sub"
+    page.keys("body", "\ue00c")  # Escape
+    assert page.all(".box.self") == [] and page.one("#panel h2").text == "nodes"
+
+
+@pytest.mark.browser
+def test_a_line_of_code_shows_its_nodes(page: Page) -> None:
+    next(b for b in page.all("#panel [data-line]") if "matmul" in b.text).click()
+    assert {b.get_attribute("aria-label").split()[0] for b in page.all(".box.line")} >= {
+        "contract",
+        "max",
+        "exp",
+        "sum",
+        "div",
+    }
+
+
+@pytest.mark.browser
+def test_search_finds_and_centres(page: Page) -> None:
+    page.keys("body", "/")
+    page.keys("#search", "assign")
+    assert len(page.all("#found [data-item]")) == 5  # the op, and what its line made
+    page.keys("#search", "\ue007")  # Enter
+    assert page.fact("op") == "assign"
+    page.settled()
+    middle = page.js("const c = svg.getBoundingClientRect(), b = document.querySelector('.box.self').getBoundingClientRect();"
+                     "return [b.x + b.width / 2 - c.x - c.width / 2, b.y + b.height / 2 - c.y - c.height / 2]")  # fmt: skip
+    assert all(abs(d) < 2 for d in middle)
+    page.keys("body", "/")
+    page.keys("#search", "no such node")
+    assert "nothing here" in page.one("#found").text
+    page.keys("#search", "\ue00c")
+
+
+@pytest.mark.browser
+def test_stages_switch_and_the_chosen_node_follows(page: Page) -> None:
+    assert [t.get_attribute("data-stage") for t in page.all("#tabs button")] == [
+        "nodes",
+        "values",
+        "simplify",
+        "stabilise",
+        "simplify again",
+        "kernels",
+    ]
+    page.box("log").click()
+    page.stage("stabilise")
+    assert page.one('#tabs [aria-selected="true"]').get_attribute("data-stage") == "stabilise"
+    assert page.fact("op") == "sub"  # log of softmax has become x - log of the sum
+    assert "new" in page.one("#note").text and page.all(".box .new")
+    page.keys("body", "1")
+    assert page.fact("op") == "log"
+
+
+@pytest.mark.browser
+def test_kernels_are_boxes_that_fold(page: Page) -> None:
+    page.stage("kernels")
+    kernels, boxes = page.all(".group.kernel"), len(page.all(".box"))
+    assert len(kernels) >= 3
+    page.js("document.querySelector('.group.kernel > text').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    assert "contract" in page.fact("loops") and "LLVM IR" in page.one("#panel").text
+    page.js(
+        "document.querySelectorAll('.group.kernel .fold')[1].dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    )
+    assert len(page.all(".group.kernel")) == len(kernels) - 1 and len(page.all(".box")) < boxes
+    page.js("fold(document.querySelector('.box.folded').dataset.key)")
+    assert len(page.all(".box")) == boxes
+    page.box("exp n").click()
+    assert "exp" in page.fact("loops")
+
+
+@pytest.mark.browser
+def test_zoom_pan_and_fit(page: Page) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    seen = [page.view()]
+    page.one("#zoom [data-do=in]").click()
+    seen.append(page.view())
+    ActionChains(page.browser).scroll_from_origin(ScrollOrigin.from_element(page.one("#graph")), 0, 300).perform()
+    seen.append(page.settled())
+    ActionChains(page.browser).move_to_element_with_offset(
+        page.one("#graph"), -400, -200
+    ).click_and_hold().move_by_offset(60, 40).release().perform()
+    seen.append(page.settled())
+    assert len(set(seen)) == 4
+    assert page.all(".box.self") == []  # a drag is no click
+    page.keys("body", "f")
+    page.settled()
+    assert page.js(
+        "const c = svg.getBoundingClientRect(), w = world.getBoundingClientRect(); return w.top >= c.top && w.bottom <= c.bottom && w.left >= c.left && w.right <= c.right"
+    )
+
+
+def chain() -> Node:
+    y = placeholder(float32, (4,), "x")
+    for k in range(3000):
+        y = e.sin(y) if k % 2 else y + 1.5
+    return y
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("page", [chain], indirect=True)
+def test_a_large_graph_shows_a_part_and_says_so(page: Page) -> None:
+    assert "too many for one drawing" in page.one("#notice").text
+    assert 100 <= len(page.all(".box")) <= 200
+    page.keys("body", "/")
+    page.keys("#search", "placeholder\ue007")
+    assert page.fact("name") == "x" and len(page.all(".box.self")) == 1
+
+
+def hostile() -> Node:
+    return e.exp(placeholder(float32, (2,), '<img src=x onerror="document.title=1"></script><b>'))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("page", [hostile], indirect=True)
+def test_names_are_text_not_markup(page: Page) -> None:
+    page.box("<img").click()
+    assert (
+        page.fact("name").startswith("<img src=x")
+        and page.all("img") == []
+        and page.browser.title == "softmax regression"
+    )
