@@ -112,7 +112,7 @@ def written(node: Node, inputs: list[tuple[str, int]]) -> tuple[str, int]:
     name = node.op.name
     if name in INFIX:
         sign, binds = INFIX[name]
-        left, right = wrapped(*inputs[0], binds), wrapped(*inputs[1], binds + 1)
+        left, right = wrapped(*inputs[0], binds + (name == "pow")), wrapped(*inputs[1], binds + 1)
         return left + sign + right, binds
     if name == "neg":
         return "-" + wrapped(*inputs[0], MINUS), MINUS

@@ -1,7 +1,9 @@
 """picture: a graph as an SVG that needs nothing to be shown: for a README, for slides.
 
-picture := panel*                       side by side
-panel   := title, box*, wire*           a box is a few lines of text on the colour of its kind
+    picture := panel*                       side by side
+    panel   := title, box*, wire*           a box is a few lines of text on the colour of its kind
+
+Its colours are those of the page, light or dark as the reader's system has it.
 """
 
 from __future__ import annotations
