@@ -42,14 +42,26 @@ class Position(NamedTuple):
     @property
     def letter(self) -> str | None:
         """The letter that this position is, if it is one letter alone."""
-        plain = len(self.terms) == 1 and self.terms[0][1] == 1 and isinstance(self.offset, int) and self.offset == 0 and self.divisor == 1
+        plain = (
+            len(self.terms) == 1
+            and self.terms[0][1] == 1
+            and isinstance(self.offset, int)
+            and self.offset == 0
+            and self.divisor == 1
+        )
         return self.terms[0][0] if plain else None
 
     def __str__(self) -> str:
         if self.letter:
             return self.letter
         inside = "".join(f"{c:+d}".replace("1", "", abs(c) == 1) + a for a, c in self.terms).lstrip("+")
-        tail = "" if isinstance(self.offset, int) and self.offset == 0 else f"{self.offset:+d}" if isinstance(self.offset, int) else f"+{self.offset}"
+        tail = (
+            ""
+            if isinstance(self.offset, int) and self.offset == 0
+            else f"{self.offset:+d}"
+            if isinstance(self.offset, int)
+            else f"+{self.offset}"
+        )
         return f"({inside}{tail})" + (f"/{self.divisor}" if self.divisor > 1 else "")
 
 
@@ -82,10 +94,14 @@ def contract_shape(*shapes: Shape, spec: Spec) -> Shape:
     size = spec.size
     for shape, positions in zip(shapes, spec.operands, strict=True):
         if len(shape) != len(positions):
-            raise ShapeError(f"{spec}: an operand of {len(positions)} dimensions is wanted, {shape_text(shape)} has {len(shape)}")
+            raise ShapeError(
+                f"{spec}: an operand of {len(positions)} dimensions is wanted, {shape_text(shape)} has {len(shape)}"
+            )
         for n, p in zip(shape, positions, strict=True):
             if p.letter and not rules.same_dim(n, size[p.letter]):
-                raise ShapeError(f"{spec}: {p.letter} is {size[p.letter]} and {n} in {' and '.join(map(shape_text, shapes))}")
+                raise ShapeError(
+                    f"{spec}: {p.letter} is {size[p.letter]} and {n} in {' and '.join(map(shape_text, shapes))}"
+                )
     return tuple(size[a] for a in spec.out)
 
 
@@ -110,7 +126,10 @@ def spread(x: Any, positions: Sequence[Position], letters: Sequence[str], size: 
     grid = dict(zip(letters, np.meshgrid(*(np.arange(size[a]) for a in letters), indexing="ij"), strict=True))
     valid, index = np.array(True), []
     for n, p in zip(x.shape, positions, strict=True):
-        at = sum((c * grid[a] for a, c in p.terms), np.int64(p.offset))
+        at: Any = p.offset
+        for a, c in p.terms:
+            at = at + c * grid[a]
+        at = np.asarray(at)
         inside = (at % p.divisor == 0) & (at >= 0) & (at // p.divisor < n)
         valid = valid & inside
         index.append(np.where(inside, at // p.divisor, 0))
@@ -159,7 +178,11 @@ def contract_grad(g: Node, y: Node, *xs: Node, spec: Spec) -> tuple[Node | None,
 def operand_grad(g: Node, xs: Sequence[Node], spec: Spec, k: int) -> Node:
     """Operand k's positions become the output's letters, and one letter of each is solved for."""
     size = spec.size
-    names = (a for a in itertools.chain(string.ascii_lowercase, string.ascii_uppercase, map(chr, range(0x3B1, 0x3C9))) if a not in size)
+    names = (
+        a
+        for a in itertools.chain(string.ascii_lowercase, string.ascii_uppercase, map(chr, range(0x3B1, 0x3C9)))
+        if a not in size
+    )
     solved: dict[str, Position] = {}
     out: list[str] = []
     for n, p in zip(xs[k].shape, spec.operands[k], strict=True):
@@ -177,7 +200,9 @@ def operand_grad(g: Node, xs: Sequence[Node], spec: Spec, k: int) -> Node:
     places += [tuple(place(p, solved) for p in spec.operands[j]) for j in range(len(xs)) if j != k]
     nodes = [g, *(x for j, x in enumerate(xs) if j != k)]
     used = {a for positions in places for p in positions for a, _ in p.terms} | set(out)
-    dx = make(CONTRACT, *nodes, spec=Spec(tuple(places), tuple(out), tuple((a, n) for a, n in size.items() if a in used)))
+    dx = make(
+        CONTRACT, *nodes, spec=Spec(tuple(places), tuple(out), tuple((a, n) for a, n in size.items() if a in used))
+    )
     lost = [a for a in out if not any(a == b for positions in places for p in positions for b, _ in p.terms)]
     assert not lost, f"{spec}: the gradient of operand {k} does not depend on {lost}"
     return dx
@@ -246,7 +271,18 @@ def einsum(text: str, *xs: Node) -> Node:
     if "->" not in text:
         count = [a for a in text if a.isalpha()]
         text += "->" + "".join(sorted(a for a in set(count) if count.count(a) == 1))
-    return make(CONTRACT, *xs, spec=plain_spec(text.replace(" ", ""), *(x.shape for x in xs)))
+    left, out = text.replace(" ", "").split("->")
+    terms = left.split(",")
+    alone = [[d for d, a in enumerate(t) if a not in out and sum(u.count(a) for u in terms) == 1] for t in terms]
+    if any(alone):  # summed beforehand: a contraction's gradient has no way back to a letter of one operand only
+        from tinyflow.ops.reduction import sum_
+
+        plain_spec(f"{left}->{out}", *(x.shape for x in xs))
+        xs = tuple(sum_(x, axes) if axes else x for x, axes in zip(xs, alone, strict=True))
+        left = ",".join(
+            "".join(a for d, a in enumerate(t) if d not in axes) for t, axes in zip(terms, alone, strict=True)
+        )
+    return make(CONTRACT, *xs, spec=plain_spec(f"{left}->{out}", *(x.shape for x in xs)))
 
 
 def matmul(a: Node, b: Node, transpose_a: bool = False, transpose_b: bool = False) -> Node:
@@ -257,7 +293,9 @@ def matmul(a: Node, b: Node, transpose_a: bool = False, transpose_b: bool = Fals
     from tinyflow.ops.movement import expand, reshape
 
     if a.ndim == 0 or b.ndim == 0:
-        raise ShapeError(f"matmul({a.dtype} {shape_text(a.shape)}, {b.dtype} {shape_text(b.shape)}): scalars have no product; use *")
+        raise ShapeError(
+            f"matmul({a.dtype} {shape_text(a.shape)}, {b.dtype} {shape_text(b.shape)}): scalars have no product; use *"
+        )
     vector_a, vector_b = a.ndim == 1, b.ndim == 1
     a = reshape(a, (1, *a.shape)) if vector_a else a
     b = reshape(b, (*b.shape, 1)) if vector_b else b
@@ -275,11 +313,15 @@ def matmul(a: Node, b: Node, transpose_a: bool = False, transpose_b: bool = Fals
         text = f"{batch}{'ji' if transpose_a else 'ij'},{batch}{'kj' if transpose_b else 'jk'}->{batch}ik"
         y = make(CONTRACT, a, b, spec=plain_spec(text, a.shape, b.shape))
     if vector_a or vector_b:
-        y = reshape(y, (*y.shape[: y.ndim - 2], *(() if vector_a else (y.shape[-2],)), *(() if vector_b else (y.shape[-1],))))
+        y = reshape(
+            y, (*y.shape[: y.ndim - 2], *(() if vector_a else (y.shape[-2],)), *(() if vector_b else (y.shape[-1],)))
+        )
     return y
 
 
-def windows(x: Node, size: Sequence[int], stride: Sequence[int], low: Sequence[Dim], out: Sequence[Dim], dilation: Sequence[int]) -> Node:
+def windows(
+    x: Node, size: Sequence[int], stride: Sequence[int], low: Sequence[Dim], out: Sequence[Dim], dilation: Sequence[int]
+) -> Node:
     """The windows of an image: (n, *spatial, c) -> (n, *out, c, *size), zero outside the image."""
     rank = len(size)
     o, k = "hwd"[:rank], "ijk"[:rank]
@@ -288,7 +330,15 @@ def windows(x: Node, size: Sequence[int], stride: Sequence[int], low: Sequence[D
     return make(CONTRACT, x, spec=Spec(((S((("n", 1),)), *places, S((("c", 1),))),), ("n", *o, "c", *k), sizes))
 
 
-def convolution(x: Node, w: Node, stride: Sequence[int], low: Sequence[Dim], out: Sequence[Dim], dilation: Sequence[int], groups: int = 1) -> Node:
+def convolution(
+    x: Node,
+    w: Node,
+    stride: Sequence[int],
+    low: Sequence[Dim],
+    out: Sequence[Dim],
+    dilation: Sequence[int],
+    groups: int = 1,
+) -> Node:
     """Cross-correlation, channels last: x (n, *spatial, c), w (*kernel, c/groups, o) -> (n, *out, o).
 
     y[n, h, o] = sum over i, c of x[n, stride*h + dilation*i - low, c] * w[i, c, o]
@@ -301,13 +351,24 @@ def convolution(x: Node, w: Node, stride: Sequence[int], low: Sequence[Dim], out
         raise ShapeError(f"convolution({x.dtype} {shape_text(x.shape)}, {w.dtype} {shape_text(w.shape)}): the image has {x.shape[-1]} channels, the filters take {expr.mul(channels, groups)}")  # fmt: skip
     o, k = "hwd"[:rank], "ijk"[:rank]
     places = tuple(Position(((o[d], stride[d]), (k[d], dilation[d])), expr.mul(low[d], -1)) for d in range(rank))
-    sizes: list[tuple[str, Dim]] = [("n", x.shape[0]), *zip(o, out, strict=True), *zip(k, w.shape[:rank], strict=True), ("c", channels)]
+    sizes: list[tuple[str, Dim]] = [
+        ("n", x.shape[0]),
+        *zip(o, out, strict=True),
+        *zip(k, w.shape[:rank], strict=True),
+        ("c", channels),
+    ]
     if groups == 1:
-        spec = Spec(((S((("n", 1),)), *places, S((("c", 1),))), letters(f"{k}co")), ("n", *o, "o"), (*sizes, ("o", filters)))
+        spec = Spec(
+            ((S((("n", 1),)), *places, S((("c", 1),))), letters(f"{k}co")), ("n", *o, "o"), (*sizes, ("o", filters))
+        )
         return make(CONTRACT, x, w, spec=spec)
     each = expr.floordiv(filters, groups)
     x, w = reshape(x, (*x.shape[:-1], groups, channels)), reshape(w, (*w.shape[:-1], groups, each))
-    spec = Spec(((S((("n", 1),)), *places, S((("g", 1),)), S((("c", 1),))), letters(f"{k}cgo")), ("n", *o, "g", "o"), (*sizes, ("g", groups), ("o", each)))
+    spec = Spec(
+        ((S((("n", 1),)), *places, S((("g", 1),)), S((("c", 1),))), letters(f"{k}cgo")),
+        ("n", *o, "g", "o"),
+        (*sizes, ("g", groups), ("o", each)),
+    )
     y = make(CONTRACT, x, w, spec=spec)
     return reshape(y, (*y.shape[:-2], filters))
 
