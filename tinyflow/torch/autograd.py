@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinyflow.graph.node import Node, toposort
-from tinyflow.ops.functions import ones
+from tinyflow.ops.functions import ones, zeros
 from tinyflow.ops.leaf import VARIABLE
 from tinyflow.passes.gradient import gradients
 from tinyflow.torch.errors import MODIFIED, NO_GRAD_FN, NOT_DIFFERENTIATED, NOT_SCALAR_OUTPUT, UNUSED, SizeError
@@ -51,7 +51,24 @@ def differentiate(outputs: Sequence[Tensor], seeds: Sequence[Any], inputs: Seque
         targets = [use(t) for t in takers]
     if CUT and not set(CUT).isdisjoint(order):
         raise RuntimeError(MODIFIED)
-    return takers, gradients(roots, targets, starts)
+    found = gradients(roots, targets, starts)
+    if any(g is None for g in found):
+        met = flowing(roots)
+        found = [zeros(n.shape, n.dtype) if g is None and n in met else g for n, g in zip(targets, found, strict=True)]
+    return takers, found
+
+
+def flowing(roots: Sequence[Node]) -> set[Node]:
+    """What a gradient would reach through ops of floats: where it ends on the way, as at floor, it is zero and not absent."""
+    met: set[Node] = set()
+    stack = list(roots)
+    while stack:
+        n = stack.pop()
+        if n not in met and n.dtype.is_floating:
+            met.add(n)
+            if n.op.name != "stop_gradient":
+                stack.extend(n.inputs)
+    return met
 
 
 def backward_from(

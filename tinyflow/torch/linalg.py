@@ -8,6 +8,8 @@ from typing import Any
 
 from tinyflow.graph.node import Node
 from tinyflow.ops import contraction as c
+from tinyflow.ops import elementwise as e
+from tinyflow.ops import functions as f
 from tinyflow.ops import movement as m
 from tinyflow.ops import reduction as r
 from tinyflow.torch.errors import SizeError
@@ -127,8 +129,20 @@ def einsum(equation: str, *operands: Any) -> Node:
     rank = max(x.ndim - len(t.replace("...", "")) for t, x in zip(terms, xs, strict=True))
     dots = "".join(spare[: max(rank, 0)])
     terms = [t.replace("...", dots[len(dots) - (x.ndim - len(t.replace("...", ""))) :] if x.ndim > len(t) - 3 else "") for t, x in zip(terms, xs, strict=True)]  # fmt: skip
+    terms, xs = map(list, zip(*(without_repeats(t, x) for t, x in zip(terms, xs, strict=True)), strict=True))
     pairs = [unit_axes(t, x, terms, xs) for t, x in zip(terms, xs, strict=True)]
     return fold_pairs(pairs, out.replace("...", dots))
+
+
+def without_repeats(term: str, x: Node) -> tuple[str, Node]:
+    """A letter that stands twice in a term takes the diagonal of its two axes."""
+    for a in dict.fromkeys(term):
+        while term.count(a) > 1:
+            i, j = term.index(a), term.rindex(a)
+            on = e.equal(f.position(x.shape, i), f.position(x.shape, j))
+            x = r.sum_(e.where(on, x, 0), j)
+            term = term[:j] + term[j + 1 :]
+    return term, x
 
 
 def unit_axes(term: str, x: Node, terms: list[str], xs: list[Node]) -> tuple[str, Node]:
