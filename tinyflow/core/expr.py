@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from tinyflow.core.dtypes import DType, int64
@@ -109,8 +109,11 @@ class Fold(Expr):
 Index_: TypeAlias = "int | Expr"
 
 
-def _intern(cls: type[Expr], dtype: DType, key: tuple[Any, ...], **fields: Any) -> Any:
-    found = _interned.get((cls, dtype, key))
+E = TypeVar("E", bound=Expr)
+
+
+def _intern(cls: type[E], dtype: DType, key: tuple[Any, ...], **fields: Any) -> E:
+    found: E | None = _interned.get((cls, dtype, key))  # type: ignore[assignment]
     if found is None:
         found = cls.__new__(cls)
         found.dtype, found.serial = dtype, next(_order)
@@ -273,8 +276,8 @@ def floordiv(a: Index_, c: Index_) -> Index_:
     q, r = _divide(a, c)
     if within(r, c):
         return q
-    if isinstance(r, Apply) and r.fn == "idiv" and isinstance(c, int) and isinstance(r.args[1], Const):
-        return add(q, floordiv(_unwrap(r.args[0]), c * int(r.args[1].value)))
+    if isinstance(r, Apply) and r.fn == "idiv":
+        return add(q, floordiv(_unwrap(r.args[0]), mul(c, _unwrap(r.args[1]))))
     return add(q, apply("idiv", as_expr(r), as_expr(c)))
 
 

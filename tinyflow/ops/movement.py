@@ -19,8 +19,15 @@ from tinyflow.ops.rules import TRUE, both, guard, matching, normal_axis, same_di
 # ------------------------------------------------------------------------------------------ expand
 
 
+def as_value(e: Expr) -> Expr:
+    """What a reader gives, by its type."""
+    return e
+
+
 def expand_shape(s: Shape, shape: Shape) -> Shape:
-    fits = len(s) <= len(shape) and all(a == 1 or same_dim(a, b) for a, b in zip(reversed(s), reversed(shape), strict=False))
+    fits = len(s) <= len(shape) and all(
+        a == 1 or same_dim(a, b) for a, b in zip(reversed(s), reversed(shape), strict=False)
+    )
     if not fits:
         raise ShapeError(f"{shape_text(s)} does not stretch to {shape_text(shape)}")
     return shape
@@ -28,7 +35,7 @@ def expand_shape(s: Shape, shape: Shape) -> Shape:
 
 def expand_at(i: Any, x: Any, shape: Shape) -> Expr:
     lead = len(shape) - len(x.shape)
-    return x(*(0 if n == 1 else a for a, n in zip(i[lead:], x.shape, strict=True)))
+    return as_value(x(*(0 if n == 1 else a for a, n in zip(i[lead:], x.shape, strict=True))))
 
 
 def expand_grad(g: Node, y: Node, x: Node, shape: Shape) -> Node:
@@ -51,7 +58,7 @@ def reshape_shape(s: Shape, shape: Shape) -> Shape:
 
 
 def reshape_at(i: Any, x: Any, shape: Shape) -> Expr:
-    return x(*split(flatten(i, shape), x.shape))
+    return as_value(x(*split(flatten(i, shape), x.shape)))
 
 
 def flatten(i: Sequence[expr.Index_], shape: Shape) -> expr.Index_:
@@ -66,9 +73,10 @@ def split(flat: expr.Index_, shape: Shape) -> list[expr.Index_]:
     """The index at a row-major position."""
     out: list[expr.Index_] = []
     inner: expr.Index_ = 1
+    first = next((d for d, n in enumerate(shape) if n != 1), 0)  # what is left there is below its size
     for d in range(len(shape) - 1, -1, -1):
         whole = flat if inner == 1 else expr.floordiv(flat, inner)
-        out.append(0 if shape[d] == 1 else whole if d == 0 else expr.mod(whole, shape[d]))
+        out.append(0 if shape[d] == 1 else whole if d == first else expr.mod(whole, shape[d]))
         inner = expr.mul(inner, shape[d])
     return out[::-1]
 
@@ -76,7 +84,7 @@ def split(flat: expr.Index_, shape: Shape) -> list[expr.Index_]:
 # ------------------------------------------------------------------------------------------ slice and pad
 
 
-def slice_np(x: Any, begin: Shape, size: Shape, step: tuple[int, ...]) -> Any:
+def slice_np(x: Any, begin: Any, size: Any, step: tuple[int, ...]) -> Any:
     picks = [np.arange(b, b + n * s, s)[:n] if n else np.arange(0) for b, n, s in zip(begin, size, step, strict=True)]
     return x[np.ix_(*picks)] if picks else x
 
@@ -89,9 +97,14 @@ def slice_shape(s: Shape, begin: Shape, size: Shape, step: tuple[int, ...]) -> S
     return size
 
 
-def pad_np(x: Any, low: Shape, high: Shape, interior: tuple[int, ...], value: float) -> Any:
-    y = np.full(pad_shape(x.shape, low, high, interior, value), value, x.dtype)
-    y[tuple(slice(a, a + max((n - 1) * (k + 1) + 1, 0), k + 1) for a, n, k in zip(low, x.shape, interior, strict=True))] = x  # type: ignore[misc,operator]
+def pad_np(x: Any, low: Any, high: Any, interior: tuple[int, ...], value: float) -> Any:
+    shape: Any = pad_shape(x.shape, low, high, interior, value)
+    y = np.full(shape, value, x.dtype)
+    y[
+        tuple(
+            slice(a, a + max((n - 1) * (k + 1) + 1, 0), k + 1) for a, n, k in zip(low, x.shape, interior, strict=True)
+        )
+    ] = x
     return y
 
 
@@ -119,8 +132,12 @@ def pad_at(i: Any, x: Any, low: Shape, high: Shape, interior: tuple[int, ...], v
 def concat_shape(*shapes: Shape, axis: int) -> Shape:
     first = shapes[0]
     for s in shapes[1:]:
-        if len(s) != len(first) or any(d != axis and not same_dim(a, b) for d, (a, b) in enumerate(zip(first, s, strict=True))):
-            raise ShapeError(f"{' and '.join(map(shape_text, shapes))} do not join along axis {axis}: other sizes differ")
+        if len(s) != len(first) or any(
+            d != axis and not same_dim(a, b) for d, (a, b) in enumerate(zip(first, s, strict=True))
+        ):
+            raise ShapeError(
+                f"{' and '.join(map(shape_text, shapes))} do not join along axis {axis}: other sizes differ"
+            )
     total: Dim = 0
     for s in shapes:
         total = total + s[axis]
@@ -132,8 +149,11 @@ def concat_at(i: Any, *xs: Any, axis: int) -> Expr:
     starts: list[Dim] = [0]
     for x in xs:
         starts.append(starts[-1] + x.shape[axis])
-    parts = [(start, x(*(a - start if d == axis else a for d, a in enumerate(i)))) for start, x in zip(starts, xs, strict=False)]
-    total = parts[0][1]
+    parts = [
+        (start, x(*(a - start if d == axis else a for d, a in enumerate(i))))
+        for start, x in zip(starts, xs, strict=False)
+    ]
+    total = as_value(parts[0][1])
     for start, value in parts[1:]:
         inside = apply("le", start, i[axis], dtype=bool_)
         total = guard(inside, value, guard(apply("not", inside), total, const(0, value.dtype)))
@@ -206,7 +226,9 @@ def reshape(x: Node, shape: Shape) -> Node:
         others = expr.product(n for n in shape if not (isinstance(n, int) and n == -1))
         whole = expr.product(x.shape)
         if isinstance(others, int) and (others == 0 or (isinstance(whole, int) and whole % others)):
-            raise ShapeError(f"reshape({x.dtype} {shape_text(x.shape)}): {whole} elements do not fill {shape_text(shape)}")
+            raise ShapeError(
+                f"reshape({x.dtype} {shape_text(x.shape)}): {whole} elements do not fill {shape_text(shape)}"
+            )
         rest = expr.floordiv(whole, others)
         shape = tuple(rest if isinstance(n, int) and n == -1 else n for n in shape)
     return x if shape == x.shape else make(RESHAPE, x, shape=shape)
@@ -216,7 +238,9 @@ def permute(x: Node, order: Sequence[int]) -> Node:
     """The axes in another order: y[i[order[0]], ...] = x[i]."""
     axes = tuple(normal_axis(d, x.ndim) for d in order)
     if sorted(axes) != list(range(x.ndim)):
-        raise ShapeError(f"permute({x.dtype} {shape_text(x.shape)}): {tuple(order)} is not an order of its {x.ndim} axes")
+        raise ShapeError(
+            f"permute({x.dtype} {shape_text(x.shape)}): {tuple(order)} is not an order of its {x.ndim} axes"
+        )
     return x if axes == tuple(range(x.ndim)) else make(PERMUTE, x, order=axes)
 
 
