@@ -4,7 +4,14 @@ import inspect
 
 from tinyflow.ops import TABLE, contraction, elementwise, functions, indexing, movement, random, reduction
 
-MODULES = {"Elementwise": elementwise, "Reductions": reduction, "Movement": movement, "Contraction": contraction, "Indexing": indexing, "Random": random}
+MODULES = {
+    "Elementwise": elementwise,
+    "Reductions": reduction,
+    "Movement": movement,
+    "Contraction": contraction,
+    "Indexing": indexing,
+    "Random": random,
+}
 
 
 def rows() -> None:
@@ -14,7 +21,9 @@ def rows() -> None:
         types = sorted({i[1].name for s in op.samples for i in s.inputs})
         arity = {len(s.inputs) for s in op.samples}
         kind = "elementwise" if op.elementwise else op.kind
-        print(f"| {op.name} | {', '.join(map(str, sorted(arity))) or '-'} | {kind} | {'yes' if op.grad else '-'} | {', '.join(types) or '-'} |")
+        print(
+            f"| {op.name} | {', '.join(map(str, sorted(arity))) or '-'} | {kind} | {'yes' if op.grad else '-'} | {', '.join(types) or '-'} |"
+        )
 
 
 def made_of_ops() -> None:

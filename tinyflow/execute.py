@@ -16,7 +16,8 @@ import numpy as np
 
 from tinyflow.core.config import config
 from tinyflow.core.errors import GraphError, IndexOutOfRange
-from tinyflow.core.expr import Dim, Expr, Index_, evaluate as number, walk
+from tinyflow.core.expr import Dim, Expr, Index_, walk
+from tinyflow.core.expr import evaluate as number
 from tinyflow.graph.evaluate import DEAD, alive, dead_message, evaluate
 from tinyflow.graph.node import Node, shape_text, toposort, with_dims
 from tinyflow.graph.signature import signature
@@ -42,12 +43,14 @@ class Native(NamedTuple):
     outputs: tuple[int, ...]  # slots
     which: tuple[int, ...]  # the output that each root is
     writes: tuple[tuple[int | None, int], ...]  # (slot, or None where it is in place; slot of the variable itself)
-    shapes: tuple[tuple[Index_, ...], ...]  # of outputs, then of writes
+    shapes: tuple[Any, ...]  # of outputs, then of writes
     static: bool  # whether no shape depends on a run
     dtypes: tuple[Any, ...]
     dims: tuple[int, ...]  # which of the graph's symbolic dimensions each of the program's is
     checks: tuple[str, ...]  # what each checked index belongs to
-    alive: tuple[tuple[tuple[int, bool], ...], ...]  # for each root: outputs that must be so; empty where none can be dead
+    alive: tuple[
+        tuple[tuple[int, bool], ...], ...
+    ]  # for each root: outputs that must be so; empty where none can be dead
 
 
 class Runner:
@@ -224,7 +227,11 @@ def disagreement(leaves: Sequence[Node], d: Expr, other: Any, dims: Mapping[Expr
 
     def of(x: Any) -> str:
         found = next((n for n in leaves if x in n.shape), None)
-        return str(x) if found is None else f"axis {found.shape.index(x)} of {found.label} ({found.where}), which is {dims[x]},"
+        return (
+            str(x)
+            if found is None
+            else f"axis {found.shape.index(x)} of {found.label} ({found.where}), which is {dims[x]},"
+        )
 
     return f"{of(d)} must equal {of(other) if isinstance(other, Expr) else other}"
 
@@ -283,7 +290,9 @@ def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Na
     leaves_used = tuple((slot[n], place[n]) for n in made.leaves if n in place)
     rename = {d: canonical(k) for k, d in enumerate(dims)}
     shapes = tuple(tuple(substituted(d, rename) for d in n.shape) for n in (*outputs, *nodes[count:]))
-    needed = tuple(tuple((outputs.index(p), side) for p, side in living[n]) for n in nodes[:count]) if predicates else ()
+    needed = (
+        tuple(tuple((outputs.index(p), side) for p, side in living[n]) for n in nodes[:count]) if predicates else ()
+    )
     which = tuple(outputs.index(n) for n in nodes[:count])
     checks = tuple(f"{n.label}, {n.where}" for n in made.checks)
     return Native(
@@ -303,13 +312,16 @@ def report(native: Native, binding: Any) -> None:
     names = [c.name for c in native.program.calls]
     if config.DEBUG == 1:
         binding.run()
-        print(f"run of {len(names)} kernels, {binding.threads} threads, {binding.bytes} bytes of temporaries", file=sys.stderr)
+        print(
+            f"run of {len(names)} kernels, {binding.threads} threads, {binding.bytes} bytes of temporaries",
+            file=sys.stderr,
+        )
         return
     for name, ns in zip(names, binding.timed(), strict=True):
         print(f"  {name:8} {ns / 1000:10.1f} us", file=sys.stderr)
 
 
-def compile(roots: Sequence[Node], writes: Mapping[Node, Node] = NONE) -> Runner:  # noqa: A001
+def compile(roots: Sequence[Node], writes: Mapping[Node, Node] = NONE) -> Runner:
     """The runner of some roots; `writes` gives variables new values, besides the assignments that the roots hold."""
     return Runner(roots, writes)
 

@@ -12,9 +12,9 @@ from tinyflow.compiler import loops
 from tinyflow.compiler.pipeline import build
 from tinyflow.core.dtypes import float32
 from tinyflow.ops import contraction, elementwise, leaf
+from tinyflow.ops.reduction import sum_
 from tinyflow.passes import pipeline
 from tinyflow.passes.gradient import gradients
-from tinyflow.ops.reduction import sum_
 
 x, w = leaf.placeholder(float32, (64, 256), "x"), leaf.placeholder(float32, (256, 128), "w")
 b = leaf.placeholder(float32, (128,), "b")

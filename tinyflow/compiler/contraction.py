@@ -25,7 +25,8 @@ from tinyflow.core import expr
 from tinyflow.core.dtypes import DType
 from tinyflow.core.expr import Expr, Index, Index_, Load
 from tinyflow.graph.node import Node
-from tinyflow.ops import contraction as ops, rules
+from tinyflow.ops import contraction as ops
+from tinyflow.ops import rules
 from tinyflow.ops.contraction import Spec
 from tinyflow.ops.movement import flatten, split
 from tinyflow.ops.rules import guard
@@ -62,7 +63,10 @@ def roles(spec: Spec) -> Roles | None:
     a = 1 - b
     batch = tuple(x for x in spec.out if x in has[0] and x in has[1])
     m, n = tuple(x for x in spec.out if x in has[a] - has[b]), tuple(x for x in spec.out if x in has[b] - has[a])
-    return Roles(a, b, batch, m, n, spec.folded)
+    k = tuple(
+        sorted(spec.folded, key=lambda x: isinstance(spec.size[x], int))
+    )  # a size known only when running comes first
+    return Roles(a, b, batch, m, n, k)
 
 
 def extent(spec: Spec, letters: Sequence[str]) -> Index_:
@@ -76,10 +80,11 @@ def has_recipe(n: Node) -> bool:
     if found is None or not n.dtype.is_floating:
         return False
     sizes = [extent(spec, x) for x in (found.m, found.n, found.k)]
-    small = isinstance(sizes[0], int) and sizes[0] < 2 or isinstance(sizes[1], int) and sizes[1] < 2
+    small = (isinstance(sizes[0], int) and sizes[0] < 2) or (isinstance(sizes[1], int) and sizes[1] < 2)
     tiny = all(isinstance(s, int) for s in sizes) and sizes[0] * sizes[1] * sizes[2] < 512  # type: ignore[operator]
     empty = any(isinstance(s, int) and s == 0 for s in (*sizes, extent(spec, found.batch)))
-    return sizes[2] != 1 and not small and not tiny and not empty
+    open_sizes = sum(not isinstance(spec.size[x], int) for x in found.k)
+    return sizes[2] != 1 and open_sizes <= 1 and not small and not tiny and not empty
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +148,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     target = targets.current()
     height, vectors = target.tile(core.dtype)
     lanes = target.lanes(core.dtype)
-    sizes = tuple(extent(spec, x) for x in (found.batch, found.m, found.n, found.k))
+    sizes = (extent(spec, found.batch), extent(spec, found.m), extent(spec, found.n), extent(spec, found.k))
     columns = sizes[2]
     if isinstance(columns, int):
         vectors = min(vectors, -(-columns // lanes))
@@ -155,25 +160,63 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         letters.update(zip(group_letters, split(i, tuple(spec.size[a] for a in group_letters)), strict=True))
     a = ops.read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
     checks = tuple(scope.checks)
-    panels = Scratch(f"panels of {core.label}", expr.product((sizes[0], expr.floordiv(columns + (width - 1), width), sizes[3], width * core.dtype.size)))
+    panels = Scratch(
+        f"panels of {core.label}",
+        expr.product((sizes[0], expr.floordiv(columns + (width - 1), width), sizes[3], width * core.dtype.size)),
+    )
     result = expr.apply("result", *indices, dtype=core.dtype)
     index = tuple(letters[x] for x in spec.out)
     scope.group, scope.replaced[core] = set(group.stores), lambda _: result
-    stores = [Store(t, (), flatten(index, core.shape), scope.read(s, index), indices[2]) for s in group.stores for t in homes[s]]
+    stores = [
+        Store(t, (), flatten(index, core.shape), scope.read(s, index), indices[2])
+        for s in group.stores
+        for t in homes[s]
+    ]
     inplace = fixed_strides(a, indices[1], k, core.dtype)
     depth = k_block(k)
     local = None if inplace else Scratch(f"rows of {core.label}", height * depth[1] * core.dtype.size, per_thread=True)
     direct = is_direct(stores, result, indices, width)
     many = not (isinstance(sizes[3], int) and sizes[3] <= depth[1])
-    sums = Scratch(f"sums of {core.label}", expr.product((sizes[0], sizes[1], expr.floordiv(columns + (width - 1), width) * width, core.dtype.size))) if many and not direct else None  # type: ignore[arg-type]
+    sums = (
+        Scratch(
+            f"sums of {core.label}",
+            expr.product((sizes[0], sizes[1], expr.floordiv(columns + (width - 1), width) * width, core.dtype.size)),
+        )
+        if many and not direct
+        else None
+    )
     flat_k = (expr.index(sizes[3], "k"),) if inplace else k
     if inplace:
-        a = expr.substitute(a, dict(zip(k, split(flat_k[0], tuple(i.extent for i in k)), strict=True)))  # type: ignore[assignment]
+        a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat_k[0], tuple(i.extent for i in k)), strict=True))))
     written = tuple(x for x in (local, sums) if x is not None)
-    tiles = Tiles(spec, core.dtype, sizes, *indices, flat_k, a, result, panels, vectors, lanes, heights(sizes[1], height), local, sums, written)  # type: ignore[arg-type]
+    tiles = Tiles(
+        spec,
+        core.dtype,
+        sizes,
+        indices[0],
+        indices[1],
+        indices[2],
+        flat_k,
+        a,
+        result,
+        panels,
+        vectors,
+        lanes,
+        heights(sizes[1], height),
+        local,
+        sums,
+        written,
+    )
     cost = expr.product((*sizes, 1))
-    main = Kernel(name, (), tuple(stores), checks, expr.floordiv(cost, 4) + 1, tiles, group.conditions, tuple(group.stores))
-    return [pack(core, found, spec, panels, Tile(height, vectors, lanes, core.dtype, None, None), buffered, group, f"{name}p"), main]
+    main = Kernel(
+        name, (), tuple(stores), checks, expr.floordiv(cost, 4) + 1, tiles, group.conditions, tuple(group.stores)
+    )
+    return [
+        pack(
+            core, found, spec, panels, Tile(height, vectors, lanes, core.dtype, None, None), buffered, group, f"{name}p"
+        ),
+        main,
+    ]
 
 
 def heights(m: Index_, most: int) -> tuple[int, ...]:
@@ -191,23 +234,17 @@ def heights(m: Index_, most: int) -> tuple[int, ...]:
 
 def k_block(k: Sequence[Index]) -> tuple[int, int]:
     """(how many of the last letters are taken whole, how many values of K one block has at most)."""
-    inner, whole = 1, 0
-    for i in reversed(k[1:]):
-        whole += 1
-        if not isinstance(i.extent, int):
-            raise_unknown(i)
-        inner *= i.extent  # type: ignore[assignment,operator]
-    return whole, max(K_BLOCK // inner, 1) * inner
+    inner = 1
+    for i in k[1:]:
+        assert isinstance(i.extent, int), "has_recipe sees to it"
+        inner *= i.extent
+    return len(k) - 1, max(K_BLOCK // inner, 1) * inner
 
 
 def summed(spec: Spec, found: Roles) -> tuple[tuple[Index, ...], dict[str, Index_]]:
     """Indices for the letters summed over that have a choice, and what each letter is."""
     letters = {a: expr.axis(spec.size[a], a) for a in found.k}
     return tuple(k for k in letters.values() if isinstance(k, Index)), dict(letters)
-
-
-def raise_unknown(i: Index) -> None:
-    raise NotImplementedError(f"a contraction over several letters of which {i} has a size known only when running")
 
 
 def fixed_strides(a: Expr, m: Index, k: Sequence[Index], dtype: DType) -> bool:
@@ -229,10 +266,17 @@ def is_direct(stores: Sequence[Store], result: Expr, indices: Sequence[Index], w
     if len(stores) != 1 or stores[0].value is not result:
         return False
     offset, columns = stores[0].offset, indices[2].extent
-    return isinstance(columns, int) and columns % width == 0 and stride(offset, indices[2]) == 1 and stride(offset, indices[1]) is not None
+    return (
+        isinstance(columns, int)
+        and columns % width == 0
+        and stride(offset, indices[2]) == 1
+        and stride(offset, indices[1]) is not None
+    )
 
 
-def pack(core: Node, found: Roles, spec: Spec, panels: Scratch, tile: Tile, buffered: set[Node], group: Group, name: str) -> Kernel:
+def pack(
+    core: Node, found: Roles, spec: Spec, panels: Scratch, tile: Tile, buffered: set[Node], group: Group, name: str
+) -> Kernel:
     """panels[batch][p][k][j] = B at column p*width + j; zero after the last column."""
     scope = Scope(buffered, {}, core.ndim)
     columns, width = extent(spec, found.n), tile.width
@@ -245,7 +289,7 @@ def pack(core: Node, found: Roles, spec: Spec, panels: Scratch, tile: Tile, buff
     letters.update(zip(found.batch, split(b, tuple(spec.size[a] for a in found.batch)), strict=True))
     letters.update(zip(found.n, split(column, tuple(spec.size[a] for a in found.n)), strict=True))
     plain = ops.read(Reader(core.inputs[found.b], scope, core), spec.operands[found.b], letters)
-    value = expr.substitute(plain, {column: p * width + j})
+    value = expr.as_expr(expr.substitute(plain, {column: p * width + j}))
     if not (isinstance(columns, int) and columns % width == 0):
         value = guard(rules.less(expr.as_expr(p * width + j), expr.as_expr(columns)), value, expr.const(0, core.dtype))
     places = (b, p, *k)

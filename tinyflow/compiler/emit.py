@@ -13,25 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from tinyflow.compiler import loops, vecmath
+from tinyflow.compiler import loops
 from tinyflow.compiler.loops import Kernel, Store, free, stride
 from tinyflow.compiler.scalars import SCALARS
+from tinyflow.compiler.writer import Value, Writer, literal, mangled, short
 from tinyflow.core import expr
-from tinyflow.core.dtypes import DType, bool_, float32, int64
+from tinyflow.core.dtypes import DType, bool_, int64
 from tinyflow.core.expr import Apply, Const, Dim, Expr, Fold, Index, Index_, Load, Poly
 from tinyflow.runtime.target import Target
 
 BLOCK = 4096  # elements of a flat loop that one thread takes at once
-
-
-class Value(NamedTuple):
-    name: str
-    dtype: DType
-    wide: bool  # one per lane
-
-    def type(self, lanes: int) -> str:
-        t = "i1" if self.dtype is bool_ else self.dtype.llvm
-        return f"<{lanes} x {t}>" if self.wide else t
 
 
 class Code(NamedTuple):
@@ -44,16 +35,11 @@ class Code(NamedTuple):
     tasks: Index_
 
 
-class Emitter:
+class Emitter(Writer):
     """The text of one kernel in the making."""
 
     def __init__(self, target: Target) -> None:
-        self.target = target
-        self.lanes = target.lanes(float32)
-        self.lines: list[str] = []
-        self.allocas: list[str] = []
-        self.count = 0
-        self.block = "entry"
+        super().__init__(target)
         self.env: dict[Expr, Value] = {}
         self.scopes: list[dict[Expr, Value]] = [{}]
         self.lane: Index | None = None
@@ -61,92 +47,6 @@ class Emitter:
         self.buffers: dict[Any, str] = {}
         self.dims: dict[Expr, str] = {}
         self.checks: list[Any] = []
-        self.functions: dict[tuple[str, str, int], None] = {}
-        self.declared: dict[str, None] = {}
-        self.extra: dict[str, None] = {}  # further functions of the module
-
-    # -------------------------------------------------------------------------------------- text
-
-    def name(self, hint: str = "v") -> str:
-        self.count += 1
-        return f"%{hint}{self.count}"
-
-    def line(self, text: str) -> None:
-        self.lines.append("  " + text)
-
-    def label(self, name: str) -> None:
-        self.lines.append(f"{name}:")
-        self.block = name
-
-    def op(self, template: str, args: Sequence[Value], dtype: DType | None = None) -> Value:
-        """One instruction of the table: operands are made alike, scalar or wide."""
-        args = self.same(*args)
-        out = Value(self.name(), dtype or args[0].dtype, args[0].wide)
-        self.line(f"{out.name} = " + template.format(*(a.name for a in args), t=args[0].type(self.lanes)))
-        return out
-
-    def same(self, *args: Value) -> list[Value]:
-        return [self.widen(a) for a in args] if any(a.wide for a in args) else list(args)
-
-    def widen(self, a: Value) -> Value:
-        """A scalar in every lane."""
-        if a.wide:
-            return a
-        if not a.name.startswith("%"):
-            return Value(f"splat ({a.type(1)} {a.name})", a.dtype, True)
-        t = a.type(1)
-        first, out = self.name("s"), self.name("w")
-        self.line(f"{first} = insertelement <{self.lanes} x {t}> poison, {t} {a.name}, i32 0")
-        self.line(f"{out} = shufflevector <{self.lanes} x {t}> {first}, <{self.lanes} x {t}> poison, <{self.lanes} x i32> zeroinitializer")
-        return Value(out, a.dtype, True)
-
-    def splat(self, constant: Any, like: Value) -> Value:
-        """A constant of the type and width of a value."""
-        return self.widen(Value(literal(constant, like.dtype), like.dtype, False)) if like.wide else Value(literal(constant, like.dtype), like.dtype, False)
-
-    def choose(self, condition: Value, a: Value, b: Value) -> Value:
-        wide = a.wide or b.wide or condition.wide
-        if wide:
-            condition, a, b = self.widen(condition), self.widen(a), self.widen(b)
-        out = Value(self.name(), a.dtype, wide)
-        t = a.type(self.lanes)
-        self.line(f"{out.name} = select {condition.type(self.lanes)} {condition.name}, {t} {a.name}, {t} {b.name}")
-        return out
-
-    def convert(self, opcode: str, x: Value, dtype: DType) -> Value:
-        out = Value(self.name(), dtype, x.wide)
-        self.line(f"{out.name} = {opcode} {x.type(self.lanes)} {x.name} to {out.type(self.lanes)}")
-        return out
-
-    def relabel(self, x: Value, dtype: DType) -> Value:
-        return Value(x.name, dtype, x.wide)
-
-    def saturate(self, x: Value, dtype: DType) -> Value:
-        out = Value(self.name(), dtype, x.wide)
-        fn = f"llvm.fpto{'u' if dtype.kind == 'u' else 's'}i.sat.{mangled(out, self.lanes)}.{mangled(x, self.lanes)}"
-        self.call(out, fn, [x])
-        return out
-
-    def call(self, out: Value, fn: str, args: Sequence[Value]) -> None:
-        kinds = [a.type(self.lanes) for a in args]
-        self.declared[f"declare {out.type(self.lanes)} @{fn}({', '.join(kinds)})"] = None
-        self.line(f"{out.name} = call {out.type(self.lanes)} @{fn}({', '.join(f'{k} {a.name}' for k, a in zip(kinds, args, strict=True))})")
-
-    def intrinsic(self, name: str, args: Sequence[Value], dtype: DType) -> Value:
-        args = self.same(*args)
-        out = Value(self.name(), dtype, args[0].wide)
-        self.call(out, f"llvm.{name}.{mangled(args[0], self.lanes)}", args)
-        return out
-
-    def vecmath(self, name: str, args: Sequence[Value]) -> Value:
-        args = self.same(*args)
-        lanes = self.lanes if args[0].wide else 1
-        key = (name, args[0].dtype.name, lanes)
-        self.functions[key] = None
-        out = Value(self.name(), args[0].dtype, args[0].wide)
-        t = out.type(self.lanes)
-        self.line(f"{out.name} = call {t} @{vecmath.symbol(*key)}({', '.join(f'{t} {a.name}' for a in args)})")
-        return out
 
     # -------------------------------------------------------------------------------------- values
 
@@ -189,7 +89,7 @@ class Emitter:
             return self.check(e)
         args = [self.value(a) for a in e.args]
         row = SCALARS[e.fn][args[0].dtype.kind]
-        return self.op(row, args, e.dtype) if isinstance(row, str) else row(self, args, e.dtype)  # type: ignore[operator]
+        return self.op(row, args, e.dtype) if isinstance(row, str) else row(self, args, e.dtype)
 
     def guard(self, e: Apply) -> Value:
         """What is loaded for the value is touched only where the condition holds."""
@@ -207,7 +107,7 @@ class Emitter:
         """An index from data: out of range it is noted, and 0 is used."""
         given, size, number = e.args
         index, n = self.value(given), self.value(size)
-        index = index if index.dtype is int64 else SCALARS["cast"][index.dtype.kind](self, [index], int64)  # type: ignore[operator]
+        index = index if index.dtype is int64 else SCALARS["cast"][index.dtype.kind](self, [index], int64)
         good = self.op("icmp ult {t} {0}, {1}", [index, n], bool_)
         bad = self.op("xor {t} {0}, {1}", [good, self.splat("true", good)], bool_)
         if self.mask is not None:
@@ -246,7 +146,9 @@ class Emitter:
         base = self.buffers.setdefault(buffer, f"%buf{len(self.buffers)}")
         at = self.value(offset) if not isinstance(offset, int) else Value(str(offset), int64, False)
         if self.mask is not None and not at.wide and not self.mask.wide:
-            at = self.choose(self.mask, at, Value("0", int64, False))  # a scalar load has no mask: it reads the first element
+            at = self.choose(
+                self.mask, at, Value("0", int64, False)
+            )  # a scalar load has no mask: it reads the first element
         p = self.name("p")
         if at.wide:
             self.line(f"{p} = getelementptr {dtype.llvm}, ptr {base}, <{self.lanes} x i64> {at.name}")
@@ -282,14 +184,20 @@ class Emitter:
                 self.line(f"{out.name} = load {vt}, ptr {p}, align {dtype.size}")
             else:
                 m = self.widen(self.mask).name
-                self.declared[f"declare {vt} @llvm.masked.load.v{self.lanes}{short(dtype)}.p0(ptr, i32, <{self.lanes} x i1>, {vt})"] = None
-                self.line(f"{out.name} = call {vt} @llvm.masked.load.v{self.lanes}{short(dtype)}.p0(ptr {p}, i32 {dtype.size}, <{self.lanes} x i1> {m}, {vt} zeroinitializer)")
+                self.declared[
+                    f"declare {vt} @llvm.masked.load.v{self.lanes}{short(dtype)}.p0(ptr, i32, <{self.lanes} x i1>, {vt})"
+                ] = None
+                self.line(
+                    f"{out.name} = call {vt} @llvm.masked.load.v{self.lanes}{short(dtype)}.p0(ptr {p}, i32 {dtype.size}, <{self.lanes} x i1> {m}, {vt} zeroinitializer)"
+                )
             return out
         p = self.pointer(e.buffer, e.offset, dtype)
         m = self.widen(self.mask).name if self.mask is not None else self.all_true()
         fn = f"llvm.masked.gather.v{self.lanes}{short(dtype)}.v{self.lanes}p0"
         self.declared[f"declare {vt} @{fn}(<{self.lanes} x ptr>, i32, <{self.lanes} x i1>, {vt})"] = None
-        self.line(f"{out.name} = call {vt} @{fn}(<{self.lanes} x ptr> {p}, i32 {dtype.size}, <{self.lanes} x i1> {m}, {vt} zeroinitializer)")
+        self.line(
+            f"{out.name} = call {vt} @{fn}(<{self.lanes} x ptr> {p}, i32 {dtype.size}, <{self.lanes} x i1> {m}, {vt} zeroinitializer)"
+        )
         return out
 
     def all_true(self) -> str:
@@ -332,7 +240,11 @@ class Emitter:
             return
         t = dtype.llvm
         if not v.wide:
-            v = self.widen(v) if dtype is not bool_ else Value(f"splat (i8 {v.name})" if not v.name.startswith("%") else self.widen_raw(v, t), dtype, True)
+            v = (
+                self.widen(v)
+                if dtype is not bool_
+                else Value(f"splat (i8 {v.name})" if not v.name.startswith("%") else self.widen_raw(v, t), dtype, True)
+            )
         vt = f"<{self.lanes} x {t}>"
         if stride(offset, self.lane) == 1:  # type: ignore[arg-type]
             p = self.lane_pointer(buffer, offset, dtype)
@@ -344,21 +256,24 @@ class Emitter:
             self.line(f"call void @{fn}({vt} {v.name}, ptr {p}, i32 {dtype.size}, <{self.lanes} x i1> {m})")
             return
         p = self.pointer(buffer, offset, dtype)
-        m, fn = (self.widen(self.mask).name if self.mask else self.all_true()), f"llvm.masked.scatter.v{self.lanes}{short(dtype)}.v{self.lanes}p0"
+        m, fn = (
+            (self.widen(self.mask).name if self.mask else self.all_true()),
+            f"llvm.masked.scatter.v{self.lanes}{short(dtype)}.v{self.lanes}p0",
+        )
         self.declared[f"declare void @{fn}({vt}, <{self.lanes} x ptr>, i32, <{self.lanes} x i1>)"] = None
-        self.line(f"call void @{fn}({vt} {v.name}, <{self.lanes} x ptr> {p}, i32 {dtype.size}, <{self.lanes} x i1> {m})")
+        self.line(
+            f"call void @{fn}({vt} {v.name}, <{self.lanes} x ptr> {p}, i32 {dtype.size}, <{self.lanes} x i1> {m})"
+        )
 
     def widen_raw(self, v: Value, t: str) -> str:
         first, out = self.name("s"), self.name("w")
         self.line(f"{first} = insertelement <{self.lanes} x {t}> poison, {t} {v.name}, i32 0")
-        self.line(f"{out} = shufflevector <{self.lanes} x {t}> {first}, <{self.lanes} x {t}> poison, <{self.lanes} x i32> zeroinitializer")
+        self.line(
+            f"{out} = shufflevector <{self.lanes} x {t}> {first}, <{self.lanes} x {t}> poison, <{self.lanes} x i32> zeroinitializer"
+        )
         return out
 
     # -------------------------------------------------------------------------------------- loops
-
-    def fresh(self, hint: str) -> str:
-        self.count += 1
-        return f"{hint}{self.count}"
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -396,7 +311,9 @@ class Emitter:
             yield
             del self.env[index]
 
-    def in_lanes(self, index: Index, low: str, high: str, body: Callable[[], None], known: int | None, unroll: int = 1) -> None:
+    def in_lanes(
+        self, index: Index, low: str, high: str, body: Callable[[], None], known: int | None, unroll: int = 1
+    ) -> None:
         """The index in vectors of lanes: whole ones, then the rest under a mask. `known` is high - low, if it is."""
         full = Value(high, int64, False)
         if known is None or known % self.lanes:
@@ -430,7 +347,9 @@ class Emitter:
         self.line(f"{count.name} = trunc i64 {left.name} to i32")
         wide = self.name("w")
         self.line(f"{wide}a = insertelement <{self.lanes} x i32> poison, i32 {count.name}, i32 0")
-        self.line(f"{wide} = shufflevector <{self.lanes} x i32> {wide}a, <{self.lanes} x i32> poison, <{self.lanes} x i32> zeroinitializer")
+        self.line(
+            f"{wide} = shufflevector <{self.lanes} x i32> {wide}a, <{self.lanes} x i32> poison, <{self.lanes} x i32> zeroinitializer"
+        )
         mask = self.name("m")
         steps = ", ".join(f"i32 {k}" for k in range(self.lanes))
         self.line(f"{mask} = icmp sgt <{self.lanes} x i32> {wide}, <{steps}>")
@@ -500,29 +419,6 @@ def first_lane(index: Index) -> Expr:
 
 def holds_check(e: Expr) -> bool:
     return any(isinstance(x, Apply) and x.fn == "check" for x in expr.walk(e))
-
-
-def literal(value: Any, dtype: DType) -> str:
-    """A constant as LLVM writes it; floats bit by bit."""
-    if isinstance(value, str):
-        return value
-    if dtype.kind == "f":
-        import struct
-
-        exact = struct.unpack("<d", struct.pack("<d", float(dtype.numpy.type(value))))[0]
-        return f"0x{struct.unpack('<Q', struct.pack('<d', exact))[0]:016X}"
-    if dtype is bool_:
-        return "true" if value else "false"
-    return str(int(value))
-
-
-def short(dtype: DType) -> str:
-    return {"float": "f32", "double": "f64"}.get(dtype.llvm, dtype.llvm)
-
-
-def mangled(v: Value, lanes: int) -> str:
-    t = "i1" if v.dtype is bool_ else short(v.dtype)
-    return f"v{lanes}{t}" if v.wide else t
 
 
 NOTE = """

@@ -8,12 +8,14 @@ keeps a vector of results, one for each lane.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from tinyflow.compiler.emit import Emitter, Value, mangled
+from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import free, loads, stride
 from tinyflow.compiler.scalars import SCALARS
+from tinyflow.compiler.writer import Value, mangled
 from tinyflow.core.dtypes import DType, bool_, int64
 from tinyflow.core.expr import Expr, Fold, Index, walk
 
@@ -74,7 +76,7 @@ def get(em: Emitter, s: Slot, dtype: DType, wide: bool) -> Value:
 
 def combine(em: Emitter, fn: str, a: Value, b: Value) -> Value:
     row = SCALARS[fn][a.dtype.kind]
-    return em.op(row, [a, b], a.dtype) if isinstance(row, str) else row(em, [a, b], a.dtype)  # type: ignore[operator]
+    return em.op(row, [a, b], a.dtype) if isinstance(row, str) else row(em, [a, b], a.dtype)
 
 
 def neighbour(fold: Fold) -> Index:
@@ -83,15 +85,15 @@ def neighbour(fold: Fold) -> Index:
     return max(fold.over, key=lambda k: (sum(stride(x.offset, k) == 1 for x in found), fold.over.index(k)))
 
 
-def nested(em: Emitter, indices: Sequence[Index], body: Expr, inside: object) -> None:
+def nested(em: Emitter, indices: Sequence[Index], body: Expr, inside: Callable[[], None]) -> None:
     """The indices as loops, outermost first; what does not depend on an inner one is computed before it opens."""
     if not indices:
-        inside()  # type: ignore[operator]
+        inside()
         return
     em.hoist(body, *indices)
     count = math.prod(k.extent if isinstance(k.extent, int) else UNROLLED_STEPS + 1 for k in indices)
     if count <= UNROLLED_STEPS:
-        for i in range(indices[0].extent):  # type: ignore[arg-type]
+        for i in range(count // math.prod(j.extent for j in indices[1:] if isinstance(j.extent, int))):
             with em.scope():
                 em.env[indices[0]] = Value(str(i), int64, False)
                 nested(em, indices[1:], body, inside)
@@ -138,7 +140,7 @@ def across(em: Emitter, fold: Fold) -> Value:
         high = em.value(k.extent).name
         low = "0"
         if ways > 1:
-            low = unrolled(em, k, high, [lambda acc=acc: step(acc) for acc in accs])
+            low = unrolled(em, k, high, [partial(step, acc) for acc in accs])
         em.in_lanes(k, low, high, lambda: step(accs[0]), extent if ways == 1 else None)
 
     nested(em, others, fold.body, inner)
@@ -160,7 +162,7 @@ def short_fold(em: Emitter, fold: Fold, k: Index) -> Value:
     return total
 
 
-def unrolled(em: Emitter, k: Index, high: str, steps: Sequence[object]) -> str:
+def unrolled(em: Emitter, k: Index, high: str, steps: Sequence[Callable[[], None]]) -> str:
     """As many whole groups of vectors as there are; returns where they end."""
     group = len(steps) * em.lanes
     rounded = em.op("and {t} {0}, {1}", [Value(high, int64, False), Value(str(-group), int64, False)])
@@ -168,7 +170,7 @@ def unrolled(em: Emitter, k: Index, high: str, steps: Sequence[object]) -> str:
         for n, step in enumerate(steps):
             at = em.op("add {t} {0}, {1}", [i, Value(str(n * em.lanes), int64, False)])
             with em.scope(), em.lane_bound(k, at):
-                step()  # type: ignore[operator]
+                step()
     return rounded.name
 
 
@@ -251,8 +253,8 @@ def argument_across(em: Emitter, fold: Fold) -> Value:
 
 
 class Row(NamedTuple):
-    within: object
-    across: object
+    within: Callable[[Emitter, Fold], Value]
+    across: Callable[[Emitter, Fold], Value]
 
 
 PLAIN = Row(within, across)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinyflow.compiler import vecmath
-from tinyflow.compiler.emit import BLOCK, Code, Emitter, Value
+from tinyflow.compiler.emit import BLOCK, Code, Emitter
 from tinyflow.compiler.loops import Kernel, Store
+from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import int64
 from tinyflow.core.expr import Index, Index_
@@ -141,14 +142,21 @@ def finish(em: Emitter, tasks: Index_) -> Code:
     for e in expr.walk(tasks):
         if isinstance(e, expr.Dim):
             em.dimension(e)
-    head = ["define void @kernel(ptr %slots, ptr %dims, ptr %args, i64 %tid, i64 %nthreads) " + em.target.attributes + " {", "entry:"]
+    head = [
+        "define void @kernel(ptr %slots, ptr %dims, ptr %args, i64 %tid, i64 %nthreads) " + em.target.attributes + " {",
+        "entry:",
+    ]
     number = 0
     for buffer, name in em.buffers.items():
         head += [f"  {name}_a = getelementptr i64, ptr %args, i64 {number}", f"  {name}_i = load i64, ptr {name}_a",
                  f"  {name}_s = getelementptr ptr, ptr %slots, i64 {name}_i"]  # fmt: skip
         if getattr(buffer, "slot", None) and buffer.slot().per_thread:
-            size = aligned(buffer.slot().size)  # type: ignore[arg-type]
-            head += [f"  {name}_b = load ptr, ptr {name}_s", f"  {name}_o = mul i64 %tid, {size}", f"  {name} = getelementptr i8, ptr {name}_b, i64 {name}_o"]
+            size = aligned(buffer.slot().size)
+            head += [
+                f"  {name}_b = load ptr, ptr {name}_s",
+                f"  {name}_o = mul i64 %tid, {size}",
+                f"  {name} = getelementptr i8, ptr {name}_b, i64 {name}_o",
+            ]
         else:
             head.append(f"  {name} = load ptr, ptr {name}_s")
         number += 1
@@ -164,5 +172,7 @@ def finish(em: Emitter, tasks: Index_) -> Code:
     functions = [vecmath.define(*key) for key in em.functions]
     declared = dict.fromkeys([*em.declared, *vecmath.declarations(em.functions)])
     declared.pop("declare void @tf_note_bad_index(ptr, i64, i64, i64)", None)
-    text = "\n".join([*functions, *em.extra, *head, *em.allocas, *em.lines, "  ret void", "}", *declared, BRANCH_WEIGHTS, ""])
+    text = "\n".join(
+        [*functions, *em.extra, *head, *em.allocas, *em.lines, "  ret void", "}", *declared, BRANCH_WEIGHTS, ""]
+    )
     return Code(text, tuple(em.buffers), tuple(em.dims), tuple(em.checks), tasks)

@@ -130,7 +130,9 @@ def weight(e: Index_, sizes: Mapping[Expr, int] | None = None) -> Index_:
     return below([e]) if isinstance(e, Expr) else 1
 
 
-HEAVY = {f: 10 for f in ("exp", "log", "expm1", "log1p", "tanh", "sigmoid", "erf", "erfinv", "sin", "cos", "pow", "uniform")} | {"div": 4, "sqrt": 4}
+HEAVY = dict.fromkeys(
+    ("exp", "log", "expm1", "log1p", "tanh", "sigmoid", "erf", "erfinv", "sin", "cos", "pow", "uniform"), 10
+) | {"div": 4, "sqrt": 4}
 
 
 def show(kernel: Kernel) -> str:
@@ -142,5 +144,7 @@ def show(kernel: Kernel) -> str:
         lines.append("  parallel for " + ", ".join(f"{i.name} < {expr.show(i.extent)}" for i in kernel.rows))
     for s in kernel.stores:
         inner = ", ".join(f"{i.name} < {expr.show(i.extent)}{' in lanes' if i is s.lanes else ''}" for i in s.inner)
-        lines.append(f"    {f'for {inner}: ' if inner else ''}{s.target.label}[{expr.show(s.offset)}] = {expr.show(s.value)}")
+        lines.append(
+            f"    {f'for {inner}: ' if inner else ''}{s.target.label}[{expr.show(s.offset)}] = {expr.show(s.value)}"
+        )
     return "\n".join(lines)

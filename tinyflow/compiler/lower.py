@@ -79,7 +79,9 @@ class Scope:
         if node in self.buffered or node.op.kind == "leaf":
             self.reads[(node, index)] = None
             if node in self.local:
-                return expr.load(Local(node, self.local[node]), flatten(index[self.depth :], node.shape[self.depth :]), node.dtype)
+                return expr.load(
+                    Local(node, self.local[node]), flatten(index[self.depth :], node.shape[self.depth :]), node.dtype
+                )
             return expr.load(node, flatten(index, node.shape), node.dtype)
         return self.compute(node, index)
 
@@ -88,7 +90,9 @@ class Scope:
         found = self.memo.get((node, index))
         if found is None:
             assert node.op.at is not None, f"{node.op} has no value at an index"
-            found = self.memo[(node, index)] = node.op.at(index, *(Reader(x, self, node) for x in node.inputs), **node.attrs)
+            found = self.memo[(node, index)] = node.op.at(
+                index, *(Reader(x, self, node) for x in node.inputs), **node.attrs
+            )
         return found
 
     def check(self, node: Node, value: Expr, size: Index_) -> Index_:
@@ -184,7 +188,9 @@ def lanes_last(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[
         return None
     loop, stores = collapsed(loop, stores)
     stores = [s._replace(inner=loop[-1:], lanes=loop[-1]) for s in stores]
-    return Kernel(name, loop[:-1], tuple(stores), tuple(scope.checks), conditions=group.conditions, nodes=tuple(group.stores))
+    return Kernel(
+        name, loop[:-1], tuple(stores), tuple(scope.checks), conditions=group.conditions, nodes=tuple(group.stores)
+    )
 
 
 def by_rows(group: Group, depth: int, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel:
@@ -199,7 +205,9 @@ def by_rows(group: Group, depth: int, buffered: set[Node], homes: Mapping[Node, 
             shorter, (s,) = collapsed(real(inner), [s])
             stores.append(s._replace(inner=shorter, lanes=shorter[-1] if shorter else None))
     rows, stores = collapsed(real(row), stores)
-    return Kernel(name, rows, tuple(stores), tuple(scope.checks), conditions=group.conditions, nodes=tuple(group.stores))
+    return Kernel(
+        name, rows, tuple(stores), tuple(scope.checks), conditions=group.conditions, nodes=tuple(group.stores)
+    )
 
 
 def stores_of(scope: Scope, n: Node, index: tuple[Index_, ...], inner: tuple[Index, ...], homes: Mapping[Node, Sequence[Target]], local: int | None = None) -> list[Store]:  # fmt: skip
@@ -245,7 +253,7 @@ def joined_pair(a: Index, b: Index, stores: Sequence[Store]) -> tuple[Index, lis
         values[a] = 0
     new = []
     for s in stores:
-        offset, value = expr.substitute(s.offset, values), expr.substitute(s.value, values)
+        offset, value = expr.substitute(s.offset, values), expr.as_expr(expr.substitute(s.value, values))
         new.append(s._replace(offset=offset, value=value))
         if divides(offset, f) or divides(value, f):
             return None

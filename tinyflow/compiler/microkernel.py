@@ -40,12 +40,23 @@ def tile_text(t: Tile, attributes: str) -> str:
     places = [(r, j) for r in range(t.rows) for j in range(t.vectors)]
     sm = "%sm" if t.sm is None else str(t.sm)
     sk = "%sk" if t.sk is None else str(t.sk)
-    out = [f"define internal void @{t.name}(i64 %k, ptr noalias readonly %A, i64 %sm, i64 %sk, ptr noalias readonly %B, ptr noalias %C, i64 %ldc, i1 %first) noinline {attributes} {{", "entry:"]
+    out = [
+        f"define internal void @{t.name}(i64 %k, ptr noalias readonly %A, i64 %sm, i64 %sk, ptr noalias readonly %B, ptr noalias %C, i64 %ldc, i1 %first) noinline {attributes} {{",
+        "entry:",
+    ]
     for r in range(t.rows):
-        out += [f"  %ra{r} = mul i64 {sm}, {r}", f"  %A{r} = getelementptr {e}, ptr %A, i64 %ra{r}", f"  %rc{r} = mul i64 %ldc, {r}", f"  %C{r} = getelementptr {e}, ptr %C, i64 %rc{r}"]
+        out += [
+            f"  %ra{r} = mul i64 {sm}, {r}",
+            f"  %A{r} = getelementptr {e}, ptr %A, i64 %ra{r}",
+            f"  %rc{r} = mul i64 %ldc, {r}",
+            f"  %C{r} = getelementptr {e}, ptr %C, i64 %rc{r}",
+        ]
     out += ["  br i1 %first, label %zero, label %old", "zero:", "  br label %start", "old:"]
     for r, j in places:
-        out += [f"  %q{r}_{j} = getelementptr {e}, ptr %C{r}, i64 {j * t.lanes}", f"  %o{r}_{j} = load {v}, ptr %q{r}_{j}, align {t.dtype.size}"]
+        out += [
+            f"  %q{r}_{j} = getelementptr {e}, ptr %C{r}, i64 {j * t.lanes}",
+            f"  %o{r}_{j} = load {v}, ptr %q{r}_{j}, align {t.dtype.size}",
+        ]
     out += ["  br label %start", "start:"]
     out += [f"  %s{r}_{j} = phi {v} [ zeroinitializer, %zero ], [ %o{r}_{j}, %old ]" for r, j in places]
     out += ["  br label %head", "head:", "  %p = phi i64 [ 0, %start ], [ %p1, %body ]"]
@@ -53,14 +64,22 @@ def tile_text(t: Tile, attributes: str) -> str:
     out += ["  %go = icmp slt i64 %p, %k", "  br i1 %go, label %body, label %done", "body:"]
     out += [f"  %bo = mul i64 %p, {t.width}", f"  %b = getelementptr {e}, ptr %B, i64 %bo", f"  %ao = mul i64 %p, {sk}"]
     for j in range(t.vectors):
-        out += [f"  %bp{j} = getelementptr {e}, ptr %b, i64 {j * t.lanes}", f"  %b{j} = load {v}, ptr %bp{j}, align {min(64, t.lanes * t.dtype.size)}"]
+        out += [
+            f"  %bp{j} = getelementptr {e}, ptr %b, i64 {j * t.lanes}",
+            f"  %b{j} = load {v}, ptr %bp{j}, align {min(64, t.lanes * t.dtype.size)}",
+        ]
     for r in range(t.rows):
         out += [f"  %ap{r} = getelementptr {e}, ptr %A{r}, i64 %ao", f"  %a{r} = load {e}, ptr %ap{r}, align {t.dtype.size}",
                 f"  %i{r} = insertelement {v} poison, {e} %a{r}, i32 0", f"  %w{r} = shufflevector {v} %i{r}, {v} poison, <{t.lanes} x i32> zeroinitializer"]  # fmt: skip
-        out += [f"  %n{r}_{j} = call {v} @llvm.fma.{suffix}({v} %w{r}, {v} %b{j}, {v} %c{r}_{j})" for j in range(t.vectors)]
+        out += [
+            f"  %n{r}_{j} = call {v} @llvm.fma.{suffix}({v} %w{r}, {v} %b{j}, {v} %c{r}_{j})" for j in range(t.vectors)
+        ]
     out += ["  %p1 = add i64 %p, 1", "  br label %head", "done:"]
     for r, j in places:
-        out += [f"  %d{r}_{j} = getelementptr {e}, ptr %C{r}, i64 {j * t.lanes}", f"  store {v} %c{r}_{j}, ptr %d{r}_{j}, align {t.dtype.size}"]
+        out += [
+            f"  %d{r}_{j} = getelementptr {e}, ptr %C{r}, i64 {j * t.lanes}",
+            f"  store {v} %c{r}_{j}, ptr %d{r}_{j}, align {t.dtype.size}",
+        ]
     return "\n".join([*out, "  ret void", "}"])
 
 

@@ -1,6 +1,6 @@
 """build: from a graph to a program, one step after the other, each with a printable result.
 
-    nodes -> schedule -> groups -> lower -> kernels -> emit -> texts -> machine -> functions -> program
+nodes -> schedule -> groups -> lower -> kernels -> emit -> texts -> machine -> functions -> program
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from tinyflow.compiler import contraction, kernel as frame, loops, scatter
+from tinyflow.compiler import contraction, loops, scatter
+from tinyflow.compiler import kernel as frame
 from tinyflow.compiler.emit import Code
 from tinyflow.compiler.loops import Kernel, Target
 from tinyflow.compiler.lower import lower
@@ -21,7 +22,8 @@ from tinyflow.core.config import config
 from tinyflow.core.expr import Dim, Expr, Index_
 from tinyflow.graph.node import Node, make, toposort
 from tinyflow.ops.elementwise import stop_gradient
-from tinyflow.runtime import machine, target as targets
+from tinyflow.runtime import machine
+from tinyflow.runtime import target as targets
 from tinyflow.runtime.program import Call, Program, Slot
 
 
@@ -47,7 +49,7 @@ class Functions:
     @cached_property
     def addresses(self) -> dict[str, int]:
         unique = dict(zip(self.texts, self.names, strict=True))
-        libraries = machine.compile_many([(text, name) for text, name in unique.items()])
+        libraries = machine.compile_many(list(unique.items()))
         return {text: library.address("kernel") for text, library in zip(unique, libraries, strict=True)}
 
     def at(self, text: str) -> Callable[[], int]:
@@ -72,7 +74,15 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
     program, checks = assemble(kernels, codes, slots, where)
     loops.forget()
     placed = tuple(None if (at := where[Target(v, "write", n.dtype)]) == where[v] else at for v, n in changes.items())
-    return Build(program, given, tuple(where[Target(n, "own", n.dtype)] for n in outputs), placed, checks, tuple(kernels), tuple(codes))
+    return Build(
+        program,
+        given,
+        tuple(where[Target(n, "own", n.dtype)] for n in outputs),
+        placed,
+        checks,
+        tuple(kernels),
+        tuple(codes),
+    )
 
 
 def own(n: Node) -> Node:
@@ -123,7 +133,9 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
 
 def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
     """Whether the variable's old value is needed nowhere once its new one is stored."""
-    if v.shape != n.shape or any(schedule.lowering.of(s).checked for s in {*group.stores, *([group.core] if group.core else [])}):
+    if v.shape != n.shape or any(
+        schedule.lowering.of(s).checked for s in {*group.stores, *([group.core] if group.core else [])}
+    ):
         return False
     whole = group.depth is None or all(s.ndim == group.depth for s in group.stores)
     later = False
@@ -140,7 +152,9 @@ def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
 # ------------------------------------------------------------------------------------------ assembling
 
 
-def assemble(kernels: Sequence[Kernel], codes: Sequence[Code], slots: list[Slot], where: dict[Any, int]) -> tuple[Program, tuple[Node, ...]]:
+def assemble(
+    kernels: Sequence[Kernel], codes: Sequence[Code], slots: list[Slot], where: dict[Any, int]
+) -> tuple[Program, tuple[Node, ...]]:
     functions = Functions([c.text for c in codes], [k.name for k in kernels])
     dims: dict[Expr, int] = {}
     checks: list[Node] = []
@@ -161,7 +175,19 @@ def assemble(kernels: Sequence[Kernel], codes: Sequence[Code], slots: list[Slot]
         checks += code.checks
         buffers = tuple(where[b] for b in code.buffers)
         writes = frozenset([*(where[b] for b in code.buffers if b in written_by(k)), *([0] if code.checks else [])])
-        calls.append(Call(k.name, functions.at(code.text), buffers, tuple(dims[d] for d in code.dims), numbers, writes, code.tasks, k.cost, tuple(guards)))
+        calls.append(
+            Call(
+                k.name,
+                functions.at(code.text),
+                buffers,
+                tuple(dims[d] for d in code.dims),
+                numbers,
+                writes,
+                code.tasks,
+                k.cost,
+                tuple(guards),
+            )
+        )
     for s in slots:
         for atom in expr.walk(s.size):
             if isinstance(atom, Dim):

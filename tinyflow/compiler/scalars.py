@@ -7,13 +7,14 @@ Rows are looked up by name and kind of the operands: f float, i signed, u unsign
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyflow.core.dtypes import DType, bool_, float32, float64, int64
 from tinyflow.ops.random import GOLDEN
 
 if TYPE_CHECKING:
-    from tinyflow.compiler.emit import Emitter, Value
+    from tinyflow.compiler.emit import Emitter
+from tinyflow.compiler.writer import Value
 
 Row = "str | Callable[[Emitter, list[Value], DType], Value]"
 SIGNED = 1 << 63
@@ -58,7 +59,9 @@ def sign_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
 def abs_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
     if args[0].dtype.kind == "u":
         return args[0]
-    return em.choose(em.op("icmp slt {t} {0}, {1}", [args[0], em.splat(0, args[0])], bool_), negate_int(em, args, dtype), args[0])
+    return em.choose(
+        em.op("icmp slt {t} {0}, {1}", [args[0], em.splat(0, args[0])], bool_), negate_int(em, args, dtype), args[0]
+    )
 
 
 def safe_divisor(em: Emitter, a: Value, b: Value) -> tuple[Value, Value, Value]:
@@ -204,9 +207,25 @@ def index_division(name: str) -> Callable[..., Value]:
     return lambda em, args, dtype: (floordiv_int if name == "idiv" else mod_int)(em, args, dtype)
 
 
-VECMATH = ("exp", "log", "expm1", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid", "erf", "erfinv", "floor", "ceil", "round", "pow")
+VECMATH = (
+    "exp",
+    "log",
+    "expm1",
+    "log1p",
+    "sqrt",
+    "sin",
+    "cos",
+    "tanh",
+    "sigmoid",
+    "erf",
+    "erfinv",
+    "floor",
+    "ceil",
+    "round",
+    "pow",
+)
 # fmt: off
-SCALARS: dict[str, dict[str, object]] = {
+SCALARS: dict[str, dict[str, Any]] = {
     "add": {"f": "fadd {t} {0}, {1}", "i": "add {t} {0}, {1}", "u": "add {t} {0}, {1}", "b": "or {t} {0}, {1}"},
     "sub": {"f": "fsub {t} {0}, {1}", "i": "sub {t} {0}, {1}", "u": "sub {t} {0}, {1}"},
     "mul": {"f": "fmul {t} {0}, {1}", "i": "mul {t} {0}, {1}", "u": "mul {t} {0}, {1}", "b": "and {t} {0}, {1}"},
@@ -226,9 +245,10 @@ SCALARS: dict[str, dict[str, object]] = {
     "and": {"b": "and {t} {0}, {1}"}, "or": {"b": "or {t} {0}, {1}"},
     "not": {"b": lambda em, args, dtype: em.op("xor {t} {0}, {1}", [args[0], em.splat("true", args[0])])},
     "select": {"b": select},
-    "cast": {kind: cast for kind in "fiub"},
+    "cast": dict.fromkeys("fiub", cast),
     "uniform": {"i": uniform},
-} | {name: {"f": vector_function(name)} for name in VECMATH}
+}
 # fmt: on
+SCALARS.update((name, {"f": vector_function(name)}) for name in VECMATH)
 
 __all__ = ["SCALARS", "int64"]

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tinyflow.compiler.emit import Emitter, Value
+from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import share
 from tinyflow.compiler.loops import Kernel, Store, Target
 from tinyflow.compiler.lower import Reader, Scope
 from tinyflow.compiler.tiling import when
+from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import bool_, int64
 from tinyflow.core.expr import Expr, Index, Index_
@@ -108,7 +109,16 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     total = expr.apply("add", old, value)
     push = Push(batch, entries, inner, place, row, size)  # type: ignore[arg-type]
     cost = expr.mul(expr.product(i.extent for i in (*batch, *entries, *inner)), 2)
-    return Kernel(name, (), (Store(target, inner, offset, total, inner[-1] if inner else None),), tuple(scope.checks), cost, push, group.conditions, (n,))
+    return Kernel(
+        name,
+        (),
+        (Store(target, inner, offset, total, inner[-1] if inner else None),),
+        tuple(scope.checks),
+        cost,
+        push,
+        group.conditions,
+        (n,),
+    )
 
 
 __all__ = ["Push", "lower", "share"]

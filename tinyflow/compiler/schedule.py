@@ -37,7 +37,9 @@ class Group:
     depth: int | None = None  # None: a single store, whose rows are chosen when it is lowered
     core: Node | None = None  # the contraction whose tiles the other stores are computed from
     lanes: bool = True  # whether the last axis is computed in vectors; else it is one more row
-    local: dict[Node, int] = field(default_factory=dict)  # stores that live for one row only: kept in a thread's own memory
+    local: dict[Node, int] = field(
+        default_factory=dict
+    )  # stores that live for one row only: kept in a thread's own memory
 
 
 class Schedule:
@@ -77,7 +79,11 @@ class Schedule:
             if n.op is EXPAND and is_costly(n.inputs[0]) and n.inputs[0].shape != () and grows(n):
                 chosen.add(n.inputs[0])
             if n.op is CONTRACT and self.has_recipe(n):  # type: ignore[operator]
-                chosen.update(x for x in map(through_views, n.inputs) if x.op.kind != "leaf" and (len(self.users[x]) > 1 or not cheap_producer(x)))
+                chosen.update(
+                    x
+                    for x in map(through_views, n.inputs)
+                    if x.op.kind != "leaf" and (len(self.users[x]) > 1 or not cheap_producer(x))
+                )
         chosen |= self.shared(chosen)
         return chosen | self.cut_chains(chosen)
 
@@ -130,7 +136,9 @@ class Schedule:
         if any(s.op.kind == "into" for s in stores) or len(stores) > MOST_STORES or (self.cuts & set(stores)):
             return None
         if first.core is not None:
-            same = all(s.shape == first.core.shape for s in stores) and not any(self.lowering.of(s).folds for s in second.stores)
+            same = all(s.shape == first.core.shape for s in stores) and not any(
+                self.lowering.of(s).folds for s in second.stores
+            )
             if not same or not self.depth_fits(stores, first.core.ndim):
                 return None
             return Group(stores, first.conditions, first.core.ndim, first.core)
@@ -154,7 +162,9 @@ class Schedule:
 
     def worthwhile(self, stores: Sequence[Node], depth: int) -> bool:
         rows = expr.product(stores[0].shape[:depth])
-        inner = max((n for s in stores for n in [expr.product(s.shape[depth:])] if isinstance(n, int)), default=LONG_ROW)
+        inner = max(
+            (n for s in stores for n in [expr.product(s.shape[depth:])] if isinstance(n, int)), default=LONG_ROW
+        )
         column = any(self.lowering.of(s).runs_down for s in stores)
         return not column and not (isinstance(rows, int) and rows < ENOUGH_ROWS and inner > LONG_ROW)
 
@@ -179,7 +189,9 @@ class Schedule:
             if x in self.home and self.home[x] is not group:
                 found[self.home[x]] = None
         for p, _ in group.conditions:
-            for x in ([p] if p in self.home else [r for r, _ in self.lowering.of(p).reads] if p.op.kind != "leaf" else []):
+            for x in (
+                [p] if p in self.home else [r for r, _ in self.lowering.of(p).reads] if p.op.kind != "leaf" else []
+            ):
                 if x in self.home and self.home[x] is not group:
                     found[self.home[x]] = None
         return list(found)
@@ -198,7 +210,12 @@ class Schedule:
                 if n in outside or readers.get(n, set()) - {group}:
                     continue
                 inner = expr.product(n.shape[group.depth :])
-                if group.core is None and isinstance(inner, int) and inner > 1 and (self.lowering.of(n).folds or n.op.name in HEAVY):
+                if (
+                    group.core is None
+                    and isinstance(inner, int)
+                    and inner > 1
+                    and (self.lowering.of(n).folds or n.op.name in HEAVY)
+                ):
                     group.local[n] = inner
                     continue
                 group.stores.remove(n)
@@ -221,14 +238,24 @@ class Schedule:
 
 
 def through_views(n: Node) -> Node:
-    while n.op.kind != "leaf" and n.op.name in ("reshape", "permute", "expand", "slice", "stop_gradient", "switch") and n.inputs:
+    while (
+        n.op.kind != "leaf"
+        and n.op.name in ("reshape", "permute", "expand", "slice", "stop_gradient", "switch")
+        and n.inputs
+    ):
         n = n.inputs[0]
     return n
 
 
 def cheap_producer(n: Node) -> bool:
     """Whether a contraction may compute it while it packs: no folds within, nothing heavy."""
-    return n.op.elementwise and n.op.name not in HEAVY and all(through_views(x).op.kind == "leaf" or through_views(x).op.name in ("constant", "size") for x in n.inputs)
+    return (
+        n.op.elementwise
+        and n.op.name not in HEAVY
+        and all(
+            through_views(x).op.kind == "leaf" or through_views(x).op.name in ("constant", "size") for x in n.inputs
+        )
+    )
 
 
 def is_costly(n: Node) -> bool:

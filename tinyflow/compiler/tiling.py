@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyflow.compiler.emit import Emitter, Value
+from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import Kernel, Store, stride
 from tinyflow.compiler.microkernel import Tile, tile_declaration, tile_text
+from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import bool_, int64
 from tinyflow.core.expr import Index_, Load
@@ -85,7 +86,10 @@ def divide(em: Emitter, t: Tiles) -> Grid:
     more = em.op("icmp slt {t} {0}, {1}", [all_tiles, panels], bool_)
     columns = em.op("and {t} {0}, {1}", [few, more], bool_)
     after = add(em, tid, const(1))
-    part = lambda whole, k: em.op("udiv {t} {0}, {1}", [mul(em, whole, k), n])  # noqa: E731
+
+    def part(whole: Value, k: Value) -> Value:
+        return em.op("udiv {t} {0}, {1}", [mul(em, whole, k), n])
+
     return Grid(
         em.choose(columns, const(0), part(all_tiles, tid)), em.choose(columns, all_tiles, part(all_tiles, after)),
         em.choose(columns, part(panels, tid), const(0)), em.choose(columns, part(panels, after), panels), tiles,
@@ -98,7 +102,7 @@ class Block(NamedTuple):
     outer: Value
     outer_end: Value
     start: Value  # of K
-    count: Value
+    length: Value
     first: Value
     last: Value
 
@@ -128,11 +132,13 @@ def k_blocks(em: Emitter, t: Tiles) -> Iterator[Block]:
         yield Block(o, stop, start, count, first, last)
 
 
-def row_tile(em: Emitter, kernel: Kernel, t: Tiles, b: Value, tile: Value, panels: tuple[Value, Value], block: Block) -> None:
+def row_tile(
+    em: Emitter, kernel: Kernel, t: Tiles, b: Value, tile: Value, panels: tuple[Value, Value], block: Block
+) -> None:
     """One tile of rows against a group of panels. Rows left over are cut into the heights that there are."""
     m = t.sizes[1]
     if isinstance(m, int):
-        count = -(-m // t.rows[0]) if len(t.rows) == 1 else -(-m // t.rows[0])
+        count = -(-m // t.rows[0])
         base, rest = m // count, m % count
         start = add(em, mul(em, tile, const(base)), least(em, tile, const(rest)))
         taller = em.op("icmp slt {t} {0}, {1}", [tile, const(rest)], bool_)
@@ -164,7 +170,16 @@ def row_tile(em: Emitter, kernel: Kernel, t: Tiles, b: Value, tile: Value, panel
     em.label(done)
 
 
-def rows_against_panels(em: Emitter, kernel: Kernel, t: Tiles, b: Value, start: Value, rows: Value, panels: tuple[Value, Value], block: Block) -> None:
+def rows_against_panels(
+    em: Emitter,
+    kernel: Kernel,
+    t: Tiles,
+    b: Value,
+    start: Value,
+    rows: Value,
+    panels: tuple[Value, Value],
+    block: Block,
+) -> None:
     em.env[t.m] = start
     a, sm, sk = left_operand(em, t, start, rows, block)
     del em.env[t.m]
@@ -176,7 +191,9 @@ def rows_against_panels(em: Emitter, kernel: Kernel, t: Tiles, b: Value, start: 
         right = pointer(em, t.panels, where, t.dtype.llvm)
         if t.sums is not None:
             line = mul(em, count, const(t.width))
-            place = add(em, mul(em, add(em, mul(em, b, index(em, t.sizes[1])), start), line), mul(em, p, const(t.width)))
+            place = add(
+                em, mul(em, add(em, mul(em, b, index(em, t.sizes[1])), start), line), mul(em, p, const(t.width))
+            )
             c, ldc = pointer(em, t.sums, place, t.dtype.llvm), line
         elif is_direct(kernel, t):
             store = kernel.stores[0]
@@ -188,7 +205,7 @@ def rows_against_panels(em: Emitter, kernel: Kernel, t: Tiles, b: Value, start: 
             c = em.name("tile")
             em.allocas.append(f"  {c} = alloca [{t.rows[0] * t.width} x {t.dtype.llvm}], align 64")
             ldc = const(t.width)
-        call_tile(em, t, rows, [block.count.name, a, sm, sk, right, c, ldc.name, block.first.name])
+        call_tile(em, t, rows, [block.length.name, a, sm, sk, right, c, ldc.name, block.first.name])
         if is_direct(kernel, t) and t.sums is None:
             return_after = None
         else:
@@ -262,7 +279,13 @@ def pack_rows(em: Emitter, t: Tiles, block: Block, put: Callable[[Callable[[], V
     """One row of A over a block of K: letters as loops, the last in lanes."""
     if len(t.k) == 1:
         k = t.k[0]
-        em.in_lanes(k, block.start.name, add(em, block.start, block.count).name, lambda: put(lambda: em.op("sub {t} {0}, {1}", [lane_start(em, k), block.start])), None)
+        em.in_lanes(
+            k,
+            block.start.name,
+            add(em, block.start, block.length).name,
+            lambda: put(lambda: em.op("sub {t} {0}, {1}", [lane_start(em, k), block.start])),
+            None,
+        )
         return
     inner = [i.extent for i in t.k[1:]]
     with em.loop(t.k[0], block.outer.name, block.outer_end.name):
@@ -296,7 +319,9 @@ def store_lanes(em: Emitter, p: str, v: Value) -> None:
         return
     suffix = f"v{em.lanes}{'f32' if v.dtype.llvm == 'float' else 'f64'}"
     em.declared[f"declare void @llvm.masked.store.{suffix}.p0({t}, ptr, i32, <{em.lanes} x i1>)"] = None
-    em.line(f"call void @llvm.masked.store.{suffix}.p0({t} {v.name}, ptr {p}, i32 {v.dtype.size}, <{em.lanes} x i1> {em.mask.name})")
+    em.line(
+        f"call void @llvm.masked.store.{suffix}.p0({t} {v.name}, ptr {p}, i32 {v.dtype.size}, <{em.lanes} x i1> {em.mask.name})"
+    )
 
 
 def call_tile(em: Emitter, t: Tiles, rows: Value, args: Sequence[str]) -> None:
@@ -313,7 +338,11 @@ def call_tile(em: Emitter, t: Tiles, rows: Value, args: Sequence[str]) -> None:
         return
     after = em.fresh("after")
     cases = [em.fresh("case") for _ in shapes]
-    em.line(f"switch i64 {rows.name}, label %{cases[0]} [ " + " ".join(f"i64 {h}, label %{c}" for h, c in zip(t.rows, cases, strict=True)) + " ]")
+    em.line(
+        f"switch i64 {rows.name}, label %{cases[0]} [ "
+        + " ".join(f"i64 {h}, label %{c}" for h, c in zip(t.rows, cases, strict=True))
+        + " ]"
+    )
     for shape, case in zip(shapes, cases, strict=True):
         em.label(case)
         em.line(f"call void @{shape.name}({text})")
@@ -321,7 +350,9 @@ def call_tile(em: Emitter, t: Tiles, rows: Value, args: Sequence[str]) -> None:
     em.label(after)
 
 
-def epilogue(em: Emitter, stores: Sequence[Store], t: Tiles, start: Value, rows: Value, p: Value, c: str, ldc: Value) -> None:
+def epilogue(
+    em: Emitter, stores: Sequence[Store], t: Tiles, start: Value, rows: Value, p: Value, c: str, ldc: Value
+) -> None:
     """What is made of a tile's results, row by row."""
     with em.counting("0", rows.name) as r:
         em.env[t.m] = add(em, start, r)

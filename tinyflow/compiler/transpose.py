@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinyflow.compiler.emit import Emitter, Value
+from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import bind_rows, share
 from tinyflow.compiler.loops import Kernel, free, stride
+from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, int64
 from tinyflow.core.expr import Apply, Index, Index_, Load
@@ -46,7 +47,9 @@ class Turn:
         with share(em, tasks) as task:
             bind_rows(em, (self.batch, block, self.panel), task)
             start = em.op("mul {t} {0}, {1}", [em.env[block], number(self.lanes)])
-            start = em.intrinsic("smin", [start, number(depth - self.lanes)], int64)  # the last block overlaps the one before
+            start = em.intrinsic(
+                "smin", [start, number(depth - self.lanes)], int64
+            )  # the last block overlaps the one before
             em.env[self.k] = start
             for j in range(self.width // self.lanes):
                 self.block(em, kernel, j * self.lanes)
@@ -54,14 +57,18 @@ class Turn:
         return tasks
 
     def block(self, em: Emitter, kernel: Kernel, j: int) -> None:
-        first = em.op("add {t} {0}, {1}", [em.op("mul {t} {0}, {1}", [em.env[self.panel], number(self.width)]), number(j)])
+        first = em.op(
+            "add {t} {0}, {1}", [em.op("mul {t} {0}, {1}", [em.env[self.panel], number(self.width)]), number(j)]
+        )
         last = em.op("sub {t} {0}, {1}", [em.value(self.columns), number(1)])
         vector = f"<{self.lanes} x {self.dtype.llvm}>"
         rows = []
         for v in range(self.lanes):
             with em.scope():
                 column = em.op("add {t} {0}, {1}", [first, number(v)])
-                em.env[self.column] = em.intrinsic("smin", [column, last], int64)  # past the end: any column, never used
+                em.env[self.column] = em.intrinsic(
+                    "smin", [column, last], int64
+                )  # past the end: any column, never used
                 p = em.pointer(self.source.buffer, self.source.offset, self.dtype)
             rows.append(em.name("x"))
             em.line(f"{rows[-1]} = load {vector}, ptr {p}, align {self.dtype.size}")
@@ -111,4 +118,8 @@ def suits(value: expr.Expr, k: Sequence[Index], column: Index, lanes: int) -> bo
     source = source_of(value)
     if source is None or len(k) != 1 or not isinstance(k[0].extent, int) or k[0].extent < lanes:
         return False
-    return stride(source.offset, k[0]) == 1 and stride(source.offset, column) not in (1, None) and k[0] in free(source.offset)
+    return (
+        stride(source.offset, k[0]) == 1
+        and stride(source.offset, column) not in (1, None)
+        and k[0] in free(source.offset)
+    )

@@ -19,7 +19,11 @@ class Flag(NamedTuple):
 
 
 def default_cache() -> str:
-    return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinyflow")
+    """Where a user's caches belong; "0", nothing on disk, for a user without a home."""
+    try:
+        return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinyflow")
+    except RuntimeError:
+        return "0"
 
 
 def default_threads() -> int:

@@ -1,6 +1,6 @@
 """The element types: one row each, with their names in numpy and LLVM.
 
-    dtype := DType(name, numpy, llvm, size, kind)        kind in "b" bool, "u" unsigned, "i" signed, "f" float
+dtype := DType(name, numpy, llvm, size, kind)        kind in "b" bool, "u" unsigned, "i" signed, "f" float
 """
 
 from __future__ import annotations

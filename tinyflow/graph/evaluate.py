@@ -21,10 +21,14 @@ DEAD = Dead()
 
 def bind_dims(feeds: Mapping[Node, Any]) -> dict[Expr, int]:
     """The sizes of the symbolic dimensions, read off the fed arrays."""
-    return {d: n for leaf, a in feeds.items() for d, n in zip(leaf.shape, np.shape(a), strict=True) if isinstance(d, Expr)}
+    return {
+        d: n for leaf, a in feeds.items() for d, n in zip(leaf.shape, np.shape(a), strict=True) if isinstance(d, Expr)
+    }
 
 
-def evaluate(roots: Iterable[Node], feeds: Mapping[Node, Any], dims: Mapping[Expr, int] | None = None) -> dict[Node, Any]:
+def evaluate(
+    roots: Iterable[Node], feeds: Mapping[Node, Any], dims: Mapping[Expr, int] | None = None
+) -> dict[Node, Any]:
     """The value of every node below the roots."""
     sizes = bind_dims(feeds) if dims is None else dims
     value: dict[Node, Any] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from tinyflow.core import expr
@@ -26,6 +26,14 @@ _nodes: WeakValueDictionary[Any, Node] = WeakValueDictionary()
 _uids = itertools.count(1)
 
 
+def _binary(a: Node, b: Any) -> Node:
+    raise NotImplementedError
+
+
+def _unary(a: Node) -> Node:
+    raise NotImplementedError
+
+
 class Node:
     """One operator of a dataflow graph, and its output tensor."""
 
@@ -39,6 +47,11 @@ class Node:
     dtype: DType
     where: Where
     uid: int  # creation order; inputs have smaller ones
+
+    if TYPE_CHECKING:  # ops/elementwise.py gives nodes their operators, from its table
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _binary
+        __floordiv__ = __mod__ = __pow__ = __rpow__ = __and__ = __or__ = __lt__ = __le__ = __gt__ = __ge__ = _binary
+        __neg__ = __invert__ = __abs__ = _unary
 
     @property
     def ndim(self) -> int:
@@ -102,7 +115,9 @@ def toposort(roots: Iterable[Node], stop: Callable[[Node], bool] | None = None) 
     return list(order)
 
 
-def rewrite(roots: Iterable[Node], change: Callable[[Node], Node], start: Mapping[Node, Node] | None = None) -> dict[Node, Node]:
+def rewrite(
+    roots: Iterable[Node], change: Callable[[Node], Node], start: Mapping[Node, Node] | None = None
+) -> dict[Node, Node]:
     """Old node -> new node, for every node below the roots: each is made again of its new inputs, then changed."""
     new: dict[Node, Node] = dict(start or {})
     for node in toposort(roots, stop=new.__contains__):

@@ -1,13 +1,13 @@
 """Op: one row of a table, all that the framework knows of an operator.
 
-    op := Op(name, numpy, shape, at, grad, samples)
+op := Op(name, numpy, shape, at, grad, samples)
 
-    numpy   what the op means, on numpy arrays: the oracle, never derived from the others
-    shape   the shape rule: shapes (and attributes) in, shape out
-    dtype   the type rule; by default the first operand's type
-    at      the value at one index of the output, a scalar expression: lowering and fusion
-    grad    (g, y, *inputs, **attributes) -> the gradient of each input as a graph, or None where there is none
-    samples inputs the tests feed it
+numpy   what the op means, on numpy arrays: the oracle, never derived from the others
+shape   the shape rule: shapes (and attributes) in, shape out
+dtype   the type rule; by default the first operand's type
+at      the value at one index of the output, a scalar expression: lowering and fusion
+grad    (g, y, *inputs, **attributes) -> the gradient of each input as a graph, or None where there is none
+samples inputs the tests feed it
 """
 
 from __future__ import annotations

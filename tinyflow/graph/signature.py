@@ -1,6 +1,6 @@
 """signature: the structure of a graph, whatever its leaves and sizes are called. Equal signatures share a program.
 
-    signature(roots) -> key, leaves, dims         leaves and symbolic dimensions in the order in which they are met
+signature(roots) -> key, leaves, dims         leaves and symbolic dimensions in the order in which they are met
 """
 
 from __future__ import annotations

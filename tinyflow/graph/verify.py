@@ -28,7 +28,9 @@ def same_meaning(before: Sequence[Node], after: Sequence[Node], name: str) -> No
     old, new = evaluate(before, *feeds), evaluate(after, *feeds)
     for a, b in zip(before, after, strict=True):
         x, y = old[a], new[b]
-        if (x is DEAD) != (y is DEAD) or (x is not DEAD and not np.allclose(x, y, rtol=1e-4, atol=1e-5, equal_nan=True)):
+        if (x is DEAD) != (y is DEAD) or (
+            x is not DEAD and not np.allclose(x, y, rtol=1e-4, atol=1e-5, equal_nan=True)
+        ):
             raise GraphError(f"the pass {name} changed the value of {a} (made at {a.where}): {x} became {y}")
 
 
@@ -45,5 +47,7 @@ def random_feeds(roots: Sequence[Node]) -> tuple[dict[Node, np.ndarray], dict[Ex
                 if isinstance(atom, Dim):
                     sizes.setdefault(atom, 3)
         shape = substitute(tuple(node.shape), sizes)
-        feeds[node] = (rng.uniform(0.1, 1.0, shape) if node.dtype.is_floating else rng.integers(0, 2, shape)).astype(node.dtype.numpy)
+        feeds[node] = (rng.uniform(0.1, 1.0, shape) if node.dtype.is_floating else rng.integers(0, 2, shape)).astype(
+            node.dtype.numpy
+        )
     return feeds, sizes

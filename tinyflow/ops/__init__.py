@@ -3,4 +3,15 @@
 from tinyflow.graph.op import TABLE
 from tinyflow.ops import contraction, control, elementwise, functions, indexing, leaf, movement, random, reduction
 
-__all__ = ["TABLE", "contraction", "control", "elementwise", "functions", "indexing", "leaf", "movement", "random", "reduction"]
+__all__ = [
+    "TABLE",
+    "contraction",
+    "control",
+    "elementwise",
+    "functions",
+    "indexing",
+    "leaf",
+    "movement",
+    "random",
+    "reduction",
+]

@@ -1,10 +1,10 @@
 """What runs, and when: switch and merge, order, and assignment.
 
-    switch(x, p, side)   x if p is `side`, else dead: what depends on a dead tensor is not computed
-    merge(p, f, t)       whichever is alive: f if p is false, t if it is true
-    after(x, *others)    x, once the others have run
-    group(*others)       nothing, once the others have run
-    assign(v, x)         x, which becomes the variable's value at the end of the run
+switch(x, p, side)   x if p is `side`, else dead: what depends on a dead tensor is not computed
+merge(p, f, t)       whichever is alive: f if p is false, t if it is true
+after(x, *others)    x, once the others have run
+group(*others)       nothing, once the others have run
+assign(v, x)         x, which becomes the variable's value at the end of the run
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def np_sigmoid(x: Any) -> Any:
 def np_erfinv(y: Any) -> Any:
     """Solved by Newton from Winitzki's approximation: erf(x) = y."""
     dtype, y = y.dtype, np.asarray(y, float)
-    a, l = 0.147, np.log1p(-y * y)  # noqa: E741
+    a, l = 0.147, np.log1p(-y * y)
     b = 2 / (np.pi * a) + l / 2
     x = np.copysign(np.sqrt(np.maximum(np.sqrt(b * b - l / a) - b, 0)), y)
     for _ in range(4):
@@ -109,17 +109,25 @@ def zero_where(condition: Node, g: Node) -> Node:
     return where(condition, 0.0, g)
 
 
+def abs_grad(g: Node, y: Node, x: Node) -> Node:
+    return g * sign(x)
+
+
+def sin_grad(g: Node, y: Node, x: Node) -> Node:
+    return g * cos(x)
+
+
 # fmt: off
 #                 name             numpy meaning      value at one index         gradient of the operand                     domain
 neg      = unary("neg",            np.negative,       scalar("neg"),             lambda g, y, x: -g,                         ANY, numeric, NUMBERS)
-abs_     = unary("abs",            np.abs,            scalar("abs"),             lambda g, y, x: g * sign(x),                ANY, numeric, NUMBERS)
+abs_     = unary("abs",            np.abs,            scalar("abs"),             abs_grad,                ANY, numeric, NUMBERS)
 sign     = unary("sign",           np.sign,           scalar("sign"),            None,                                       ANY, numeric, NUMBERS)
 exp      = unary("exp",            np.exp,            scalar("exp"),             lambda g, y, x: g * y)
 log      = unary("log",            np.log,            scalar("log"),             lambda g, y, x: g / x,                      POSITIVE)
 expm1    = unary("expm1",          np.expm1,          scalar("expm1"),           lambda g, y, x: g * (y + 1.0))
 log1p    = unary("log1p",          np.log1p,          scalar("log1p"),           lambda g, y, x: g / (x + 1.0),              POSITIVE)
 sqrt     = unary("sqrt",           np.sqrt,           scalar("sqrt"),            lambda g, y, x: g / (2.0 * y),              POSITIVE)
-sin      = unary("sin",            np.sin,            scalar("sin"),             lambda g, y, x: g * cos(x))
+sin      = unary("sin",            np.sin,            scalar("sin"),             sin_grad)
 cos      = unary("cos",            np.cos,            scalar("cos"),             lambda g, y, x: -g * sin(x))
 tanh     = unary("tanh",           np.tanh,           scalar("tanh"),            lambda g, y, x: g * (1.0 - y * y))
 sigmoid  = unary("sigmoid",        np_sigmoid,        scalar("sigmoid"),         lambda g, y, x: g * y * (1.0 - y))

@@ -174,7 +174,9 @@ def pooled_sizes(spatial: Sequence[Dim], window: Sequence[int], stride: Sequence
     for n, k, s, a, b, d in zip(spatial, window, stride, low, high, dilation, strict=True):
         room = n + a + b - d * (k - 1) - 1
         if isinstance(room, int) and room < 0:
-            raise ShapeError(f"a window of {d * (k - 1) + 1} does not fit into {n} with padding {a} and {b}; pad more, or take a smaller window")
+            raise ShapeError(
+                f"a window of {d * (k - 1) + 1} does not fit into {n} with padding {a} and {b}; pad more, or take a smaller window"
+            )
         out.append(expr.floordiv(room, s) + 1)
     return tuple(out)
 
@@ -205,7 +207,14 @@ def max_pool(x: Node, window: Sequence[int], stride: Sequence[int], low: Sequenc
     return sum_(e.where(first, w, 0.0), -1)
 
 
-def avg_pool(x: Node, window: Sequence[int], stride: Sequence[int], low: Sequence[Dim], high: Sequence[Dim], count_padding: bool = False) -> Node:
+def avg_pool(
+    x: Node,
+    window: Sequence[int],
+    stride: Sequence[int],
+    low: Sequence[Dim],
+    high: Sequence[Dim],
+    count_padding: bool = False,
+) -> Node:
     """The mean of each window, channels last; padding counts only if asked."""
     once = (1,) * len(window)
     total = sum_(pool_windows(x, window, stride, low, high, once, 0.0), -1)
@@ -223,7 +232,9 @@ def split(x: Node, sizes: Sequence[Dim], axis: int) -> list[Node]:
     axis = normal_axis(axis, x.ndim)
     total = sum(n for n in sizes if isinstance(n, int))
     if isinstance(x.shape[axis], int) and all(isinstance(n, int) for n in sizes) and total != x.shape[axis]:
-        raise ShapeError(f"split({x.dtype} {shape_text(x.shape)}): parts of {list(sizes)} do not add up to {x.shape[axis]}")
+        raise ShapeError(
+            f"split({x.dtype} {shape_text(x.shape)}): parts of {list(sizes)} do not add up to {x.shape[axis]}"
+        )
     parts, start = [], 0
     for n in sizes:
         parts.append(slice_(x, tuple(start if d == axis else 0 for d in range(x.ndim)), tuple(n if d == axis else m for d, m in enumerate(x.shape))))  # fmt: skip

@@ -19,12 +19,16 @@ from tinyflow.ops.rules import normal_axis
 def check_np(index: Any, size: int) -> None:
     bad = (index < 0) | (index >= size)
     if np.any(bad):
-        raise IndexOutOfRange(f"index {index[bad].flat[0] if np.ndim(index) else index} is out of range for {size} entries")
+        raise IndexOutOfRange(
+            f"index {index[bad].flat[0] if np.ndim(index) else index} is out of range for {size} entries"
+        )
 
 
 def gather_shape(s: Shape, index: Shape, batch: int) -> Shape:
     if len(s) <= batch or len(index) < batch:
-        raise ShapeError(f"gather of {batch} batch axes wants more than {batch} axes; {shape_text(s)} and {shape_text(index)} have fewer")
+        raise ShapeError(
+            f"gather of {batch} batch axes wants more than {batch} axes; {shape_text(s)} and {shape_text(index)} have fewer"
+        )
     return (*index, *s[batch + 1 :])
 
 
@@ -38,12 +42,13 @@ def gather_np(x: Any, index: Any, batch: int) -> Any:
     check_np(index, x.shape[batch])
     lead = np.ix_(*(np.arange(n) for n in index.shape[:batch])) if batch else ()
     lead = tuple(a.reshape(a.shape + (1,) * (index.ndim - batch)) for a in lead)
-    return x[(*lead, index)]
+    return x[lead + (index,)]
 
 
 def gather_at(i: Any, x: Any, index: Any, batch: int) -> Expr:
     at, inner = i[: len(index.shape)], i[len(index.shape) :]
-    return x(*at[:batch], index.checked(at, x.shape[batch]), *inner)
+    value: Expr = x(*at[:batch], index.checked(at, x.shape[batch]), *inner)
+    return value
 
 
 def scatter_shape(u: Shape, index: Shape, batch: int, size: Dim) -> Shape:
@@ -52,7 +57,8 @@ def scatter_shape(u: Shape, index: Shape, batch: int, size: Dim) -> Shape:
 
 def scatter_np(u: Any, index: Any, batch: int, size: int) -> Any:
     check_np(index, size)
-    y = np.zeros(scatter_shape(u.shape, index.shape, batch, size), u.dtype)  # type: ignore[arg-type]
+    shape: Any = scatter_shape(u.shape, index.shape, batch, size)
+    y = np.zeros(shape, u.dtype)
     lead = np.ix_(*(np.arange(n) for n in index.shape[:batch])) if batch else ()
     np.add.at(y, (*(a.reshape(a.shape + (1,) * (index.ndim - batch)) for a in lead), index), u)
     return y
@@ -94,7 +100,9 @@ def take_along(x: Node, index: Node, axis: int) -> Node:
     """y[i, j] = x[index[i, j], j] along axis 0, and alike along others: one index per element."""
     axis = normal_axis(axis, x.ndim)
     if x.ndim != index.ndim:
-        raise ShapeError(f"take_along: {shape_text(x.shape)} and {shape_text(index.shape)} have different numbers of axes")
+        raise ShapeError(
+            f"take_along: {shape_text(x.shape)} and {shape_text(index.shape)} have different numbers of axes"
+        )
     last = (*(d for d in range(x.ndim) if d != axis), axis)
     y = gather(crop(permute(x, last), index, last), permute(index, last), batch=x.ndim - 1)
     return permute(y, inverse(last))

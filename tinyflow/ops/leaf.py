@@ -37,7 +37,7 @@ def constant(value: Any, dtype: DType | None = None) -> Node:
         dtype = as_dtype(value.dtype) if isinstance(value, np.generic) else dtype
     value = dtype.numpy.type(value).item()
     if value == 0 and math.copysign(1.0, value) < 0:  # 0.0 == -0.0 would make them one node
-        return -make(CONSTANT, value=0.0, dtype=dtype)  # type: ignore[operator]
+        return -make(CONSTANT, value=0.0, dtype=dtype)
     return make(CONSTANT, value=value, dtype=dtype)
 
 

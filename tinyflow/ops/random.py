@@ -42,7 +42,9 @@ def make_key(*parts: int) -> int:
 def uniform_np(key: Any, salt: int, shape: tuple[int, ...], dtype: DType) -> Any:
     n = math.prod(shape)
     with np.errstate(over="ignore"):
-        z = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(GOLDEN) + (np.asarray(key).astype(np.uint64) ^ np.uint64(salt & MASK))
+        z = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(GOLDEN) + (
+            np.asarray(key).astype(np.uint64) ^ np.uint64(salt & MASK)
+        )
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
@@ -53,7 +55,9 @@ def uniform_np(key: Any, salt: int, shape: tuple[int, ...], dtype: DType) -> Any
 def uniform_at(i: Any, key: Any, salt: int, shape: Shape, dtype: DType) -> Expr:
     position = flatten(i, shape)
     signed = salt - (1 << 64) if salt >> 63 else salt
-    return apply("uniform", key(), const(signed), position if isinstance(position, Expr) else const(position), dtype=dtype)
+    return apply(
+        "uniform", key(), const(signed), position if isinstance(position, Expr) else const(position), dtype=dtype
+    )
 
 
 # fmt: off

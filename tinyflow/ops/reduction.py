@@ -77,7 +77,15 @@ def prod_grad(g: Node, y: Node, x: Node, axes: Axes) -> Node:
     return back(g, x, axes) * e.where(zero, back(one_zero, x, axes), back(no_zero, x, axes) / e.where(zero, 1.0, x))
 
 
-SHAPES = (((3, 5, 17), (2,)), ((3, 5, 17), (0, 2)), ((40, 33), (0,)), ((40, 33), (0, 1)), ((0, 3), (1,)), ((4, 1), (1,)), ((2, 1023), (1,)))
+SHAPES = (
+    ((3, 5, 17), (2,)),
+    ((3, 5, 17), (0, 2)),
+    ((40, 33), (0,)),
+    ((40, 33), (0, 1)),
+    ((0, 3), (1,)),
+    ((4, 1), (1,)),
+    ((2, 1023), (1,)),
+)
 
 
 def samples(*dtypes: Any, low: float = -2, high: float = 2, empty: bool = True) -> tuple[Sample, ...]:

@@ -11,7 +11,9 @@ from tinyflow.passes.rewrite import applier
 from tinyflow.passes.simplify import STABLE
 
 
-def gradients(ys: Sequence[Node], xs: Sequence[Node], seeds: Sequence[Node | None] | None = None, stop: Sequence[Node] = ()) -> list[Node | None]:
+def gradients(
+    ys: Sequence[Node], xs: Sequence[Node], seeds: Sequence[Node | None] | None = None, stop: Sequence[Node] = ()
+) -> list[Node | None]:
     """d(sum of ys)/dx for every x, each weighted by its seed; None where no path of gradients leads to x.
 
     The ys are first written in the stable form, so that the gradient of log(softmax(z)) is that of log_softmax(z).
@@ -44,7 +46,9 @@ def seeded(y: Node, seed: Node | None) -> Node:
     if seed is None:
         return ones(y.shape, y.dtype)
     if len(seed.shape) != len(y.shape):
-        raise ShapeError(f"a gradient of shape {shape_text(seed.shape)} was given for a tensor of shape {shape_text(y.shape)}")
+        raise ShapeError(
+            f"a gradient of shape {shape_text(seed.shape)} was given for a tensor of shape {shape_text(y.shape)}"
+        )
     return seed
 
 
@@ -52,7 +56,7 @@ def total(parts: Sequence[Node]) -> Node:
     """The sum of what the users of a tensor contribute, in their order."""
     g = parts[0]
     for p in parts[1:]:
-        g = g + p  # type: ignore[operator]
+        g = g + p
     return g
 
 

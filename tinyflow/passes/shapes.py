@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinyflow.core.expr import Dim, Expr
-from tinyflow.graph.node import Node, toposort
 from tinyflow.graph.node import Dim as Size
+from tinyflow.graph.node import Node, toposort
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.movement import CONCAT
 
@@ -49,8 +49,15 @@ def pairs(node: Node) -> list[tuple[Size, Size]]:
         return [(a, b) for s in shapes[1:] for a, b in zip(shapes[0], s, strict=True)]
     if node.op is CONTRACT:
         size = node.attrs["spec"].size
-        return [(n, size[p.letter]) for x, places in zip(node.inputs, node.attrs["spec"].operands, strict=True) for n, p in zip(x.shape, places, strict=True) if p.letter]
+        return [
+            (n, size[p.letter])
+            for x, places in zip(node.inputs, node.attrs["spec"].operands, strict=True)
+            for n, p in zip(x.shape, places, strict=True)
+            if p.letter
+        ]
     if node.op is CONCAT:
         first, axis = node.inputs[0].shape, node.attrs["axis"]
-        return [(a, b) for x in node.inputs[1:] for d, (a, b) in enumerate(zip(first, x.shape, strict=True)) if d != axis]
+        return [
+            (a, b) for x in node.inputs[1:] for d, (a, b) in enumerate(zip(first, x.shape, strict=True)) if d != axis
+        ]
     return []

@@ -28,7 +28,7 @@ EXACT = [
     Rule("over one",         x / 1,                   x),
     Rule("times minus one",  x * -1,                  -x),
     Rule("minus one times",  -1 * x,                  -x),
-    Rule("minus minus",      -(-x),                   x),
+    Rule("minus minus",      -(-x),                   x),  # noqa: B002
     Rule("add minus",        x + -y,                  x - y),
     Rule("minus add",        -x + y,                  y - x),
     Rule("subtract minus",   x - -y,                  x + y),
@@ -90,7 +90,12 @@ def sum_of(node: Node) -> Node:
     return node
 
 
-MOVEMENT: dict[object, Callable[[Node], Node]] = {RESHAPE: reshape_of, EXPAND: expand_of, PERMUTE: permute_of, SUM: sum_of}
+MOVEMENT: dict[object, Callable[[Node], Node]] = {
+    RESHAPE: reshape_of,
+    EXPAND: expand_of,
+    PERMUTE: permute_of,
+    SUM: sum_of,
+}
 
 # ------------------------------------------------------------------------------------------ folding
 

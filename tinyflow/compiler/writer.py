@@ -1,0 +1,151 @@
+"""writer: LLVM text, one instruction after the other, the same for scalars and for vectors of one width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tinyflow.compiler import vecmath
+from tinyflow.core.dtypes import DType, bool_, float32
+from tinyflow.runtime.target import Target
+
+
+class Value(NamedTuple):
+    name: str
+    dtype: DType
+    wide: bool  # one per lane
+
+    def type(self, lanes: int) -> str:
+        t = "i1" if self.dtype is bool_ else self.dtype.llvm
+        return f"<{lanes} x {t}>" if self.wide else t
+
+
+class Writer:
+    """The lines of a function in the making, and what its module needs besides."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.lanes = target.lanes(float32)
+        self.lines: list[str] = []
+        self.allocas: list[str] = []
+        self.count = 0
+        self.block = "entry"
+        self.functions: dict[tuple[str, str, int], None] = {}  # of vecmath
+        self.declared: dict[str, None] = {}
+        self.extra: dict[str, None] = {}  # further functions of the module
+
+    def name(self, hint: str = "v") -> str:
+        self.count += 1
+        return f"%{hint}{self.count}"
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+        self.block = name
+
+    def op(self, template: str, args: Sequence[Value], dtype: DType | None = None) -> Value:
+        """One instruction of the table: operands are made alike, scalar or wide."""
+        args = self.same(*args)
+        out = Value(self.name(), dtype or args[0].dtype, args[0].wide)
+        self.line(f"{out.name} = " + template.format(*(a.name for a in args), t=args[0].type(self.lanes)))
+        return out
+
+    def same(self, *args: Value) -> list[Value]:
+        return [self.widen(a) for a in args] if any(a.wide for a in args) else list(args)
+
+    def widen(self, a: Value) -> Value:
+        """A scalar in every lane."""
+        if a.wide:
+            return a
+        if not a.name.startswith("%"):
+            return Value(f"splat ({a.type(1)} {a.name})", a.dtype, True)
+        t = a.type(1)
+        first, out = self.name("s"), self.name("w")
+        self.line(f"{first} = insertelement <{self.lanes} x {t}> poison, {t} {a.name}, i32 0")
+        self.line(
+            f"{out} = shufflevector <{self.lanes} x {t}> {first}, <{self.lanes} x {t}> poison, <{self.lanes} x i32> zeroinitializer"
+        )
+        return Value(out, a.dtype, True)
+
+    def splat(self, constant: Any, like: Value) -> Value:
+        """A constant of the type and width of a value."""
+        return (
+            self.widen(Value(literal(constant, like.dtype), like.dtype, False))
+            if like.wide
+            else Value(literal(constant, like.dtype), like.dtype, False)
+        )
+
+    def choose(self, condition: Value, a: Value, b: Value) -> Value:
+        wide = a.wide or b.wide or condition.wide
+        if wide:
+            condition, a, b = self.widen(condition), self.widen(a), self.widen(b)
+        out = Value(self.name(), a.dtype, wide)
+        t = a.type(self.lanes)
+        self.line(f"{out.name} = select {condition.type(self.lanes)} {condition.name}, {t} {a.name}, {t} {b.name}")
+        return out
+
+    def convert(self, opcode: str, x: Value, dtype: DType) -> Value:
+        out = Value(self.name(), dtype, x.wide)
+        self.line(f"{out.name} = {opcode} {x.type(self.lanes)} {x.name} to {out.type(self.lanes)}")
+        return out
+
+    def relabel(self, x: Value, dtype: DType) -> Value:
+        return Value(x.name, dtype, x.wide)
+
+    def saturate(self, x: Value, dtype: DType) -> Value:
+        out = Value(self.name(), dtype, x.wide)
+        fn = f"llvm.fpto{'u' if dtype.kind == 'u' else 's'}i.sat.{mangled(out, self.lanes)}.{mangled(x, self.lanes)}"
+        self.call(out, fn, [x])
+        return out
+
+    def call(self, out: Value, fn: str, args: Sequence[Value]) -> None:
+        kinds = [a.type(self.lanes) for a in args]
+        self.declared[f"declare {out.type(self.lanes)} @{fn}({', '.join(kinds)})"] = None
+        self.line(
+            f"{out.name} = call {out.type(self.lanes)} @{fn}({', '.join(f'{k} {a.name}' for k, a in zip(kinds, args, strict=True))})"
+        )
+
+    def intrinsic(self, name: str, args: Sequence[Value], dtype: DType) -> Value:
+        args = self.same(*args)
+        out = Value(self.name(), dtype, args[0].wide)
+        self.call(out, f"llvm.{name}.{mangled(args[0], self.lanes)}", args)
+        return out
+
+    def vecmath(self, name: str, args: Sequence[Value]) -> Value:
+        args = self.same(*args)
+        lanes = self.lanes if args[0].wide else 1
+        key = (name, args[0].dtype.name, lanes)
+        self.functions[key] = None
+        out = Value(self.name(), args[0].dtype, args[0].wide)
+        t = out.type(self.lanes)
+        self.line(f"{out.name} = call {t} @{vecmath.symbol(*key)}({', '.join(f'{t} {a.name}' for a in args)})")
+        return out
+
+    def fresh(self, hint: str) -> str:
+        self.count += 1
+        return f"{hint}{self.count}"
+
+
+def literal(value: Any, dtype: DType) -> str:
+    """A constant as LLVM writes it; floats bit by bit."""
+    if isinstance(value, str):
+        return value
+    if dtype.kind == "f":
+        import struct
+
+        exact = struct.unpack("<d", struct.pack("<d", float(dtype.numpy.type(value))))[0]
+        return f"0x{struct.unpack('<Q', struct.pack('<d', exact))[0]:016X}"
+    if dtype is bool_:
+        return "true" if value else "false"
+    return str(int(value))
+
+
+def short(dtype: DType) -> str:
+    return {"float": "f32", "double": "f64"}.get(dtype.llvm, dtype.llvm)
+
+
+def mangled(v: Value, lanes: int) -> str:
+    t = "i1" if v.dtype is bool_ else short(v.dtype)
+    return f"v{lanes}{t}" if v.wide else t
