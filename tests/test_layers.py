@@ -31,10 +31,11 @@ MAY_IMPORT = {
     "datasets":    FACES | {"models"},
     "distributed": FACES | {"models", "datasets"},
     "formats":     FACES | {"models", "datasets"},
+    "examples":    FACES | {"datasets", "examples", FACE},
     "tools":       FACES | {"models", "datasets", "distributed", "formats", FACE},
-    FACE:          FACES | {"models", "datasets", "distributed", "formats", "tools"},
+    FACE:          FACES | {"models", "datasets", "distributed", "formats", "tools", "examples"},
 }
-LATE = {("torch", "jit")}  # inside a function: torch.compile hands over to the layer above
+LATE = {("torch", "jit"), ("symbolic", "tools")}  # inside a function: torch.compile and graph.show hand over to a layer above
 ONLY_IN = {  # what the machine and the outside world are reached by, and the one place that does
     "llvmlite":  {"runtime/machine.py"},
     "threading": {"runtime/threads.py"},
