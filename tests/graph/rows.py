@@ -13,8 +13,8 @@ import pytest
 import tinyflow.ops  # noqa: F401  fills the table
 from tinyflow.core.dtypes import DType, bool_, float32, float64
 from tinyflow.core.expr import fresh_dim
-from tinyflow.graph.evaluate import DEAD, evaluate
-from tinyflow.graph.node import Node, make, toposort
+from tinyflow.graph.evaluate import DEAD, bind_dims, evaluate
+from tinyflow.graph.node import Node, make, substitute, toposort
 from tinyflow.graph.op import TABLE, Op, Sample
 from tinyflow.ops.contraction import Spec
 from tinyflow.ops.elementwise import mul
@@ -164,6 +164,7 @@ def check_dynamic(op: Op, sample: Sample) -> None:
     """Sizes known only when running give the values that known ones give."""
     static, fed = apply(op, sample)
     dynamic, fed_dynamic = symbolic(op, sample)
+    assert substitute(dynamic.shape, bind_dims(fed_dynamic)) == static.shape
     np.testing.assert_array_equal(value(dynamic, fed_dynamic), value(static, fed))
 
 

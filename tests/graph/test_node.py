@@ -150,7 +150,7 @@ def test_verify_sees_a_shape_that_its_row_does_not_say():
         setattr(wrong, slot, getattr(y, slot))
     wrong.shape = (3, 5)
     verify([y], "nothing")
-    with pytest.raises(GraphError, match="after a pass: .*shape"):
+    with pytest.raises(GraphError, match=r"after a pass: .*shape"):
         verify([wrong], "a pass")
 
 
