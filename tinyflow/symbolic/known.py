@@ -2,19 +2,19 @@
 
     values(node) -> array of int | Expr                        tf.shape(x)[0] * 2 is n * 2
 
-An int that only a run can tell becomes a dimension of its own; `source_of` says which scalar node its value is.
+An int that only a run can tell becomes a dimension too, the length of a leaf that the run makes that long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary, ref
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
 from tinyflow.core import expr
-from tinyflow.core.dtypes import DType, int32, int64
+from tinyflow.core.dtypes import DType, int32, int64, uint8
 from tinyflow.core.expr import Expr
 from tinyflow.graph.node import Dim, Node, Shape, is_static, toposort
 from tinyflow.ops import leaf
@@ -58,23 +58,26 @@ def scalars(dims: Shape, dtype: DType = int32) -> Node:
 
 # ------------------------------------------------------------------------------------------ values
 
-_dim_of: WeakKeyDictionary[Node, ref[Expr]] = WeakKeyDictionary()
-_source_of: WeakKeyDictionary[Expr, Node] = WeakKeyDictionary()  # a dimension keeps its source alive, not the reverse
+_carriers: WeakKeyDictionary[Node, Node] = WeakKeyDictionary()
+_sources: dict[Node, Node] = {}
 
 
 def dim_of(node: Node) -> Expr:
-    """The dimension whose size is the value of a scalar node."""
-    known = _dim_of.get(node)
-    d = known() if known else None
-    if d is None:
-        d = expr.fresh_dim("v")
-        _dim_of[node], _source_of[d] = ref(d), node
-    return d
+    """The dimension whose size is the value of a scalar node: that of a leaf, its carrier, which each run makes so long."""
+    if node not in _carriers:
+        carrier = _carriers[node] = leaf.placeholder(uint8, (expr.fresh_dim("v"),), f"value of {node.label}")
+        _sources[carrier] = node
+    return _carriers[node].shape[0]  # type: ignore[return-value]
 
 
-def source_of(dim: Expr) -> Node | None:
-    """The scalar node whose value is the size of a dimension; None for the sizes of what is fed."""
-    return _source_of.get(dim)
+def source(carrier: Node) -> Node | None:
+    """The scalar node whose value is the length of a carrier; None for other leaves."""
+    return _sources.get(carrier)
+
+
+def is_value(dim: Expr) -> bool:
+    """Whether a dimension is the value of a scalar, rather than a size of what is fed."""
+    return leaf.owner(dim) in _sources
 
 
 def each(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -137,7 +137,7 @@ def bound(value: Any, bounds: tuple[Node, ...]) -> Any:
         return value
     node = bounds[value]
     dim = known.scalar(node)
-    return node if isinstance(dim, Expr) and known.source_of(dim) is not None else dim
+    return node if isinstance(dim, Expr) and known.is_value(dim) else dim
 
 
 def place(index: Any, n: Dim, axis: int, x: Node) -> Any:
@@ -181,7 +181,7 @@ def tidy(y: Node) -> Node:
     """A size picked out of a shape is that size."""
     found = known.values(y)
     dim = None if found is None else found[()]
-    if isinstance(dim, Expr) and known.source_of(dim) is None:
+    if isinstance(dim, Expr) and not known.is_value(dim):
         return leaf.size(dim, y.dtype)
     return y
 

@@ -60,7 +60,7 @@ class Plan:
             arrays.append(value)
         key = tuple([a.shape for a in arrays])
         program = self.programs.get(key)
-        if program is None or not program.ready(self.session, arrays):
+        if program is None:
             program = self.prepare(key, arrays)
         try:
             out = program(self.session, arrays)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,8 @@ import numpy as np
 from tinyflow.core.errors import ShapeError
 from tinyflow.core.expr import Dim as Symbol
 from tinyflow.core.expr import Expr, fresh_dim
-from tinyflow.core.expr import walk as walk_expr
 from tinyflow.graph.evaluate import evaluate
-from tinyflow.graph.node import Node, Shape, rewrite, substitute, toposort, with_dims
+from tinyflow.graph.node import Node, Shape, rewrite, substitute, toposort
 from tinyflow.ops import leaf
 from tinyflow.ops.control import after, group
 from tinyflow.ops.leaf import PLACEHOLDER, VARIABLE
@@ -26,23 +25,17 @@ from tinyflow.symbolic.world import HERE, NotYet, Open, World, parents
 class Program:
     """A runner, and what it is fed with."""
 
-    def __init__(self, runner: Any, nodes: Sequence[Node], sources: Sequence[tuple[Node, Any]], sized: Mapping[Expr, Node], fixed: Any) -> None:
-        self.runner, self.nodes, self.sources = runner, tuple(nodes), tuple(sources)
-        self.sized = dict(sized)  # dimensions that are values: they are part of the program
-        self.fixed = fixed
-        self.checked: Any = None
+    def __init__(self, roots: Sequence[Node], runner: Any, nodes: Sequence[Node], sources: Sequence[tuple[Node, Any]]) -> None:
+        self.roots, self.runner, self.nodes, self.sources = roots, runner, tuple(nodes), tuple(sources)
+        self.checked: Any = None  # the store that has all variables
         self.lacking: list[Node] = []
 
-    def ready(self, session: Any, arrays: Sequence[np.ndarray]) -> bool:
-        """Whether it may run: its variables have values, and sizes that are values are what they were."""
+    def __call__(self, session: Any, arrays: Sequence[np.ndarray]) -> list[Any]:
         if self.checked is not session.store:
             self.check(session)
-        return not self.sized or self.fixed == sizes(self.sized, dict(zip(self.nodes, arrays, strict=True)), session)
-
-    def __call__(self, session: Any, arrays: Sequence[np.ndarray]) -> list[Any]:
         feeds = dict(zip(self.nodes, arrays))
         for node, value in self.sources:
-            feeds[node] = value(session)
+            feeds[node] = value(session, feeds)
         if self.lacking:
             return self.run_without(session, feeds)
         return self.runner(feeds, session.store)
@@ -65,8 +58,7 @@ class Program:
 
     def run_without(self, session: Any, feeds: Mapping[Node, Any]) -> list[Any]:
         """A run in which variables without a value stand there, but are not chosen."""
-        sizes_ = {v: np.zeros(substitute(tuple(v.shape), {}), v.dtype.numpy) for v in self.lacking}
-        store = {**session.store, **sizes_}
+        store = {**session.store, **{v: np.zeros(v.shape, v.dtype.numpy) for v in self.lacking}}
         out = self.runner(feeds, store)
         session.store.update({v: store[v] for v in self.runner.written})
         return out
@@ -96,22 +88,18 @@ def prepare(plan: Any, arrays: Sequence[np.ndarray]) -> Program:
     try:
         program = build(plan, arrays, concrete=False)
         if consistent(program, plan, arrays):
-            program.check(plan.session)
             return program
     except NotYet:
         pass
-    program = build(plan, arrays, concrete=True)
-    program.check(plan.session)
-    return program
+    return build(plan, arrays, concrete=True)
 
 
 def build(plan: Any, arrays: Sequence[np.ndarray], concrete: bool) -> Program:
     """The program of the plan's graph in the world of what is fed; `concrete` writes all sizes in."""
-    session, graph = plan.session, plan.session.graph
+    graph = plan.session.graph
     given: dict[Tensor, Node] = {}
     replaced: dict[Node, Node] = {}
     fed = [feed(t, a, concrete, given, replaced) for t, a in zip(plan.fed, arrays, strict=True) if t.op.host is None]
-    values = [a for t, a in zip(plan.fed, arrays, strict=True) if t.op.host is None]
     world: Any = World(given) if given else HERE
     try:
         for t in sorted((t for t in given if t not in plan.fed), key=lambda t: t.op.index):
@@ -124,16 +112,12 @@ def build(plan: Any, arrays: Sequence[np.ndarray], concrete: bool) -> Program:
     if replaced:
         new = rewrite(roots, lambda n: replaced.get(n.inputs[1], n) if n.op is not PLACEHOLDER and len(n.inputs) == 2 else n)
         roots = [new[r] for r in roots]
-    feeds = dict(zip(fed, values, strict=True))
-    roots, sized, fixed = with_values(plan, roots, feeds, session)
     runner = runner_of(graph, roots)
-    missing = [n for n in runner.placeholders if n not in feeds and n not in graph.sources]
+    missing = [n for n in runner.placeholders if n not in fed and n not in graph.sources and known.source(n) is None]
     if missing:
         raise unfed(plan, missing[0])
-    sources = [(n, graph.sources[n]) for n in runner.placeholders if n in graph.sources]
-    program = Program(runner, fed, sources, sized, fixed)
-    program.roots = roots  # type: ignore[attr-defined]
-    return program
+    sources = [(n, graph.sources.get(n) or Size(n)) for n in runner.placeholders if n not in fed]
+    return Program(roots, runner, fed, sources)
 
 
 def runner_of(graph: Any, roots: Sequence[Node]) -> Any:
@@ -177,66 +161,38 @@ def leaf_of(t: Tensor, shape: Sequence[Any]) -> Node:
 # ------------------------------------------------------------------------------------------ sizes
 
 
-def symbols(roots: Sequence[Node]) -> tuple[set[Expr], set[Expr]]:
-    """(sizes that the graph uses, sizes that its own leaves bind)"""
-    used: set[Expr] = set()
-    bound: set[Expr] = set()
-    for n in toposort(roots):
-        if n.op is PLACEHOLDER or n.op is VARIABLE:
-            bound.update(d for d in n.shape if isinstance(d, Symbol))
-        for attr in (n.shape, *n.attrs.values()):
-            used.update(atoms(attr))
-    return used, bound
+class Size:
+    """The array that is as long as the value of a scalar says: how a value becomes a size."""
 
+    def __init__(self, carrier: Node) -> None:
+        self.source: Node = known.source(carrier)  # type: ignore[assignment]
+        self.variables = [n for n in toposort([self.source]) if n.op is VARIABLE]
 
-def atoms(attr: Any) -> Iterable[Expr]:
-    if isinstance(attr, Expr):
-        return [x for x in walk_expr(attr) if isinstance(x, Symbol)]
-    if isinstance(attr, tuple):
-        return [x for a in attr for x in atoms(a)]
-    return ()
-
-
-def with_values(plan: Any, roots: list[Node], feeds: Mapping[Node, np.ndarray], session: Any) -> tuple[list[Node], dict[Expr, Node], Any]:
-    """Sizes that no leaf of the graph binds are written in: those of what is fed beside it, and those that are values."""
-    used, bound = symbols(roots)
-    free = used - bound
-    if not free:
-        return roots, {}, None
-    beside = {d: n for leaf_, a in feeds.items() for d, n in zip(leaf_.shape, a.shape, strict=True) if isinstance(d, Symbol)}
-    sized = {d: known.source_of(d) for d in free if d not in beside}
-    for d, node in sized.items():
-        if node is None:
-            raise unfed(plan, d)
-    fixed = sizes(sized, feeds, session)  # type: ignore[arg-type]
-    values = {**{d: beside[d] for d in free if d in beside}, **dict(zip(sized, fixed, strict=True))}
-    new = with_dims(roots, values)
-    return [new[r] for r in roots], sized, fixed  # type: ignore[return-value]
-
-
-def sizes(sized: Mapping[Expr, Node], feeds: Mapping[Node, np.ndarray], session: Any) -> tuple[int, ...]:
-    """The values of scalars that are sizes."""
-    if not sized:
-        return ()
-    held = {n: session.store.get(n, known.arrays.get(n)) for n in toposort(sized.values()) if n.op is VARIABLE}
-    arrays = {**feeds, **held}
-    dims = {d: n for leaf_, a in arrays.items() for d, n in zip(leaf_.shape, np.shape(a), strict=True) if isinstance(d, Symbol)}
-    try:
-        found = evaluate(sized.values(), arrays, dims)
-    except KeyError as e:
-        raise errors.InvalidArgumentError(None, None, f"a size depends on what is not fed: {e.args[0]}") from None
-    return tuple(int(found[n]) for n in sized.values())
+    def __call__(self, session: Any, feeds: Mapping[Node, np.ndarray]) -> np.ndarray:
+        if self.source in feeds:
+            value = feeds[self.source]
+        else:
+            held = {n: session.store.get(n, known.arrays.get(n)) for n in self.variables}
+            try:
+                value = evaluate([self.source], {**feeds, **held})[self.source]
+            except (KeyError, ValueError) as e:
+                raise errors.InvalidArgumentError(None, None, f"a size ({self.source.where}) depends on what is not fed: {e.args[0]}") from None
+        if value < 0:
+            raise errors.InvalidArgumentError(None, None, f"a size ({self.source.where}) is {value}; sizes are 0 or more")
+        return np.empty(int(value), np.uint8)
 
 
 def consistent(program: Program, plan: Any, arrays: Sequence[np.ndarray]) -> bool:
     """Whether the sizes that were taken for equal are equal, for these arrays."""
     dims: dict[Expr, int] = {}
-    held = ((v, plan.session.store[v]) for v in program.runner.variables if v in plan.session.store)
-    for node, a in (*zip(program.nodes, arrays, strict=False), *held):
+    feeds = dict(zip(program.nodes, arrays, strict=True))
+    sized = {n: value(plan.session, feeds) for n, value in program.sources if isinstance(value, Size)}
+    held = {v: plan.session.store[v] for v in program.runner.variables if v in plan.session.store}
+    for node, a in {**feeds, **sized, **held}.items():
         for d, n in zip(node.shape, a.shape, strict=True):
             if isinstance(d, Symbol) and dims.setdefault(d, n) != n:
                 return False
-    return all(fits(n, dims) for n in toposort(program.roots) if n.inputs)  # type: ignore[attr-defined]
+    return all(fits(n, dims) for n in toposort(program.roots) if n.inputs)
 
 
 UNCONSTRAINED = ("sum", "max", "min", "prod", "argmax", "argmin", "permute", "after", "group", "switch")

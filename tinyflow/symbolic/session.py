@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from contextlib import suppress
 from contextvars import ContextVar
@@ -28,6 +29,7 @@ class BaseSession:
         self.graph = get_default_graph() if graph is None else graph
         self.store: dict[Node, np.ndarray] = {}  # the variables' values
         self.counts: dict[Node, int] = {}  # how often each random operation has run
+        self.entropy = int.from_bytes(os.urandom(8), "little")  # of those without a seed
         self._plans: dict[Any, Plan] = {}
         self._operations = self.graph._operations
         self._seen = len(self._operations)

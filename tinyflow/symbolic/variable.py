@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinyflow.core.dtypes import bool_
 from tinyflow.graph.node import Node
 from tinyflow.ops import control, leaf
@@ -271,7 +273,7 @@ def is_variable_initialized(variable: Variable) -> Tensor:
     made = graph.state.setdefault("initialized", {})
     if node not in made:
         flag = leaf.placeholder(bool_, (), f"{variable.op.name}/initialized")
-        graph.sources[flag] = lambda session: node in session.store
+        graph.sources[flag] = lambda session, feeds: np.array(node in session.store)
         made[node] = flag
     return tensor("IsVariableInitialized", lambda _: made[node], [variable._ref], types=[bool_])
 
@@ -285,8 +287,6 @@ def initialized_value(variable: Variable) -> Tensor:
 
 def report_uninitialized_variables(var_list: Sequence[Variable] | None = None, name: str = "report_uninitialized_variables") -> Tensor:
     """The names of the variables without a value, as a vector of strings."""
-    import numpy as np
-
     variables = global_variables() + local_variables() if var_list is None else list(var_list)
     flags = [is_variable_initialized(v) for v in variables]
 

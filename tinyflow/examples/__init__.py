@@ -1,0 +1,3 @@
+"""What tensorflow.examples had."""
+
+from tinyflow.examples import tutorials

@@ -1,0 +1,3 @@
+"""The tutorials' own modules."""
+
+from tinyflow.examples.tutorials import mnist

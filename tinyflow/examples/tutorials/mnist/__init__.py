@@ -1,0 +1,3 @@
+"""The MNIST tutorial's reader."""
+
+from tinyflow.examples.tutorials.mnist import input_data
