@@ -66,9 +66,11 @@ const isNumber = (item) => item.op === "constant" || item.op === "size";
 const isConstant = (item) => isNumber(item) || (item.op === "expand" && isNumber(items[item.inputs[0]])); // a number of any shape
 
 // "layer/weights/read" lies in the scope layer/weights, in layer. An operation that has a scope of its own name lies in it.
+// A scope of two is none: it would be the operation and its number.
 function scopeOf(item, groups, stage) {
   if (stage.name !== "operations") return undefined;
-  const scope = stage.scopes.has(item.name) ? item.name : item.name.split("/").slice(0, -1).join("/");
+  const scope = stage.scopes.get(item.name) > 1 ? item.name : item.name.split("/").slice(0, -1).join("/");
+  if (!(stage.scopes.get(scope) > 1)) return undefined;
   let parent;
   for (const part of scope ? scope.split("/") : []) {
     const key = parent ? `${parent}/${part}` : part;
@@ -122,7 +124,7 @@ function sizeText(item) {
 }
 
 function labelOf(item) {
-  if (item.nodes) return { title: item.name.split("/").pop(), more: "", under: [item.op, sizeText(item)].filter(Boolean).join(" · ") };
+  if (item.nodes) return { title: item.name.split("/").pop(), more: "", under: [item.op, item.attributes, sizeText(item)].filter(Boolean).join(" · ") };
   if (item.kind === "result") return { title: item.name, more: "", under: `${item.op} · ${sizeText(item)}` };
   if (isConstant(item)) {
     const number = isNumber(item) ? item : items[item.inputs[0]];

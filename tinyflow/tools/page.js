@@ -16,7 +16,8 @@ const safe = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt
 for (const s of [...data.stages, ...data.runs.flatMap((r) => r.stages)]) {
   s.moved ??= {};
   s.has = new Set(s.items);
-  s.scopes = new Set(s.items.flatMap((i) => items[i].name.split("/").map((_, k, parts) => parts.slice(0, k).join("/"))));
+  s.scopes = new Map(); // scope -> how many operations are below it
+  for (const i of s.items) items[i].name.split("/").forEach((_, k, parts) => { const scope = parts.slice(0, k).join("/"); s.scopes.set(scope, (s.scopes.get(scope) ?? 0) + 1); });
   s.number = new Map(s.items.map((item, k) => [item, k]));
 }
 const gradientOf = new Map(); // node -> the nodes that it is, or helps to make, the gradient of
@@ -166,6 +167,14 @@ function choose(chosen, centre = false) {
   if (centre && box && chosen.item !== undefined) camera.centre(box.x, box.y);
 }
 
+// An operation has its nodes in another stage, and a node its operation.
+function visit(item) {
+  state.stage = data.stages.findIndex((s) => s.has.has(item));
+  state.chosen = { item };
+  show();
+  choose({ item }, true);
+}
+
 function unfold(item) {
   const full = boxesOf(stage()), folded = state.folded.get(`${state.run} ${stage().name}`);
   const box = [...full.boxes.values()].find((b) => b.item === item);
@@ -192,7 +201,7 @@ function tell() {
   const { item, group } = state.chosen ?? {};
   panel.innerHTML = item !== undefined ? aboutItem(item) : group !== undefined ? aboutGroup(group) : aboutStage();
   panel.scrollTop = 0;
-  for (const b of panel.querySelectorAll("[data-item]")) b.onclick = () => choose({ item: Number(b.dataset.item) }, true);
+  for (const b of panel.querySelectorAll("[data-item]")) b.onclick = () => b.classList.contains("there") ? visit(Number(b.dataset.item)) : choose({ item: Number(b.dataset.item) }, true);
   for (const b of panel.querySelectorAll("[data-line]")) b.onclick = () => choose(state.chosen?.line === b.dataset.line ? null : { line: b.dataset.line });
   for (const b of panel.querySelectorAll("[data-group]")) b.onclick = () => choose({ group: b.dataset.group });
   for (const b of panel.querySelectorAll("[data-stage]")) b.onclick = () => { go(stages().findIndex((s) => s.name === b.dataset.stage)); };
@@ -204,11 +213,12 @@ function aboutItem(i) {
   const number = item.nodes || item.kind === "result" ? "" : `%${now.number.get(i)}`;
   return `<h2>${safe(title)} ${more ? `<code>${safe(more)}</code>` : ""}</h2><span class="chip dot ${item.kind}">${item.kind}</span>`
     + facts([["op", safe(item.op)], ["shape", safe(item.shape)], ["dtype", safe(item.dtype)], ["name", safe(item.name)], ["label", item.label === item.name ? "" : safe(item.label ?? "")], ["number", number],
-      ["attributes", item.name === item.attributes ? "" : safe(item.attributes)], ["operation", item.operation === undefined ? "" : safe(items[item.operation].name)]])
+      ["attributes", item.name === item.attributes ? "" : safe(item.attributes)], ])
+    + section("Of the operation", item.operation === undefined ? "" : links([item.operation], "there"))
     + section("User code", item.where.file ? `<p data-fact="line">${safe(lineOf(item))}</p><pre class="one">${safe(item.where.code)}</pre>` : "")
     + section("Inputs", item.inputs.length ? links(item.inputs) : "")
     + section("Used by", users.length ? links(users) : "")
-    + section("Computed by", item.nodes?.length ? links(item.nodes.filter(() => false)) + `<p>${item.nodes.length} nodes: ${item.nodes.map((n) => safe(textOf(n))).join(", ")}</p>` : "")
+    + section("Made of", item.nodes?.length ? links(item.nodes, "there") : "")
     + gradientText(i) + kernelText(now.kernels.filter((k) => k.items.includes(i)));
 }
 
@@ -216,8 +226,10 @@ function gradientText(i) {
   const item = items[i], { value, made } = gradientIn(i, stage());
   const sources = [...new Set((gradientOf.get(i) ?? []).map((o) => follow(o, data.stages.at(-1), stage())))].filter((o) => o !== undefined && o !== i);
   let text = item.row.length ? `<p>The row of <code>${safe(item.op)}</code> brings, of g, the gradient of its output y:</p><pre data-fact="row">${safe(item.row.join("\n"))}</pre>` : "";
-  if (value !== undefined) text += `<p>In this graph its gradient is</p>${links([value], "gradient")}`;
-  if (made.length) text += `<p>and to pass it on, these nodes were made:</p>${links(made, "gradient")}`;
+  const below = item.nodes ? [...new Set(item.nodes.flatMap((n) => items[n].gradient ? [items[n].gradient.value, ...items[n].gradient.made] : []))] : [];
+  if (below.length) text += `<p>In the graph of nodes its gradient is made of</p>${links(below, "gradient there")}`;
+  else if (value !== undefined) text += `<p>In this graph its gradient is</p>${links([value], "gradient")}`;
+  if (made.length && !item.nodes) text += `<p>and to pass it on, these nodes were made:</p>${links(made, "gradient")}`;
   if (sources.length) text += `<p>It was made for the gradient of</p>${links(sources)}`;
   return section("Gradient", text);
 }
@@ -251,7 +263,7 @@ function aboutStage() {
   const kernels = now.kernels.map((k, n) => `<button data-group="kernel ${n}"><span>${safe(k.name)}</span><small>${k.items.length}</small></button>`).join("");
   return `<h2>${safe(now.name)}</h2><p>${safe(now.note)}</p>`
     + section("Kernels", kernels && `<div class="rows">${kernels}</div>`)
-    + section("User code, and how many nodes each line made", code.join(""))
+    + section(`User code, and how many ${now.name === "operations" ? now.name : "nodes"} each line made`, code.join(""))
     + section("Keys", `<div class="keys"><span><kbd>/</kbd></span>search<span><kbd>1</kbd> … <kbd>9</kbd></span>the stages<span><kbd>↑</kbd> <kbd>↓</kbd></span>to an input, to a user
       <span><kbd>f</kbd> <kbd>+</kbd> <kbd>−</kbd></span>fit, zoom<span><kbd>Esc</kbd></span>let go</div>`);
 }

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 from tinyflow import execute, ops
 from tinyflow.core.errors import UNKNOWN, Where
-from tinyflow.graph.node import Node, shape_text, toposort
+from tinyflow.graph.node import Node, shape_text, toposort, with_dims
 from tinyflow.graph.op import Op
 from tinyflow.graph.show import attributes
 from tinyflow.ops.control import AFTER, ASSIGN, GROUP
-from tinyflow.ops.leaf import VARIABLE
+from tinyflow.ops.leaf import CONSTANT, VARIABLE
+from tinyflow.ops.movement import EXPAND, RESHAPE
 from tinyflow.passes import pipeline
 from tinyflow.tools.backward import backward, row_text
 
@@ -81,7 +82,7 @@ class Book:
         inputs = [self.number[t.op] for t in o.inputs]
         control = [self.number[c] for c in o.control_inputs]
         return self.add(o, {
-            "op": o.type, "kind": kind(node.op) if node else "control", "name": o.name, "attributes": "",
+            "op": o.type, "kind": kind(node.op) if node else "control", "name": o.name, "attributes": number(node),
             "dtype": str(node.dtype) if node else "", "shape": shape_text(node.shape) if node else "",
             "where": where(o.where), "row": [], "inputs": inputs + control, "nodes": [],
             "ordering": list(range(len(inputs), len(inputs) + len(control))),
@@ -101,6 +102,13 @@ class Book:
             "ordering": [],
         }
         return self.number.get((verb, name, node)) or self.add((verb, name, node), item | same)
+
+
+def number(node: Node | None) -> str:
+    """The number that a node is full of, if it is so."""
+    while node is not None and node.op in (EXPAND, RESHAPE):
+        (node,) = node.inputs
+    return attributes(node) if node is not None and node.op is CONSTANT else ""
 
 
 def where(line: Where) -> Data:
@@ -144,9 +152,12 @@ def view(graph: Any, title: str = "", stages: Mapping[str, Sequence[Node]] | Non
             {"name": "", "items": [], "stages": [stage(name, "", book.nodes(roots)) for name, roots in stages.items()]}
         ]
     elif operations:
-        runs = [run(book, o.name, [o.node], [book.number[o] for o in needed(o)]) for o in ends(operations)]
+        runs = [
+            run(book, o.name, {o.node: o.name if o.values() else ""}, [book.number[x] for x in needed(o)])
+            for o in ends(operations)
+        ]
     else:
-        runs = [run(book, "", nodes, [])]
+        runs = [run(book, "", {n: n.label for n in nodes}, [])]
     return {"title": title, "items": book.items, "stages": common, "runs": runs}
 
 
@@ -196,34 +207,52 @@ def ends(operations: Sequence[Any]) -> list[Any]:
     return sorted(last, key=lambda o: -len(toposort([o.node])))[:MOST_RUNS]
 
 
-def run(book: Book, name: str, roots: Sequence[Node], operations: list[int]) -> Data:
-    """What one run computes, before and after each pass, and the kernels that it becomes."""
-    runner = execute.compile(roots)
-    count = len(roots)
-    fetched = [(r, v) for r, v in zip(roots, runner.nodes, strict=False) if r.op not in (ASSIGN, GROUP)]
-    results = [("fetch", r.label, v) for r, v in fetched]
-    results += [("store", v.label, new) for v, new in zip(runner.written, runner.nodes[count:], strict=True)]
-    order = toposort(value for _, _, value in results)
-    steps: list[tuple[str, str, Sequence[Node]]] = [
-        ("values", "What the run computes: an assignment is now the value that a variable gets.", order)
+class Result(NamedTuple):
+    verb: str  # fetch, or store
+    name: str  # of what is fetched, or of the variable
+    node: Node
+
+
+def run(book: Book, name: str, roots: Mapping[Node, str], operations: list[int]) -> Data:
+    """What one run computes, before and after each pass, and the kernels that it becomes; `roots` have their names."""
+    runner = execute.compile(list(roots))
+    results = [
+        Result("fetch", roots[r], v)
+        for r, v in zip(roots, runner.nodes, strict=False)
+        if roots[r] and r.op not in (ASSIGN, GROUP)
     ]
-    pipeline.run(order, lambda name, nodes: steps.append((name, f"After the pass “{name}”.", nodes)))
-    stages = []
-    values: list[Node] = []
-    for step, note, nodes in steps:
+    fetched = len(results)
+    results += [
+        Result("store", v.label, new) for v, new in zip(runner.written, runner.nodes[len(roots) :], strict=True)
+    ]
+    origin = with_dims(roots, runner.equal)  # what each node is once sizes that must be equal have one name
+    order = toposort(r.node for r in results)
+    first = "What the run computes: an assignment is now the value that a variable gets."
+    stages = [stage_of(book, "values", first, results, origin, dict(zip(order, order, strict=True)))]
+
+    def watch(name: str, nodes: Sequence[Node]) -> None:
         image = dict(zip(order, nodes, strict=True))
-        values = [image[value] for _, _, value in results]
-        items = book.nodes(values) + [book.result(verb, label, image[value]) for verb, label, value in results]
-        moved = {book.number[a]: book.number[b] for a, b in image.items() if a is not b and b in book.number}
-        stages.append(stage(step, note, items, moved=moved))
-    writes = dict(zip(runner.written_same, values[len(fetched) :], strict=True))
-    made = kernels(values[: len(fetched)], writes)
-    book.nodes(n for k in made for n in k.nodes)
-    inside = [kernel(book, k) for k in made]
-    items = list(dict.fromkeys([*(i for k in inside for i in k["items"]), *stages[-1]["items"]]))
-    note = "What is compiled: a box is one pass of loops. Inside it all is fused; only what leaves a box is stored."
-    stages.append(stage("kernels", note, items, moved=stages[-1]["moved"]) | {"kernels": inside})
+        stages.append(stage_of(book, name, f"After the pass “{name}”.", results, origin, image))
+
+    final = dict(zip(order, pipeline.run(order, watch), strict=True))
+    values = [final[r.node] for r in results]
+    made = kernels(values[:fetched], dict(zip(runner.written_same, values[fetched:], strict=True)))
+    stages.append(kernel_stage(book, made, stages[-1]))
     return {"name": name, "items": sorted({*operations, *book.nodes(roots)}), "stages": stages}
+
+
+def stage_of(
+    book: Book, name: str, note: str, results: Sequence[Result], origin: Mapping[Node, Node], image: Mapping[Node, Node]
+) -> Data:
+    """The graph of the results' images; it knows what became of each node that the user made."""
+    items = book.nodes(image[r.node] for r in results) + [book.result(r.verb, r.name, image[r.node]) for r in results]
+    became = {n: image[first] for n, first in origin.items() if first in image}
+    moved = {
+        book.number[a]: book.number[b]
+        for a, b in became.items()
+        if a is not b and a in book.number and b in book.number
+    }
+    return stage(name, note, items, moved=moved)
 
 
 # ------------------------------------------------------------------------------------------ kernels
@@ -270,6 +299,14 @@ def computed(nodes: Sequence[Node], stored: Collection[Node]) -> list[Node]:
         return n not in own and (n in stored or n.op.kind == "leaf")
 
     return [n for n in toposort(nodes, stop=outside) if not outside(n)]
+
+
+def kernel_stage(book: Book, made: Sequence[Kernel], before: Data) -> Data:
+    book.nodes(n for k in made for n in k.nodes)
+    inside = [kernel(book, k) for k in made]
+    items = list(dict.fromkeys([*(i for k in inside for i in k["items"]), *before["items"]]))
+    note = "What is compiled: a box is one pass of loops. Inside it all is fused; only what leaves a box is stored."
+    return stage("kernels", note, items, moved=before["moved"]) | {"kernels": inside}
 
 
 def kernel(book: Book, k: Kernel) -> Data:
