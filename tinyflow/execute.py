@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import sys
+from array import array
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
@@ -39,10 +40,12 @@ class Native(NamedTuple):
     """A program, in terms of its graph's leaves by number."""
 
     program: Any
-    leaves: tuple[tuple[int, int], ...]  # (slot, which leaf)
-    outputs: tuple[int, ...]  # slots
+    place: Callable[..., object]
+    numbers: Any  # the slots of the leaves, then of the outputs
+    numbers_at: int
+    sharing: bool  # whether roots are not the outputs one by one
     which: tuple[int, ...]  # the output that each root is
-    writes: tuple[tuple[int | None, int], ...]  # (slot, or None where it is in place; slot of the variable itself)
+    writes: tuple[tuple[int | None, int, bool], ...]  # (slot or None: in place; the variable's; whether it is a leaf too)
     shapes: tuple[Any, ...]  # of outputs, then of writes
     static: bool  # whether no shape depends on a run
     dtypes: tuple[Any, ...]
@@ -72,17 +75,19 @@ class Runner:
         self.variables = tuple(n for n in self.given if n.op is not PLACEHOLDER)
         self.fixed = tuple(tuple(n.shape) if all(isinstance(d, int) for d in n.shape) else None for n in self.given)
         self.symbolic = tuple(k for k, f in enumerate(self.fixed) if f is None)
-        self.from_feed = tuple(n.op is PLACEHOLDER for n in self.given)
+        self.sources = tuple((n, n.op is PLACEHOLDER) for n in self.given)
+        self.fed = tuple((k, n, n.dtype.numpy, self.fixed[k]) for k, n in enumerate(self.given) if n.op is PLACEHOLDER)
         self.native: Native | None = None
         self.dims: tuple[Expr, ...] = ()
 
     def __call__(self, feeds: Mapping[Node, Any], store: Store) -> list[Any]:
         """The roots' values; the store's variables get their new ones. Every array returned is the caller's own."""
-        arrays = [feeds[n] if fed else store[n] for n, fed in zip(self.given, self.from_feed, strict=True)]
-        for k, (n, a) in enumerate(zip(self.given, arrays, strict=True)):
-            if type(a) is not np.ndarray or a.dtype is not n.dtype.numpy or not a.flags.c_contiguous:
-                arrays[k] = a = np.asarray(a, n.dtype.numpy, order="C")
-            if a.shape != self.fixed[k] and self.fixed[k] is not None:
+        arrays = [feeds[n] if fed else store[n] for n, fed in self.sources]
+        for k, n, dtype, shape in self.fed:
+            a = arrays[k]
+            if type(a) is not np.ndarray or a.dtype is not dtype or not a.flags.c_contiguous:
+                arrays[k] = a = np.asarray(a, dtype, order="C")
+            if shape is not None and a.shape != shape:
                 raise GraphError(misfit(n, a.shape))
         sizes = self.sizes(arrays) if self.symbolic else {}
         if config.REFERENCE or config.NAN:
@@ -102,38 +107,35 @@ class Runner:
 
     # -------------------------------------------------------------------------------------- native
 
-    def run(self, native: Native, arrays: Sequence[Any], sizes: Mapping[Expr, int], store: Store) -> list[Any]:
+    def run(self, native: Native, arrays: list[Any], sizes: Mapping[Expr, int], store: Store) -> list[Any]:
         bound = tuple([sizes[self.dims[k]] for k in native.dims]) if native.dims else ()
-        binding = native.program.take(bound)
+        shapes = native.shapes if native.static else [self.shape(s, sizes) for s in native.shapes]
+        out = [np.empty(shape, t) for shape, t in zip(shapes, native.dtypes, strict=False)]
+        program = native.program
+        binding = program.take(bound)
         try:
-            slots = binding.slots
-            for slot, k in native.leaves:
-                slots[slot] = address(arrays[k])
-            count = len(native.outputs)
-            shapes = native.shapes if native.static else [self.shape(s, sizes) for s in native.shapes]
-            out = [np.empty(shape, t) for shape, t in zip(shapes[:count], native.dtypes, strict=False)]
-            for slot, a in zip(native.outputs, out, strict=True):
-                slots[slot] = address(a)
-            fresh = self.prepare_writes(native, shapes[count:], slots, store) if self.written else ()
-            if config.DEBUG >= 1:
+            native.place(binding.slots_at, native.numbers_at, *arrays, *out)
+            fresh = self.prepare_writes(native, shapes[len(out) :], binding.slots, store) if self.written else ()
+            if config.DEBUG:
                 report(native, binding)
             else:
                 binding.run()
             if binding.status[0]:
                 self.fail(native, binding)
-            for v, a in fresh:
-                put(store, v, a)
         finally:
-            native.program.give(bound, binding)
-        return self.results(native, out)
+            program.give(bound, binding)
+        for v, a in fresh:
+            put(store, v, a)
+        return self.results(native, out) if native.sharing else out
 
     def prepare_writes(self, native: Native, shapes: Sequence[Any], slots: Any, store: Store) -> list[tuple[Node, Any]]:
         """Variables are written where they are, if that is safe and they are there; else to new arrays."""
         fresh = []
-        for v, (slot, leaf), shape in zip(self.written, native.writes, shapes, strict=True):
+        for v, (slot, leaf, placed), shape in zip(self.written, native.writes, shapes, strict=True):
             held = store.get(v)
             if slot is None and held is not None and held.shape == shape and held.flags.writeable:
-                slots[leaf] = address(held)
+                if not placed:
+                    slots[leaf] = address(held)
                 continue
             a = np.empty(shape, v.dtype.numpy)
             if slot is None and held is not None and held.shape == shape:
@@ -147,8 +149,7 @@ class Runner:
         return tuple([d if type(d) is int else number(d, names) for d in shape])
 
     def results(self, native: Native, out: list[Any]) -> list[Any]:
-        if native.which == tuple(range(len(out))):
-            return out
+        """The roots' values, of outputs that are wanted twice, or that say which others are alive."""
         values: list[Any] = []
         for k, o in enumerate(native.which):
             values.append(out[o] if o not in native.which[:k] else out[o].copy())
@@ -277,6 +278,7 @@ def native_of(runner: Runner) -> Native:
 
 def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Native:
     from tinyflow.compiler.pipeline import build
+    from tinyflow.runtime.native import placer
 
     nodes = pipeline.run(runner.nodes)
     count = len(runner.roots)
@@ -286,19 +288,28 @@ def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Na
     made = build(outputs, dict(zip(runner.written_same, nodes[count:], strict=True)))
     place = {n: k for k, n in enumerate(runner.given_same)}
     slot = {n: k for k, n in enumerate(made.leaves, 1)}
-    written = tuple((w, slot[v]) for w, v in zip(made.writes, runner.written_same, strict=True))
-    leaves_used = tuple((slot[n], place[n]) for n in made.leaves if n in place)
+    written = tuple((w, slot[v], v in place) for w, v in zip(made.writes, runner.written_same, strict=True))
     rename = {d: canonical(k) for k, d in enumerate(dims)}
     shapes = tuple(tuple(substituted(d, rename) for d in n.shape) for n in (*outputs, *nodes[count:]))
-    needed = (
-        tuple(tuple((outputs.index(p), side) for p, side in living[n]) for n in nodes[:count]) if predicates else ()
-    )
+    needed = tuple(tuple((outputs.index(p), side) for p, side in living[n]) for n in nodes[:count]) if predicates else ()
     which = tuple(outputs.index(n) for n in nodes[:count])
-    checks = tuple(f"{n.label}, {n.where}" for n in made.checks)
+    unread = len(made.program.slots)
+    numbers = array("q", [*(slot.get(n, unread) for n in runner.given_same), *made.outputs])
     return Native(
-        made.program, leaves_used, made.outputs, which, written, shapes, all(type(d) is int for s in shapes for d in s),
-        tuple(n.dtype.numpy for n in (*outputs, *nodes[count:])), tuple(dims.index(d) for d in made.program.dims), checks, needed,
-    )  # fmt: skip
+        program=made.program,
+        place=placer(),
+        numbers=numbers,
+        numbers_at=numbers.buffer_info()[0],
+        sharing=which != tuple(range(len(outputs))),
+        which=which,
+        writes=written,
+        shapes=shapes,
+        static=all(type(d) is int for s in shapes for d in s),
+        dtypes=tuple(n.dtype.numpy for n in outputs),
+        dims=tuple(dims.index(d) for d in made.program.dims),
+        checks=tuple(f"{n.label}, {n.where}" for n in made.checks),
+        alive=needed,
+    )
 
 
 def substituted(d: Index_, names: Mapping[Any, Index_]) -> Index_:

@@ -64,7 +64,7 @@ class Binding:
         base = -(-self.arena.ctypes.data // 64) * 64
         self.bytes = total
         self.status = array("q", [0] * STATUS_WORDS)
-        self.slots = array("Q", [0] * len(program.slots))
+        self.slots = array("Q", [0] * (len(program.slots) + 1))  # the last is for arrays that no kernel reads
         for k, at in ranges.items():
             self.slots[k] = base + at[0]
         self.slots[0] = self.status.buffer_info()[0]
@@ -95,14 +95,16 @@ class Program:
 
     def take(self, sizes: tuple[int, ...]) -> Binding:
         """A binding nobody uses; give it back when its run is over."""
-        waiting = self.free.setdefault((config.THREADS, sizes), [])
         try:
-            return waiting.pop()
-        except IndexError:
+            return self.free[config.THREADS, sizes].pop()
+        except (KeyError, IndexError):
             return Binding(self, sizes)
 
     def give(self, sizes: tuple[int, ...], binding: Binding) -> None:
-        self.free[(config.THREADS, sizes)].append(binding)
+        try:
+            self.free[config.THREADS, sizes].append(binding)
+        except KeyError:
+            self.free[config.THREADS, sizes] = [binding]
 
 
 def number(e: Index_, values: Mapping[Expr, int]) -> int:
