@@ -11,10 +11,10 @@ from tinyflow.graph.node import Node, rewrite
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops import leaf
-from tinyflow.ops.control import AFTER, after
+from tinyflow.ops.control import AFTER
 from tinyflow.passes import gradient as passes
 from tinyflow.symbolic.tensor import Tensor, convert, operation
-from tinyflow.symbolic.world import World, nothing_for
+from tinyflow.symbolic.world import World
 
 
 def gradients(ys: Any, xs: Any, grad_ys: Any = None, name: str = "gradients", colocate_gradients_with_ops: bool = False,
@@ -59,13 +59,9 @@ def within(world: Any, ys: Sequence[Tensor], xs: Sequence[Tensor], seeds: Sequen
     Equal operations share their nodes, but a gradient is with respect to one tensor: so every x that is computed is
     marked, which makes it a node of its own, and the marks are taken off the result.
     """
-    marks: set[Node] = set()
-    inner = World(getattr(world, "given", {}), getattr(world, "complete", nothing_for))
-    for t in sorted({x for x in (*xs, *stops) if x.op.inputs or x.op.type == "Const"}, key=lambda t: (t.op.index, t.value_index)):
-        mark = leaf.placeholder(bool_, (), "mark")
-        inner.given[t] = after(inner.node(t), mark)
-        marks.add(mark)
-    place = inner if marks else world
+    marked = {t: leaf.placeholder(bool_, (), "mark") for t in (*xs, *stops) if t.op.inputs or t.op.type == "Const"}
+    marks = set(marked.values())
+    place = World(world.given, {**world.marked, **{t: (*world.marked.get(t, ()), m) for t, m in marked.items()}}, world.complete, world.before) if marked else world
     targets = [place.node(x) for x in xs]
     ends = [matched(place.node(y), None if s is None else place.node(s)) for y, s in zip(ys, seeds, strict=True)]
     found = passes.gradients([place.node(y) for y in ys], targets, ends, [place.node(s) for s in stops])

@@ -180,6 +180,7 @@ class Graph:
         A name that ends in a slash is taken as it is.
         """
         if name.endswith("/"):
+            self._names.setdefault(name[:-1], 1)
             return name[:-1]
         full = f"{self._scope}/{name}" if self._scope else name
         count = self._names.get(full, 0)

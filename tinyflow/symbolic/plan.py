@@ -40,6 +40,7 @@ class Plan:
         self.key = (form(fetches), *self.leaves, None, *self.fed)
         self.types = [t.dtype.numpy for t in self.fed]
         ops = ancestors(self.leaves, set(self.fed))
+        self.before = in_turn(graph, ops)
         self.hosts = [op for op in ops if op.host is not None]
         fetched = [x for x in self.leaves if isinstance(x, Tensor)]
         needed = [t for op in self.hosts for t in op.inputs]
@@ -164,6 +165,22 @@ def ancestors(leaves: Sequence[Any], given: set[Tensor]) -> list[Operation]:
                 found.add(x)
                 stack.append(x)
     return sorted(found, key=lambda o: o.index)
+
+
+def in_turn(graph: Any, ops: Sequence[Operation]) -> dict[Operation, tuple[Operation, ...]]:
+    """Operations that write a variable after others of the same run do, and must see what those left: each step counts."""
+    writes = graph.state.get("writes", {})
+    last: dict[Any, list[Operation]] = {}
+    before: dict[Operation, tuple[Operation, ...]] = {}
+    for op in ops:
+        for v in writes.get(op, ()):
+            earlier = last.setdefault(v, [])
+            if earlier:
+                waits = set(ancestors([op], set()))
+                if any(e not in waits for e in earlier):
+                    before[op] = (*before.get(op, ()), *(e for e in earlier if e not in waits))
+            earlier.append(op)
+    return before
 
 
 def converted(tensor: Tensor, value: Any, what: str = "feed") -> np.ndarray:

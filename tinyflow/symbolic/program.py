@@ -13,7 +13,7 @@ from tinyflow.core.expr import Expr, fresh_dim
 from tinyflow.graph.evaluate import evaluate
 from tinyflow.graph.node import Node, Shape, rewrite, substitute, toposort
 from tinyflow.ops import leaf
-from tinyflow.ops.control import after, group
+from tinyflow.ops.control import AFTER, group
 from tinyflow.ops.leaf import PLACEHOLDER, VARIABLE
 from tinyflow.symbolic import errors, known
 from tinyflow.symbolic.graph import Operation
@@ -98,19 +98,18 @@ def build(plan: Any, arrays: Sequence[np.ndarray], concrete: bool) -> Program:
     """The program of the plan's graph in the world of what is fed; `concrete` writes all sizes in."""
     graph = plan.session.graph
     given: dict[Tensor, Node] = {}
+    marked: dict[Tensor, tuple[Node, ...]] = {}
     replaced: dict[Node, Node] = {}
-    fed = [feed(t, a, concrete, given, replaced) for t, a in zip(plan.fed, arrays, strict=True) if t.op.host is None]
-    world: Any = World(given) if given else HERE
+    fed = [feed(t, a, concrete, given, marked, replaced) for t, a in zip(plan.fed, arrays, strict=True) if t.op.host is None]
+    world: Any = World(given, marked, before=plan.before) if given or marked or plan.before else HERE
     try:
-        for t in sorted((t for t in given if t not in plan.fed), key=lambda t: t.op.index):
-            world.node(t)
         roots = [world.node(t) for t in plan.tensors]
         if plan.targets:
             roots.append(group(*(n for op in plan.targets for n in world.nodes(op) if n is not None)))
     except Open as e:
         raise unfed(plan, e.op) from None
     if replaced:
-        new = rewrite(roots, lambda n: replaced.get(n.inputs[1], n) if n.op is not PLACEHOLDER and len(n.inputs) == 2 else n)
+        new = rewrite(roots, lambda n: replaced.get(n.inputs[1], n) if n.op is AFTER else n)
         roots = [new[r] for r in roots]
     runner = runner_of(graph, roots)
     missing = [n for n in runner.placeholders if n not in fed and n not in graph.sources and known.source(n) is None]
@@ -131,8 +130,12 @@ def runner_of(graph: Any, roots: Sequence[Node]) -> Any:
     return runners[key]
 
 
-def feed(t: Tensor, a: np.ndarray, concrete: bool, given: dict[Tensor, Node], replaced: dict[Node, Node]) -> Node:
-    """The leaf that takes a fed array; `given` and `replaced` get what the graph is changed by."""
+def feed(t: Tensor, a: np.ndarray, concrete: bool, given: dict[Tensor, Node], marked: dict[Tensor, tuple[Node, ...]], replaced: dict[Node, Node]) -> Node:  # fmt: skip
+    """The leaf that takes a fed array.
+
+    A placeholder without a rank is given one. A tensor that is computed is marked, so that gradients still go through it,
+    and what bears the mark is replaced at last.
+    """
     node = t.node
     if node is not None and node.op is PLACEHOLDER and t.op.type == "Placeholder":
         if concrete and any(isinstance(n, Expr) for n in node.shape):
@@ -143,7 +146,7 @@ def feed(t: Tensor, a: np.ndarray, concrete: bool, given: dict[Tensor, Node], re
         given[t] = leaf_of(t, a.shape if concrete else rank)
         return given[t]
     mark = leaf.placeholder(t.dtype, (), "fed")
-    given[t] = after(node, mark)
+    marked[t] = (mark,)
     shape = tuple(n if isinstance(n, int | Symbol) else None for n in node.shape)
     replaced[mark] = leaf_of(t, a.shape if concrete else shape)
     return replaced[mark]

@@ -113,7 +113,9 @@ class Optimizer:
             new = self.update(old, matched(grad, old), slots, {k: e.cast(n, old.dtype) for k, n in zip(numbers, rest[count:], strict=True)})
             return control.group(*(control.assign(x.node, new[k]) for k, x in held.items() if k in new))
 
-        return operation(f"Apply{type(self).__name__.removesuffix('Optimizer')}", meaning, given, f"update_{v.op.name}", types=[])
+        op = operation(f"Apply{type(self).__name__.removesuffix('Optimizer')}", meaning, given, f"update_{v.op.name}", types=[])
+        v.graph.state.setdefault("writes", {})[op] = (v, *kept.values())
+        return op
 
     def _finish(self, updates: Sequence[Operation], shared: Mapping[str, Variable], numbers: Mapping[str, Tensor]) -> list[Operation]:
         """Shared slots go on once all variables are updated."""

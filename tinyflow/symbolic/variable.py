@@ -43,7 +43,7 @@ class Variable:
         self.graph: Graph = get_default_graph()
         self.trainable = True if trainable is None else bool(trainable)
         self.constraint = constraint
-        with self.graph.control_dependencies(None), self.graph.name_scope(self.graph.unique_name(name or "Variable", False) + "/"):
+        with self.graph.control_dependencies(None), self.graph.name_scope(self.graph.unique_name(name or "Variable") + "/"):
             self._make(initial_value, None if dtype is None else as_dtype(dtype), TensorShape(shape))
         listed = [GraphKeys.GLOBAL_VARIABLES] if collections is None else list(collections)
         if self.trainable and GraphKeys.TRAINABLE_VARIABLES not in listed:
@@ -179,7 +179,9 @@ def assignment(kind: str, ref: Any, value: Any, new: Callable[[Node, Node], Node
         given = branch.alive(given)
     fits(ref, given)
     inputs = [ref._ref, given] if kind == "Assign" else [ref._ref, given, ref.value()]
-    return operation(kind, lambda _, x, read=None: control.assign(ref.node, new(read, x)), inputs, name or kind).outputs[0]
+    op = operation(kind, lambda _, x, read=None: control.assign(ref.node, new(read, x)), inputs, name or kind)
+    ref.graph.state.setdefault("writes", {})[op] = (ref,)
+    return op.outputs[0]
 
 
 def fits(variable: Variable, value: Tensor) -> None:

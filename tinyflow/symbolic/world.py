@@ -1,6 +1,8 @@
 """Worlds: what nodes a graph's operations stand for.
 
     World := given: {Tensor: Node}, and for every other operation its meaning, applied to its inputs' nodes there
+             marked: {Tensor: mark*}, whose nodes are after(node, mark): themselves, but told from equal ones
+             before: {Operation: Operation*}, which write variables that it reads, in order to write them again
 
 In the world a graph is written in (HERE) every operation has the nodes it was made with, or none yet where the rank of
 an input is not known. A run makes other worlds where it must: one in which a placeholder has the rank that was fed, or
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tinyflow.core.dtypes import DType
@@ -19,6 +22,7 @@ from tinyflow.core.expr import fresh_dim
 from tinyflow.graph.node import Node
 from tinyflow.ops import leaf
 from tinyflow.ops.control import after, switch
+from tinyflow.ops.leaf import VARIABLE
 
 if TYPE_CHECKING:
     from tinyflow.symbolic.graph import Operation
@@ -47,8 +51,10 @@ def nothing_for(op: Operation) -> Node:
 class World:
     """What every operation's nodes are, given some tensors' nodes."""
 
-    def __init__(self, given: Mapping[Tensor, Node], complete: Callable[[Operation], Node] = nothing_for) -> None:
-        self.given = dict(given)
+    def __init__(self, given: Mapping[Tensor, Node], marked: Mapping[Tensor, tuple[Node, ...]] = MappingProxyType({}),
+                 complete: Callable[[Operation], Node] = nothing_for,
+                 before: Mapping[Operation, tuple[Operation, ...]] = MappingProxyType({})) -> None:  # fmt: skip
+        self.given, self.marked, self.before = dict(given), dict(marked), before
         self.complete = complete
         self.made: dict[Operation, tuple[Any, ...]] = {}
         self.failed: dict[Operation, Exception] = {}
@@ -56,7 +62,11 @@ class World:
     def node(self, tensor: Tensor) -> Node:
         """The node of a tensor here."""
         found = self.given.get(tensor)
-        return self.nodes(tensor.op)[tensor.value_index] if found is None else found
+        if found is None:
+            found = self.nodes(tensor.op)[tensor.value_index]
+        for mark in self.marked.get(tensor, ()):
+            found = after(found, mark)
+        return found
 
     def nodes(self, op: Operation) -> tuple[Any, ...]:
         """The nodes of an operation's outputs here."""
@@ -69,7 +79,8 @@ class World:
         """What has to be made for an operation, itself included, inputs before users."""
         found, stack = {op}, [op]
         while stack:
-            for x in parents(stack.pop(), self.given):
+            at = stack.pop()
+            for x in (*parents(at, self.given), *self.before.get(at, ())):
                 if x not in found and x not in self.made:
                     found.add(x)
                     stack.append(x)
@@ -79,7 +90,7 @@ class World:
         for x in (op, *parents(op, self.given)):
             if x in self.failed:
                 raise self.failed[x]
-        if op.nodes is not None and all(self.unchanged(t) for t in op.inputs) and all(self.made[c] is c.nodes for c in op.control_inputs):
+        if op.nodes is not None and op not in self.before and all(self.unchanged(t) for t in op.inputs) and all(self.made[c] is c.nodes for c in op.control_inputs):
             return op.nodes
         try:
             return compute(op, self)
@@ -90,6 +101,8 @@ class World:
     def unchanged(self, tensor: Tensor) -> bool:
         """Whether a tensor is here what it is in the world it was written in."""
         given = self.given.get(tensor)
+        if tensor in self.marked:
+            return False
         if given is not None:
             return tensor.op.nodes is not None and given is tensor.op.nodes[tensor.value_index]
         return self.made[tensor.op] is tensor.op.nodes
@@ -97,6 +110,11 @@ class World:
 
 class Here:
     """The world a graph is written in."""
+
+    given: Mapping[Tensor, Node] = MappingProxyType({})
+    marked: Mapping[Tensor, tuple[Node, ...]] = MappingProxyType({})
+    before: Mapping[Operation, tuple[Operation, ...]] = MappingProxyType({})
+    complete = staticmethod(nothing_for)
 
     def node(self, tensor: Tensor) -> Node:
         if tensor.op.nodes is None:
@@ -129,7 +147,7 @@ def compute(op: Operation, world: Any) -> tuple[Any, ...]:
     if op.nodes is None and not op.inputs and op.meaning is None:
         return (world.complete(op),)
     try:
-        found = op.meaning(world) if op.worldly else op.meaning(*[world.node(t) for t in op.inputs])
+        found = op.meaning(world) if op.worldly else op.meaning(*[seen(t, op, world) for t in op.inputs])
     except ShapeError as e:
         where = f" ({op.where})" if hasattr(op, "where") else ""
         e.args = (f"{op.type} {op.name!r}: {e}{where}",)
@@ -143,6 +161,15 @@ def compute(op: Operation, world: Any) -> tuple[Any, ...]:
     return nodes
 
 
+def seen(tensor: Tensor, op: Operation, world: Any) -> Node:
+    """An input's node: of a variable's value, what the operations before this one leave."""
+    node: Node = world.node(tensor)
+    earlier = world.before.get(op, ())
+    if earlier and node.op is VARIABLE and tensor.op.type == "Identity":
+        return after(node, *(n for e in earlier for n in world.nodes(e)))
+    return node
+
+
 # ------------------------------------------------------------------------------------------ guesses
 
 
@@ -152,7 +179,7 @@ def guess(rank: int, op: Operation) -> Node:
 
 def guesses(op: Operation) -> Iterable[tuple[Any, ...]]:
     """The nodes of an operation, were all placeholders of unknown rank of rank 2, 1, ...; where that is possible."""
-    worlds = op.graph.state.setdefault("guesses", [World({}, partial(guess, rank)) for rank in RANKS])
+    worlds = op.graph.state.setdefault("guesses", [World({}, complete=partial(guess, rank)) for rank in RANKS])
     for world in worlds:
         try:
             yield world.nodes(op)
