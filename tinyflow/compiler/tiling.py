@@ -57,8 +57,9 @@ def emit_tiles(em: Emitter, kernel: Kernel, t: Tiles) -> Index_:
     em.lanes = t.lanes
     em.hoist_all([s.value for s in kernel.stores], t.batch, t.m, t.n)
     grid = divide(em, t)
-    first_batch = em.op("udiv {t} {0}, {1}", [grid.low, grid.tiles])
-    last_batch = em.op("udiv {t} {0}, {1}", [add(em, grid.high, const(-1)), grid.tiles])
+    each = greatest(em, grid.tiles, const(1))  # there may be no rows: dividing by 0 would end the process
+    first_batch = em.op("udiv {t} {0}, {1}", [grid.low, each])
+    last_batch = em.op("udiv {t} {0}, {1}", [add(em, grid.high, const(-1)), each])
     some = em.op("icmp slt {t} {0}, {1}", [grid.low, grid.high], bool_)
     end = em.choose(some, add(em, last_batch, const(1)), first_batch)
     with em.counting(first_batch.name, end.name) as b:
@@ -123,7 +124,8 @@ def k_blocks(em: Emitter, t: Tiles) -> Iterator[Block]:
         yield Block(const(0), const(outer), const(0), total, yes, yes)
         return
     end = index(em, outer)
-    with em.counting("0", end.name, step) as o:
+    once = greatest(em, end, const(1))  # a sum over nothing is 0 all the same
+    with em.counting("0", once.name, step) as o:
         stop = least(em, add(em, o, const(step)), end)
         start = mul(em, o, const(inner))
         count = em.op("sub {t} {0}, {1}", [mul(em, stop, const(inner)), start])
