@@ -177,7 +177,7 @@ def test_other_data_in_the_same_files(four_files, tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b""), gzip.compress(b"\0\0\x0d\1\0\0\0\0"),
-                                  gzip.compress(b"\0\0\x08\2\0\0\0\2\0\0\0\2abc"), idx(np.zeros(9, np.uint8))[:-9]])  # fmt: skip
+                                  gzip.compress(b"\0\0\x08\2\0\0\0\2\0\0\0\2abc"), idx(np.zeros(9, np.uint8))[:-9]], ids=str.split("empty plain nothing doubles short cut"))  # fmt: skip
 def test_a_file_that_is_no_idx_file(data):
     with pytest.raises(ValueError, match=r"x\.gz is not a gzipped idx file of bytes: .*fetch it again"):
         mnist.read_idx(data, "x.gz")
