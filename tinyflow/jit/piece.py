@@ -1,0 +1,244 @@
+"""A piece: what a trace recorded, made ready to run many times.
+
+    piece := inputs, storages, results
+    input := Input(kind, source, placeholder)     kind in "tensor", "scalar", "draw"
+
+Where no gradient is wanted a piece is one native call. Where one is, its nodes are recorded anew on the nodes of the real
+inputs: autograd sees ordinary nodes, and forward, backward and update become one program later.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyflow import execute
+from tinyflow.core.dtypes import int64
+from tinyflow.core.expr import Expr
+from tinyflow.graph.node import Node, make, substitute, toposort
+from tinyflow.jit.sources import Source, Writer
+from tinyflow.jit.values import Cut, Iterated, Known, Live, Made, Sym, Tens, Value, Viewed
+from tinyflow.ops.random import make_key
+from tinyflow.torch.random import default_generator
+from tinyflow.torch.storage import STORE, Storage, bound, scalar_leaf
+from tinyflow.torch.tensor import Tensor, over, use
+
+
+class Input(NamedTuple):
+    kind: str
+    source: Any  # a source of a tensor, an expression of a scalar, None for a random draw
+    placeholder: Node
+    symbol: Any = None  # the tensor that stands for a tensor
+
+
+class Piece:
+    """The nodes between some inputs and some results."""
+
+    def __init__(
+        self, inputs: Sequence[Input], dims: Mapping[Expr, Source], results: Value, parameters: Sequence[str]
+    ) -> None:
+        self.inputs, self.dims = tuple(inputs), dict(dims)
+        self.storages: list[Storage] = []  # those that the piece makes, in order of their results
+        self.given = {id(i.symbol._storage): k for k, i in enumerate(self.inputs) if i.kind == "tensor"}
+        self.build = Builder(self, parameters).build(results)
+        self.roots = [s.node for s in self.storages]
+        self.nodes = toposort(self.roots)
+        used = {n for n in self.nodes if not n.inputs}
+        self.gather = gatherer(self.inputs, self.dims, parameters)
+        self.needed = [i.placeholder in used for i in self.inputs]
+        self.recorded = any(s.attached for s in self.storages)
+        self.runner: Any = None
+        self.plan: list[Any] = []
+        self.runs = 0
+
+    @property
+    def operations(self) -> int:
+        """How many ops the piece computes."""
+        return sum(1 for n in self.nodes if n.inputs or n.op.kind not in ("leaf",))
+
+    def __call__(self, *live: Any) -> Any:
+        given, sizes = self.gather(*live)
+        self.runs += 1
+        dims = dict(zip(self.dims, sizes, strict=True)) if sizes else NO_DIMS
+        if not self.roots:
+            return self.build(*live, (), given, dims)
+        storages = self.spliced(given, dims) if self.recorded else self.computed(given)
+        return self.build(*live, storages, given, dims)
+
+    def computed(self, given: Sequence[Any]) -> list[Storage]:
+        """One native call."""
+        if self.runner is None:
+            self.runner = execute.compile(self.roots)
+        feeds = {}
+        for i, needed, x in zip(self.inputs, self.needed, given, strict=True):
+            if i.kind == "draw":
+                x = next_key()
+            if needed:
+                feeds[i.placeholder] = (
+                    x._storage.look() if i.kind == "tensor" else np.array(x, i.placeholder.dtype.numpy)
+                )
+        return [bound(a) for a in self.runner(feeds, STORE)]
+
+    def spliced(self, given: Sequence[Any], dims: Mapping[Expr, int]) -> list[Storage]:
+        """The same nodes on the nodes of the real inputs."""
+        if not self.plan:
+            self.plan = planned(self.nodes, [i.placeholder for i in self.inputs])
+        starts = [start(i, x) for i, x in zip(self.inputs, given, strict=True)]
+        new: list[Node] = []
+        for node, place, operands in self.plan:
+            if place is not None:
+                new.append(starts[place])
+                continue
+            attrs = {k: substitute(v, dims) for k, v in node.attrs.items()} if dims else node.attrs
+            made = make(node.op, *[new[k] for k in operands], **attrs) if operands or dims else node
+            if made.uid > node.uid and made is not node:
+                made.where = node.where
+            new.append(made)
+        value = dict(zip(self.nodes, new, strict=True))
+        return [Storage(value[s.node], s.attached, s.taint) for s in self.storages]
+
+
+NO_DIMS: dict[Expr, int] = {}
+
+
+def next_key() -> int:
+    """The key of the next random draw, as plain code would have drawn it."""
+    default_generator._count += 1
+    return make_key(default_generator._seed, default_generator._count)
+
+
+def start(i: Input, x: Any) -> Node:
+    if i.kind == "tensor":
+        return use(whole(x))
+    return scalar_leaf(next_key() if i.kind == "draw" else x, int64 if i.kind == "draw" else i.placeholder.dtype)
+
+
+def whole(t: Tensor) -> Tensor:
+    """All of the storage that a tensor is a view of."""
+    if t._view is None:
+        return t
+    base = over(t._storage, t._storage.node.shape)
+    base._detached = t._detached
+    return base
+
+
+def planned(nodes: Sequence[Node], placeholders: Sequence[Node]) -> list[Any]:
+    """(node, which input it is, where its operands stand), in order."""
+    place = {n: k for k, n in enumerate(placeholders)}
+    number = {n: k for k, n in enumerate(nodes)}
+    return [(n, place.get(n), tuple(number[x] for x in n.inputs)) for n in nodes]
+
+
+def gatherer(inputs: Sequence[Input], dims: Mapping[Expr, Source], parameters: Sequence[str]) -> Callable[..., Any]:
+    """A function of the locals that gives what the inputs are now, and the sizes of symbolic dimensions."""
+    w = Writer()
+    given = ["None" if i.kind == "draw" else w.expression(i.source) for i in inputs]
+    sizes = [w.source(s) for s in dims.values()]
+    w.lines.append(f"return ({', '.join(given)}{',' if given else ''}), ({', '.join(sizes)}{',' if sizes else ''})")
+    return w.function("gather", parameters)
+
+
+# ------------------------------------------------------------------------------------------ results
+
+
+def tensor_of(
+    storage: Storage, shape: Any, view: Any, detached: bool, fn: str | None, dims: Mapping[Expr, int]
+) -> Tensor:
+    t = over(storage, substitute(shape, dims) if dims else shape, fn)
+    t._view, t._detached = (substitute_view(view, dims) if dims else view), detached
+    return t
+
+
+def substitute_view(view: Any, dims: Mapping[Expr, int]) -> Any:
+    return view and type(view)(substitute_view(view.parent, dims), view.kind, substitute(view.args, dims))
+
+
+class Builder:
+    """Writes the function that makes the results: new containers, tensors over new storages, and what was there before."""
+
+    def __init__(self, piece: Piece, parameters: Sequence[str]) -> None:
+        self.piece, self.parameters = piece, list(parameters)
+        self.w = Writer()
+        self.done: dict[int, str] = {}
+        self.kept: list[Any] = []  # so that ids stay theirs
+        self.open: set[int] = set()
+
+    def build(self, results: Value) -> Callable[..., Any]:
+        text = self.text(results)
+        self.w.lines.append(f"return {text}")
+        return self.w.function("build", [*self.parameters, "_S", "_G", "_D"])
+
+    def text(self, v: Value) -> str:
+        rule = RESULTS.get(type(v))
+        if rule is None:
+            raise Cut(f"a {type(v).__name__.lower()} made here is needed later")
+        return rule(self, v)  # type: ignore[no-any-return]
+
+    def name(self, key: Any, text: str) -> str:
+        self.kept.append(key)
+        name = self.done[id(key)] = f"_v{len(self.done)}"
+        self.w.lines.append(f"{name} = {text}")
+        return name
+
+    def known(self, v: Known) -> str:
+        if v.source is not None:
+            return self.w.source(v.source)
+        if not (isinstance(v.raw, LASTING) or type(v.raw).__module__ == "tinyflow.torch.dtypes"):
+            raise Cut(f"a {type(v.raw).__name__} made here is needed later")
+        return self.w.bind(v.raw)
+
+    def tens(self, v: Tens) -> str:
+        t = v.tensor
+        if v.source is not None:
+            return self.w.source(v.source)
+        if id(t) in self.done:
+            return self.done[id(t)]
+        storage = t._storage
+        k = self.piece.given.get(id(storage))
+        if k is None:
+            if storage.grad_leaf:
+                raise Cut("a tensor that requires gradients is made here")
+            if not any(s is storage for s in self.piece.storages):
+                self.piece.storages.append(storage)
+            where = f"_S[{next(n for n, s in enumerate(self.piece.storages) if s is storage)}]"
+        else:
+            where = f"_G[{k}]._storage"
+        b = self.w.bind
+        shape = b(tuple(t._shape))
+        return self.name(t, f"{b(tensor_of)}({where}, {shape}, {b(t._view)}, {t._detached}, {t._fn!r}, _D)")
+
+    def made(self, v: Made) -> str:
+        raw = v.raw
+        if isinstance(raw, Iterated | Viewed):
+            raise Cut("an iterator is needed later")
+        if id(raw) in self.done:
+            return self.done[id(raw)]
+        if id(raw) in self.open:
+            raise Cut("a container that holds itself is needed later")
+        self.open.add(id(raw))
+        if isinstance(raw, dict):
+            text = "{" + ", ".join(f"{self.w.bind(k)}: {self.text(x)}" for k, x in raw.items()) + "}"
+        else:
+            parts = ", ".join(self.text(x) for x in raw)
+            text = DISPLAYS.get(type(raw), "").format(parts + ("," if len(raw) == 1 and type(raw) is tuple else ""))
+            if type(raw) not in DISPLAYS:
+                call = f"({parts})" if hasattr(raw, "_fields") else f"([{parts}])"
+                text = self.w.bind(type(raw)) + call
+        return self.name(raw, text)
+
+    def sym(self, v: Sym) -> str:
+        return self.w.expression(v.expression)
+
+
+LASTING = (int, float, bool, str, bytes, complex, type(None), type(Ellipsis), range, slice, tuple, type, types.FunctionType, types.ModuleType, types.BuiltinFunctionType)  # fmt: skip
+DISPLAYS = {tuple: "({})", list: "[{}]"}
+RESULTS: dict[type, Any] = {
+    Live: lambda b, v: b.w.source(v.source),
+    Known: Builder.known,
+    Tens: Builder.tens,
+    Made: Builder.made,
+    Sym: Builder.sym,
+}

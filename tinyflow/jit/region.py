@@ -1,0 +1,412 @@
+"""A region: statements of a function that are to become a piece, and the variants it has been compiled in.
+
+    region  := statements, parameters, outs (None: it returns), variant*
+    variant := guards, piece | program
+
+A call takes the first variant whose guards hold. If none does, the statements are traced once more; what made the guards fail
+is then a symbol. A trace that is cut splits the region: piece, statement that stays in Python, region.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyflow.graph.evaluate import evaluate as meaning
+from tinyflow.jit import sources as s
+from tinyflow.jit import syntax as x
+from tinyflow.jit.expressions import evaluate
+from tinyflow.jit.piece import Piece
+from tinyflow.jit.program import Block, Call, Compound, Plain, Program, Step
+from tinyflow.jit.sources import Guard, Source
+from tinyflow.jit.split import Split, Splitter
+from tinyflow.jit.statements import Return, execute
+from tinyflow.jit.trace import Frame, Trace
+from tinyflow.jit.values import NONE, Cut, Live, Made, Tens, Value
+from tinyflow.torch.storage import STORE
+
+MOST_VARIANTS = 8
+
+
+class Outcome(NamedTuple):
+    """What tracing a region gave: a piece, or where it was cut."""
+
+    trace: Trace
+    piece: Piece | None
+    at: int = 0  # which statement
+    cut: Cut | None = None
+
+
+class Variant:
+    """One version of a region, right while its guards hold."""
+
+    def __init__(
+        self, guards: Sequence[Guard], parameters: Sequence[str], piece: Piece | None, program: Program | None
+    ) -> None:
+        self.guards, self.piece, self.program = tuple(guards), piece, program
+        self.check = s.checker(self.guards, parameters)
+        self.run: Callable[..., Any] = piece if piece is not None else program.run_now  # type: ignore[union-attr, assignment]
+
+
+class Region:
+    def __init__(
+        self, owner: Any, stmts: Sequence[ast.stmt], parameters: Sequence[str], outs: Sequence[str] | None
+    ) -> None:
+        self.owner, self.stmts, self.parameters = owner, list(stmts), list(parameters)
+        self.outs = None if outs is None else list(outs)
+        self.home: Block | None = None  # the block that calls it; None once it is settled
+        self.variants: list[Variant] = []
+        self.dynamic: set[Source] = set()
+        self.frozen = False  # sizes stay numbers here
+        self.plain: Program | None = None
+
+    def __call__(self, *live: Any) -> Any:
+        for v in self.variants:
+            if v.check(*live):
+                return v.run(*live)
+        return self.specialise(live)
+
+    # ------------------------------------------------------------------------------ compiling
+
+    def specialise(self, live: Sequence[Any]) -> Any:
+        """A new variant, and its result."""
+        if self.plain is not None:
+            return self.plain.run_now(*live)
+        if len(self.variants) >= MOST_VARIANTS:
+            self.owner.note(
+                self.stmts[0].lineno,
+                f"changes too often: {MOST_VARIANTS} variants were compiled; from here on it runs as plain Python",
+            )
+            return self.run_plain(live)
+        self.learn(live)
+        outcome = self.traced(live)
+        if outcome.piece is None:
+            return self.cut(outcome, live)
+        if not outcome.piece.operations:
+            return self.run_plain(live) if self.variants else self.give_up(live)
+        self.home = None
+        variant = Variant(list(outcome.trace.guards), self.parameters, outcome.piece, None)
+        self.variants.append(variant)
+        self.owner.compilations += 1
+        return variant.run(*live)
+
+    def learn(self, live: Sequence[Any]) -> None:
+        """What differed from the variants that there are becomes a symbol."""
+        if self.owner.dynamic is False:
+            return
+        env = dict(zip(self.parameters, live, strict=True))
+        for v in self.variants:
+            for g in s.failing(v.guards, self.parameters, live):
+                source = g.sources[0]
+                if isinstance(source, Source) and (
+                    g.kind == "size" or (g.kind == "equal" and g.objects[-1] in (int, float))
+                ):
+                    try:
+                        same_kind = g.kind == "size" or type(source.read(env)) is g.objects[-1]
+                    except s.MISSING:
+                        continue
+                    if same_kind and not (self.frozen and g.kind == "size"):
+                        self.dynamic.add(source)
+
+    def traced(self, live: Sequence[Any]) -> Outcome:
+        """The trace; with symbolic sizes where that gives what fixed sizes give."""
+        outcome = self.trace(live, self.dynamic)
+        if not outcome.trace.dims or self.frozen:
+            return outcome
+        fixed = self.trace(live, {d for d in self.dynamic if d.kind != "size"}, all_dynamic=False)
+        if agree(outcome, fixed, live):
+            return outcome
+        self.frozen = True
+        self.dynamic = {d for d in self.dynamic if d.kind != "size"}
+        return fixed
+
+    def trace(self, live: Sequence[Any], dynamic: set[Source], all_dynamic: bool | None = None) -> Outcome:
+        everything = self.owner.dynamic is True and not self.frozen if all_dynamic is None else all_dynamic
+        t = Trace(dynamic, self.owner.volatile, everything)
+        frame = self.frame(live)
+        at = 0
+        signal = None
+        with t.recording():
+            try:
+                for at, stmt in enumerate(self.stmts):
+                    signal = execute(t, frame, stmt)
+                    if signal is not None:
+                        break
+                results = self.results(frame, signal)
+            except Cut as c:
+                return Outcome(t, None, at, c)
+            except RecursionError:
+                return Outcome(t, None, at, Cut("calls go too deep", self.stmts[at].lineno))
+        try:
+            return Outcome(t, Piece(t.inputs, t.dims, results, self.parameters))
+        except Cut as c:
+            return Outcome(t, None, self.culprit(t, results, at), c)
+
+    def culprit(self, t: Trace, results: Value, at: int) -> int:
+        """The statement that made what cannot be handed on."""
+        found = results.raw if isinstance(results, Made) and len(self.outs or ()) > 1 else (results,)
+        for name, v in zip(self.outs or (), found):
+            try:
+                Piece(t.inputs, t.dims, v, self.parameters)
+            except Cut:
+                return max((k for k, st in enumerate(self.stmts) if name in x.assigned_names([st])), default=at)
+        return at
+
+    def frame(self, live: Sequence[Any]) -> Frame:
+        f = self.owner.function
+        names = {p: Live(v, s.local(p, p in self.owner.arguments)) for p, v in zip(self.parameters, live, strict=True)}
+        frame = Frame(names, f.__globals__, f.__code__.co_filename, f, s.object_(f))
+        frame.local = frame.local | self.owner.temporaries
+        frame.foreign |= self.owner.declared
+        frame.top = True
+        return frame
+
+    def results(self, frame: Frame, signal: Any) -> Value:
+        if self.outs is None:
+            return signal.value if isinstance(signal, Return) else NONE
+        if signal is not None:
+            raise Cut("leaves the block")
+        missing = [o for o in self.outs if o not in frame.names]
+        if missing:
+            raise Cut(f"{missing[0]} has no value")
+        found = [frame.names[o] for o in self.outs]
+        return found[0] if len(found) == 1 else Made(tuple(found))
+
+    # ------------------------------------------------------------------------------ cutting
+
+    def cut(self, outcome: Outcome, live: Sequence[Any]) -> Any:
+        """Splits the statements where the trace was cut, and runs what that gives."""
+        cut, at = outcome.cut, outcome.at
+        assert cut is not None
+        stmt = self.stmts[at]
+        self.owner.cut_at(cut.line or stmt.lineno, cut.reason)
+        steps = self.dissected(self.splitting(live, at, cut), at, cut)
+        program = Program(self.owner, Block(steps), self.parameters, self.outs)
+        if self.home is not None:
+            home, self.home = self.home, None
+            home.replace(self, steps)
+            # a caller that still holds this region runs its parts
+            self.variants.append(Variant((), self.parameters, None, program))
+            return program.run_now(*live)
+        variant = Variant(list(outcome.trace.guards), self.parameters, None, program)
+        self.variants.append(variant)
+        return variant.run(*live)
+
+    def splitting(self, live: Sequence[Any], at: int, cut: Cut) -> Split:
+        """The statement at the cut, taken apart; a second trace says which of its parts are tensors' work."""
+        t = Trace(self.dynamic, self.owner.volatile)
+        frame = self.frame(live)
+        locals_ = frozenset(frame.local) - self.owner.captured
+        with t.recording():
+            try:
+                for stmt in self.stmts[:at]:
+                    execute(t, frame, stmt)
+                return Splitter(self.owner, lambda node: evaluate(t, frame, node), locals_).split(self.stmts[at], cut)
+            except Cut:
+                return Split([], self.stmts[at], [])
+
+    def dissected(self, split: Split, at: int, cut: Cut) -> list[Step]:
+        """Steps for the statements before the cut, the one that stays, and those after."""
+        owner, tail = self.owner, self.outs is None
+        before = [*self.stmts[:at], *split.before]
+        after = [*split.after, *self.stmts[at + 1 :]]
+        needed = frozenset(self.outs or ())
+        bound = frozenset(self.parameters)
+        bound_middle = x.bound_after(before, bound)
+        bound_rest = x.bound_after([split.middle], bound_middle)
+        plan = Planner(owner)
+        first = plan.steps(before, bound, x.read_names([split.middle, *after]) | needed, False)
+        if isinstance(split.middle, tuple(FIELDS)):
+            middle = [plan.compound(split.middle, bound_middle, x.read_names(after) | needed, tail and not after)]
+        else:
+            middle = [Plain(split.middle)]
+            if not cut.followed:
+                owner.volatile |= x.assigned_names([split.middle])
+        return [*first, *middle, *plan.steps(after, bound_rest, needed, tail)]
+
+    def run_plain(self, live: Sequence[Any]) -> Any:
+        """The statements as they are."""
+        if self.plain is None:
+            self.plain = Program(self.owner, Block([Plain(st) for st in self.stmts]), self.parameters, self.outs)
+        return self.plain.run_now(*live)
+
+    def give_up(self, live: Sequence[Any]) -> Any:
+        """No tensor is computed here: the statements stay what they are."""
+        if self.home is not None:
+            home, self.home = self.home, None
+            home.replace(self, [Plain(st) for st in self.stmts])
+        return self.run_plain(live)
+
+
+def agree(symbolic: Outcome, fixed: Outcome, live: Sequence[Any]) -> bool:
+    """Whether symbolic sizes give what fixed sizes give, on the arrays at hand."""
+    if (symbolic.piece is None) != (fixed.piece is None):
+        return False
+    if symbolic.piece is None or fixed.piece is None:
+        return symbolic.at == fixed.at
+    a, b = symbolic.piece, fixed.piece
+    if len(a.roots) != len(b.roots) or tensors(a) != tensors(b):
+        return False
+    given, sizes = a.gather(*live)
+    dims = dict(zip(a.dims, sizes, strict=True))
+    try:
+        left = meaning(a.roots, arrays(a, given), dims)
+        right = meaning(b.roots, arrays(b, given), {})
+    except Exception:
+        return False
+    return all(
+        np.shape(left[m]) == np.shape(right[n]) and np.allclose(left[m], right[n], 1e-4, 1e-5, True)
+        for m, n in zip(a.roots, b.roots)
+    )
+
+
+def tensors(p: Piece) -> list[Any]:
+    return [i.source for i in p.inputs if i.kind != "scalar"]
+
+
+def arrays(p: Piece, given: Sequence[Any]) -> dict[Any, Any]:
+    found = {
+        i.placeholder: g._storage.look() if i.kind == "tensor" else np.array(0 if g is None else g)
+        for i, g in zip(p.inputs, given)
+    }
+    return found | {n: STORE[n] for n in p.nodes if n in STORE}
+
+
+# ------------------------------------------------------------------------------------------ planning
+
+FIELDS: dict[type, tuple[str, ...]] = {
+    ast.If: ("body", "orelse"),
+    ast.For: ("body", "orelse"),
+    ast.While: ("body", "orelse"),
+    ast.With: ("body",),
+    ast.Try: ("body", "orelse", "finalbody"),
+}
+LOOPS = (ast.For, ast.While)
+
+
+class Planner:
+    """Steps for statements that nobody has traced yet: the longest runs that may be regions."""
+
+    def __init__(self, owner: Any) -> None:
+        self.owner = owner
+
+    def steps(
+        self, stmts: Sequence[ast.stmt], bound: frozenset[str], needed: frozenset[str] | set[str], tail: bool
+    ) -> list[Step]:
+        """`needed`: names that are looked at later; `tail`: the function ends where the statements end."""
+        if not stmts:
+            return []
+        returns = tail or isinstance(stmts[-1], ast.Return)
+        if returns and not any(
+            isinstance(n, ast.Break | ast.Continue) and x.leaves_block(st) for st in stmts for n in x.here([st])
+        ):
+            return self.returning(stmts, bound)
+        steps: list[Step] = []
+        waiting: list[ast.stmt] = []
+        for k, st in enumerate(stmts):
+            if not x.leaves_block(st):
+                waiting.append(st)
+                continue
+            before = x.bound_after(waiting, bound)
+            steps += self.run(waiting, bound, x.read_names(stmts[k:]) | needed)
+            waiting = []
+            steps.append(self.leaving(st, before, x.read_names(stmts[k + 1 :]) | needed))
+            bound = x.bound_after([st], before)
+        return steps + self.run(waiting, bound, needed)
+
+    def returning(self, stmts: Sequence[ast.stmt], bound: frozenset[str]) -> list[Step]:
+        """Statements after which the function has returned."""
+        names = self.reads(stmts, bound)
+        if is_trivial(stmts) or names is None:
+            return [Plain(st) for st in stmts]
+        return [Call(Region(self.owner, stmts, names, None))]
+
+    def run(self, stmts: Sequence[ast.stmt], bound: frozenset[str], needed: Any) -> list[Step]:
+        """Statements that end where they end."""
+        if not stmts:
+            return []
+        after = x.bound_after(stmts, bound)
+        own = x.assigned_names(stmts) & self.owner.locals
+        outs = sorted(o for o in own if o in needed or o in self.owner.captured)
+        perhaps = [o for o in outs if o not in after and "*" not in after]  # bound on some ways only: kept as they were
+        names = self.reads(stmts, bound, perhaps)
+        if is_trivial(stmts) or names is None or x.declared(stmts):
+            return [Plain(st) if names is not None or not isinstance(st, tuple(FIELDS)) else self.compound(st, bound, needed | x.read_names(stmts), False) for st in stmts]  # fmt: skip
+        return [Call(Region(self.owner, stmts, names, outs))]
+
+    def reads(self, stmts: Sequence[ast.stmt], bound: frozenset[str], more: Sequence[str] = ()) -> list[str] | None:
+        """The locals that statements look at; None if one of them might have no value yet."""
+        names = (x.read_names(stmts) & self.owner.locals) | set(more)
+        own = x.assigned_names(stmts)
+        if "*" in bound:
+            return sorted(names)
+        unbound = names - bound
+        if any(n not in own or n in more or reads_first(stmts, n) for n in unbound):
+            return None
+        return sorted(names & bound)
+
+    def leaving(self, st: ast.stmt, bound: frozenset[str], needed: Any) -> Step:
+        if isinstance(st, tuple(FIELDS)):
+            return self.compound(st, bound, needed, False)
+        return Plain(st)
+
+    def compound(self, st: Any, bound: frozenset[str], needed: Any, tail: bool) -> Step:
+        """A statement that stays, with regions in its blocks."""
+        loop = isinstance(st, LOOPS)
+        inside = frozenset(needed) | (x.read_names([st]) if loop else frozenset())
+        if isinstance(st, ast.Try):
+            inside |= x.read_names([st])
+        start = bound
+        if isinstance(st, ast.For):
+            start = bound | x.assigned_names([st.target])
+        if isinstance(st, ast.With):
+            start = bound | x.assigned_names([i.optional_vars for i in st.items if i.optional_vars])
+        blocks: dict[tuple[str, int], Block] = {}
+        for field in FIELDS[type(st)]:
+            body = getattr(st, field)
+            if not body:
+                continue
+            here = (
+                start
+                if field == "body"
+                else x.bound_after(st.body, start)
+                if isinstance(st, ast.Try) and field == "orelse"
+                else bound
+            )
+            ends = tail and not loop and not isinstance(st, ast.Try)
+            blocks[field, -1] = Block(self.steps(body, here, inside, ends))
+        for k, h in enumerate(getattr(st, "handlers", ())):
+            names = bound | ({h.name} if h.name else set())
+            blocks["body", k] = Block(self.steps(h.body, frozenset(names), inside, False))
+        return Compound(st, blocks)
+
+
+def reads_first(stmts: Sequence[ast.stmt], name: str) -> bool:
+    """Whether a name may be looked at before the statements bind it."""
+    bound: frozenset[str] = frozenset()
+    for st in stmts:
+        if name in x.read_names([st]) and not x.is_bound([name], bound):
+            return not binds_inside(st, name)
+        bound = x.bound_after([st], bound)
+    return False
+
+
+def binds_inside(st: ast.stmt, name: str) -> bool:
+    """Whether a compound statement binds a name itself before it looks at it."""
+    if isinstance(st, ast.For) and name in x.assigned_names([st.target]) and name not in x.read_names([st.iter]):
+        return True
+    blocks = [getattr(st, field) for field in FIELDS.get(type(st), ()) if getattr(st, field)]
+    head = [c for c in ast.iter_child_nodes(st) if isinstance(c, ast.expr)]
+    return bool(blocks) and name not in x.read_names(head) and not any(reads_first(b, name) for b in blocks)
+
+
+def is_trivial(stmts: Sequence[ast.stmt]) -> bool:
+    """Nothing here that could be tensors' work."""
+    work = (ast.Call, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.AugAssign, ast.Attribute, ast.For)
+    return not any(isinstance(n, work) for st in stmts for n in ast.walk(st))
+
+
+__all__ = ["Call", "Region", "Tens", "Variant"]
