@@ -1,0 +1,1 @@
+"""bench: how fast tinyflow is, beside its peers in the same run. `python -m bench --help`."""

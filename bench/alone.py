@@ -1,0 +1,108 @@
+"""alone: what needs a process that has done nothing yet. The softmax program, from `import tinyflow` on.
+
+python -m bench.alone first      seconds of the import, and to the end of the first step
+python -m bench.alone memory N   resident bytes before and after N steps
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+REPEATS = 5
+SETTLED = 2_000  # steps until buffers and caches have the size that they keep
+
+
+def first() -> dict[str, float]:
+    start = perf_counter()
+    import tinyflow
+
+    imported = perf_counter()
+    step, batches = softmax()
+    begun = perf_counter()
+    step(*batches[0])
+    done = perf_counter()
+    del tinyflow
+    return {"import": imported - start, "first": done - start, "step": done - begun}
+
+
+def memory(steps: int) -> dict[str, int]:
+    step, batches = softmax()
+    for k in range(min(SETTLED, steps)):
+        step(*batches[k % len(batches)])
+    before = resident()
+    for k in range(steps):
+        step(*batches[k % len(batches)])
+    return {"before": before, "after": resident(), "steps": steps}
+
+
+def softmax() -> tuple[Callable[..., Any], list[Any]]:
+    """The lecture's program as a Session runs it, and its batches."""
+    from bench.sides import BY_NAME, step_of
+    from bench.workloads import TABLE
+
+    row = TABLE["softmax"]
+    return step_of(BY_NAME["tinyflow session"], row.program, row.weights()), row.batches()
+
+
+def resident() -> int:
+    """The memory that the process has now; where the system does not tell, the most it had."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+# ------------------------------------------------------------------------------------------ asked from outside
+
+
+def ask(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+    """What this file says in a process of its own."""
+    command = [sys.executable, "-m", "bench.alone", *arguments]
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        raise RuntimeError(f"{' '.join(command[1:])} ended with status {done.returncode}: {''.join(last)}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def starts(environment: dict[str, str], repeats: int = REPEATS) -> dict[str, list[float]]:
+    """Seconds of imports and first steps, with an empty cache folder and with a full one."""
+    found: dict[str, list[float]] = {"import": [], "cold": [], "warm": []}
+    with tempfile.TemporaryDirectory() as folder:
+        ask({**environment, "TINYFLOW_CACHE": "0"}, "first")  # Python's own cache of compiled modules is filled
+        for k in range(repeats):
+            here = {**environment, "TINYFLOW_CACHE": f"{folder}/{k}"}
+            cold, warm = ask(here, "first"), ask(here, "first")
+            found["import"] += [cold["import"], warm["import"]]
+            found["cold"].append(cold["first"])
+            found["warm"].append(warm["first"])
+    return found
+
+
+def installed() -> dict[str, int]:
+    """Bytes on disk of tinyflow and all that it needs, without Python's own cache."""
+    found = {}
+    for name in ("tinyflow", "numpy", "llvmlite"):
+        spec = find_spec(name)
+        assert spec is not None and spec.submodule_search_locations is not None
+        home = Path(spec.submodule_search_locations[0])
+        folders = [home, *home.parent.glob(f"{name}.libs")]
+        files = (f for folder in folders for f in folder.rglob("*") if "__pycache__" not in f.parts)
+        found[name] = sum(f.stat().st_size for f in files if f.is_file())
+    return found
+
+
+if __name__ == "__main__":
+    asked = memory(int(sys.argv[2])) if sys.argv[1] == "memory" else first()
+    print(json.dumps(asked))

@@ -1,0 +1,73 @@
+"""arithmetic: what a step computes and what memory it must touch, counted from the graphs that it runs.
+
+flops   2 for each product of a contraction, 1 for each element of any other op that computes
+bytes   leaves read, values and variables written; what lies between need not leave the processor
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from tinyflow import execute
+from tinyflow.core.expr import evaluate
+from tinyflow.graph.node import Node, toposort
+from tinyflow.ops.contraction import CONTRACT
+from tinyflow.ops.movement import CONCAT, EXPAND, PAD, PERMUTE, RESHAPE, SLICE
+from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
+from tinyflow.passes import pipeline
+
+FREE = {EXPAND, RESHAPE, PERMUTE, SLICE, PAD, CONCAT}  # they move, and compute nothing
+FOLDS = {SUM, PROD, MAX, MIN, ARGMAX, ARGMIN}
+
+
+class Work(NamedTuple):
+    flops: int
+    bytes: int
+
+
+@contextmanager
+def observed() -> Iterator[list[tuple[Any, Mapping[Any, int]]]]:
+    """Collects (runner, sizes) of every program that runs inside."""
+    runs: list[tuple[Any, Mapping[Any, int]]] = []
+    run = execute.Runner.run
+
+    def recorded(self: Any, native: Any, arrays: Any, sizes: Any, store: Any) -> Any:
+        runs.append((self, dict(sizes)))
+        return run(self, native, arrays, sizes, store)
+
+    execute.Runner.run = recorded  # type: ignore[method-assign]
+    try:
+        yield runs
+    finally:
+        execute.Runner.run = run  # type: ignore[method-assign]
+
+
+def counted(step: Callable[[], object]) -> Work:
+    """The work of all that the step runs."""
+    with observed() as runs:
+        step()
+    each = [work_of(pipeline.run(runner.nodes), sizes) for runner, sizes in runs]
+    return Work(sum(w.flops for w in each), sum(w.bytes for w in each))
+
+
+def work_of(roots: Sequence[Node], sizes: Mapping[Any, int]) -> Work:
+    order = toposort(roots)
+    touched = [*dict.fromkeys(n for n in order if n.op.kind == "leaf"), *dict.fromkeys(roots)]
+    return Work(sum(flops(n, sizes) for n in order), sum(elements(n.shape, sizes) * n.dtype.size for n in touched))
+
+
+def flops(n: Node, sizes: Mapping[Any, int]) -> int:
+    if n.op is CONTRACT:
+        return 2 * elements([d for _, d in n.attrs["spec"].sizes], sizes)
+    if n.op in FOLDS:
+        return elements(n.inputs[0].shape, sizes)
+    if n.op in FREE or n.op.kind != "at" or not n.inputs:
+        return 0
+    return elements(n.shape, sizes)
+
+
+def elements(shape: Sequence[Any], sizes: Mapping[Any, int]) -> int:
+    return math.prod(d if isinstance(d, int) else evaluate(d, sizes) for d in shape)

@@ -1,0 +1,100 @@
+"""The sides of a comparison: who runs a program, one row each, and how a program's file becomes a step.
+
+    side := Side(name, family, module, compiled, ours, needs, install)
+
+The sides of one family run the same file; all that differs is the module that its import names.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PROGRAMS = Path(__file__).parent / "programs"
+Step = Callable[..., Any]
+
+
+class Side(NamedTuple):
+    name: str
+    family: str  # a folder of programs/
+    module: str  # what stands in the place of the family's import
+    compiled: bool  # the step is run under torch.compile
+    ours: bool
+    needs: tuple[str, ...]  # modules without which it does not run
+    install: str
+
+
+HERE = "it comes with tinyflow"
+# fmt: off
+#         name                 family   module                    compiled ours   needs                             install
+SIDES = [
+    Side("tinyflow session",  "tf1",   "tinyflow",                False, True,  ("tinyflow",),                      HERE),
+    Side("tinyflow",          "torch", "tinyflow.torch",          False, True,  ("tinyflow.torch",),                HERE),
+    Side("tinyflow compiled", "torch", "tinyflow.torch",          True,  True,  ("tinyflow.torch", "tinyflow.jit"), HERE),
+    Side("torch",             "torch", "torch",                   False, False, ("torch",),                         "pip install 'torch==2.13.0' --index-url https://download.pytorch.org/whl/cpu"),
+    Side("torch.compile",     "torch", "torch",                   True,  False, ("torch",),                         "pip install torch, as above; it needs a C++ compiler too"),
+    Side("jax",               "jax",   "jax",                     False, False, ("jax",),                           "pip install jax"),
+    Side("tensorflow 1",      "tf1",   "tensorflow.compat.v1",    False, False, ("tensorflow.compat.v1",),          "pip install tensorflow-cpu"),
+    Side("numpy",             "numpy", "numpy",                   False, False, ("numpy",),                         "pip install numpy"),
+]
+IMPORTS = {  # the line that a family's files have, and the name that it gives the module
+    "torch": ("import torch",                      "torch"),
+    "tf1":   ("import tensorflow.compat.v1 as tf", "tf"),
+    "jax":   ("import jax",                        "jax"),
+    "numpy": ("import numpy as np",                "np"),
+}
+# fmt: on
+
+BY_NAME = {side.name: side for side in SIDES}
+
+
+class Missing(Exception):
+    """A side that cannot run here, and what would mend that."""
+
+
+def program_of(side: Side, program: str) -> Path:
+    return PROGRAMS / side.family / f"{program}.py"
+
+
+def sides_of(program: str) -> list[Side]:
+    """Who has this program."""
+    return [side for side in SIDES if program_of(side, program).exists()]
+
+
+def require(side: Side) -> None:
+    """Import what the side needs, or raise Missing."""
+    for name in side.needs:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            missing = error.name or name
+            if name.startswith(missing) or missing.startswith(name):
+                raise Missing(f"{missing} is not installed: {side.install}") from None
+            raise
+
+
+def load(side: Side, program: str) -> ModuleType:
+    """The program's module, with the side's module in the place of the one that its file imports."""
+    path = program_of(side, program)
+    text = path.read_text(encoding="utf-8")
+    line, name = IMPORTS[side.family]
+    head, found, tail = text.partition(f"\n{line}\n")
+    if not found:
+        raise ValueError(f"{path} does not have the line {line!r}")
+    module = ModuleType(f"{program} by {side.name}")
+    module.__file__ = str(path)
+    exec(compile(f"{head}\nimport {side.module} as {name}\n{tail}", str(path), "exec"), module.__dict__)
+    return module
+
+
+def step_of(side: Side, program: str, weights: Sequence[np.ndarray]) -> Step:
+    """The program's step as this side runs it."""
+    step: Step = load(side, program).make([w.copy() for w in weights])
+    if side.compiled:
+        step = importlib.import_module(side.module).compile(step)
+    return step
