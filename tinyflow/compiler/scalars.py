@@ -101,26 +101,34 @@ def mod_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
     return em.choose(em.op("or {t} {0}, {1}", [zero, minus], bool_), em.splat(0, a), r)
 
 
-def mod_float(em: Emitter, args: list[Value], dtype: DType) -> Value:
-    """The remainder of the sign of the divisor, as Python's; a zero has the divisor's sign."""
-    a, b = args
-    r = em.op("frem {t} {0}, {1}", [a, b])
-    zero = em.splat(0.0, a)
+def remainder(em: Emitter, a: Value, b: Value) -> tuple[Value, Value, Value]:
+    """(the remainder of the sign of a, whether it is not zero, whether its sign is not the divisor's)"""
+    r, zero = em.op("frem {t} {0}, {1}", [a, b]), em.splat(0.0, a)
     some = em.op("fcmp une {t} {0}, {1}", [r, zero], bool_)
     negative = em.op("fcmp olt {t} {0}, {1}", [r, zero], bool_)
     below = em.op("fcmp olt {t} {0}, {1}", [b, zero], bool_)
-    other = em.op("xor {t} {0}, {1}", [negative, below], bool_)
+    return r, some, em.op("xor {t} {0}, {1}", [negative, below], bool_)
+
+
+def mod_float(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    """The remainder of the sign of the divisor, as Python's; a zero has the divisor's sign."""
+    a, b = args
+    r, some, other = remainder(em, a, b)
     turned = em.choose(other, em.op("fadd {t} {0}, {1}", [r, b]), r)
-    return em.choose(some, turned, em.intrinsic("copysign", [zero, b], a.dtype))
+    return em.choose(some, turned, em.intrinsic("copysign", [em.splat(0.0, a), b], a.dtype))
 
 
 def floordiv_float(em: Emitter, args: list[Value], dtype: DType) -> Value:
-    """(a - a mod b) / b, rounded to the nearest integer: floor(a / b) without its rounding error."""
+    """floor(a / b) without the rounding error of a / b: (a - remainder) / b, one less where the signs differ."""
     a, b = args
-    exact = em.op("fdiv {t} {0}, {1}", [em.op("fsub {t} {0}, {1}", [a, mod_float(em, args, dtype)]), b])
-    near = em.intrinsic("rint", [exact], a.dtype)
-    zero = em.op("fcmp oeq {t} {0}, {1}", [b, em.splat(0.0, b)], bool_)
-    return em.choose(zero, em.op("fdiv {t} {0}, {1}", [a, b]), near)
+    r, some, other = remainder(em, a, b)
+    whole = em.op("fdiv {t} {0}, {1}", [em.op("fsub {t} {0}, {1}", [a, r]), b])
+    less = em.op("fsub {t} {0}, {1}", [whole, em.splat(1.0, a)])
+    near = em.intrinsic("rint", [em.choose(em.op("and {t} {0}, {1}", [some, other], bool_), less, whole)], a.dtype)
+    ratio = em.op("fdiv {t} {0}, {1}", [a, b])
+    signed = em.intrinsic("copysign", [em.intrinsic("fabs", [near], a.dtype), ratio], a.dtype)
+    near = em.choose(em.op("fcmp oeq {t} {0}, {1}", [near, em.splat(0.0, a)], bool_), signed, near)
+    return em.choose(em.op("fcmp oeq {t} {0}, {1}", [b, em.splat(0.0, b)], bool_), ratio, near)
 
 
 def pow_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
