@@ -1,0 +1,16 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tinyflow import execute
+from tinyflow.runtime import program
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_steps_are_shared() -> Iterator[None]:
+    """Steps that are too small to be worth several threads get them all the same: so threads are tested on small arrays."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "SMALL", 0)
+        execute._programs.clear()
+        yield
+    execute._programs.clear()
