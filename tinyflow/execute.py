@@ -45,7 +45,9 @@ class Native(NamedTuple):
     numbers_at: int
     sharing: bool  # whether roots are not the outputs one by one
     which: tuple[int, ...]  # the output that each root is
-    writes: tuple[tuple[int | None, int, bool], ...]  # (slot or None: in place; the variable's; whether it is a leaf too)
+    writes: tuple[
+        tuple[int | None, int, bool], ...
+    ]  # (slot or None: in place; the variable's; whether it is a leaf too)
     shapes: tuple[Any, ...]  # of outputs, then of writes
     static: bool  # whether no shape depends on a run
     dtypes: tuple[Any, ...]
@@ -291,7 +293,9 @@ def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Na
     written = tuple((w, slot[v], v in place) for w, v in zip(made.writes, runner.written_same, strict=True))
     rename = {d: canonical(k) for k, d in enumerate(dims)}
     shapes = tuple(tuple(substituted(d, rename) for d in n.shape) for n in (*outputs, *nodes[count:]))
-    needed = tuple(tuple((outputs.index(p), side) for p, side in living[n]) for n in nodes[:count]) if predicates else ()
+    needed = (
+        tuple(tuple((outputs.index(p), side) for p, side in living[n]) for n in nodes[:count]) if predicates else ()
+    )
     which = tuple(outputs.index(n) for n in nodes[:count])
     unread = len(made.program.slots)
     numbers = array("q", [*(slot.get(n, unread) for n in runner.given_same), *made.outputs])
@@ -320,16 +324,14 @@ def substituted(d: Index_, names: Mapping[Any, Index_]) -> Index_:
 
 def report(native: Native, binding: Any) -> None:
     """DEBUG=1: what runs; DEBUG=2: each kernel with its time."""
-    names = [c.name for c in native.program.calls]
-    if config.DEBUG == 1:
-        binding.run()
-        print(
-            f"run of {len(names)} kernels, {binding.threads} threads, {binding.bytes} bytes of temporaries",
-            file=sys.stderr,
-        )
+    if config.DEBUG >= 2:
+        print(binding.report(), file=sys.stderr)
         return
-    for name, ns in zip(names, binding.timed(), strict=True):
-        print(f"  {name:8} {ns / 1000:10.1f} us", file=sys.stderr)
+    binding.run()
+    print(
+        f"run of {binding.count} kernels, {binding.threads} threads, {binding.bytes} bytes of temporaries",
+        file=sys.stderr,
+    )
 
 
 def compile(roots: Sequence[Node], writes: Mapping[Node, Node] = NONE) -> Runner:

@@ -132,6 +132,10 @@ class Tiles:
         how = "in place" if self.local is None else "packed by tiles"
         return f"contract {self.spec}: batch {b}, M {m}, N {n}, K {k}; tiles of {self.rows} x {self.width}, A {how}: {expr.show(self.a)}"
 
+    @property
+    def flops(self) -> Index_:
+        return expr.mul(2, expr.product(self.sizes))
+
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
         from tinyflow.compiler.tiling import emit_tiles
 

@@ -65,7 +65,10 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
     schedule = Schedule(roots, contraction.has_recipe)
     leaves = tuple(n for n in toposort(roots) if n.op.kind == "leaf")
     given = tuple(dict.fromkeys([*leaves, *changes]))
-    slots = [Slot("status"), *(Slot("given", label=n.label) for n in given)]
+    slots = [
+        Slot("status"),
+        *(Slot("given", expr.mul(expr.product(n.shape), n.dtype.size), label=n.label) for n in given),
+    ]
     where: dict[Any, int] = {n: k for k, n in enumerate(given, 1)}
     homes = assign_homes(schedule, outputs, changes, slots, where)
     kernels = [priced(k) for n, g in enumerate(schedule.groups) for k in lower_group(g, schedule, homes, f"k{n}")]
@@ -164,7 +167,7 @@ def assemble(
             if b not in where:  # scratch memory of this kernel and the next
                 where[b] = len(slots)
                 slots.append(b.slot())
-        for e in (code.tasks, k.cost, *code.dims):
+        for e in (code.tasks, k.cost, getattr(k.recipe, "flops", 0), *code.dims):
             for atom in expr.walk(e):
                 if isinstance(atom, Dim):
                     dims.setdefault(atom, len(dims))
@@ -177,15 +180,17 @@ def assemble(
         writes = frozenset([*(where[b] for b in code.buffers if b in written_by(k)), *([0] if code.checks else [])])
         calls.append(
             Call(
-                k.name,
-                functions.at(code.text),
-                buffers,
-                tuple(dims[d] for d in code.dims),
-                numbers,
-                writes,
-                code.tasks,
-                k.cost,
-                tuple(guards),
+                name=k.name,
+                function=functions.at(code.text),
+                buffers=buffers,
+                dims=tuple(dims[d] for d in code.dims),
+                checks=numbers,
+                writes=writes,
+                tasks=code.tasks,
+                cost=k.cost,
+                guards=tuple(guards),
+                label=", ".join(n.label for n in k.nodes),
+                flops=getattr(k.recipe, "flops", k.cost),
             )
         )
     for s in slots:

@@ -1,6 +1,6 @@
 """memory: lifetimes to offsets in one arena.
 
-    plan([Life(size, first, last)]) -> offsets, total         buffers whose lives meet do not overlap
+plan([Life(size, first, last)]) -> offsets, total         buffers whose lives meet do not overlap
 """
 
 from __future__ import annotations

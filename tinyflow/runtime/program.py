@@ -44,6 +44,8 @@ class Call(NamedTuple):
     tasks: Index_
     cost: Index_
     guards: tuple[tuple[int, int], ...] = ()
+    label: str = ""  # what it computes, for people
+    flops: Index_ = 0
 
     @property
     def touched(self) -> frozenset[int]:
@@ -55,8 +57,9 @@ class Binding:
 
     def __init__(self, program: Program, sizes: Sequence[int]) -> None:
         values: Mapping[Expr, int] = dict(zip(program.dims, sizes, strict=True))
+        self.program, self.values = program, values
         self.threads = config.THREADS
-        serial = [is_serial(c, values) for c in program.calls]
+        self.serial = serial = [is_serial(c, values) for c in program.calls]
         if all(serial):
             self.threads = 1
         ranges, total = arrange(program, values, self.threads)
@@ -84,6 +87,16 @@ class Binding:
             pool.run(self.table, self.slots_at, self.dims_at, k, k + 1, self.threads)
             times.append(perf_counter_ns() - start)
         return times
+
+    def report(self) -> str:
+        """Runs the program step by step: each kernel with its time, its arithmetic and its traffic a second."""
+        lines = [f"{'kernel':8} {'us':>9} {'GFLOP/s':>8} {'GB/s':>7} threads  computes"]
+        for call, serial, ns in zip(self.program.calls, self.serial, self.timed(), strict=True):
+            size = sum(number(self.program.slots[s].size, self.values) for s in set(call.buffers))
+            flops = number(call.flops, self.values)
+            threads = 1 if serial else self.threads
+            lines.append(f"{call.name:8} {ns / 1000:9.1f} {flops / ns:8.1f} {size / ns:7.1f} {threads:7}  {call.label}")
+        return "\n".join(lines)
 
 
 class Program:
