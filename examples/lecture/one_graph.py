@@ -9,6 +9,13 @@ from tinyflow.graph.signature import signature
 STEPS, RATE = 100, 0.5
 
 
+def structure(loss, gradient):
+    """What the graph of the forward and backward part is, whatever its leaves are called and where they live."""
+    while gradient.op.name == "stop_gradient":  # the imperative style detaches a gradient from its history
+        (gradient,) = gradient.inputs
+    return signature([loss, gradient]).key
+
+
 def batches():
     mnist = get_mnist(flatten=True, onehot=True)
     return [mnist.train.next_batch(100) for _ in range(STEPS)]
@@ -26,7 +33,7 @@ def symbolic():
     sess.run(tf.global_variables_initializer())
     for images, labels in batches():
         sess.run(step, {x: images, y_: labels})
-    return sess.run(W), signature([loss.node, gradient.node]).key
+    return sess.run(W), structure(loss.node, gradient.node)
 
 
 def one_step(W, images, labels):
@@ -42,7 +49,7 @@ def imperative(step=one_step):
         loss = step(W, torch.from_numpy(images), torch.from_numpy(labels))
         loss.backward()
         if key is None:
-            key = signature([loss.node, W.grad.node]).key
+            key = structure(loss.node, W.grad.node)
         with torch.no_grad():
             W -= RATE * W.grad
         W.grad = None
