@@ -163,7 +163,6 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     for group_letters, i in zip((found.batch, found.m, found.n), indices, strict=True):
         letters.update(zip(group_letters, split(i, tuple(spec.size[a] for a in group_letters)), strict=True))
     a = ops.read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
-    checks = tuple(scope.checks)
     panels = Scratch(
         f"panels of {core.label}",
         expr.product((sizes[0], expr.floordiv(columns + (width - 1), width), sizes[3], width * core.dtype.size)),
@@ -213,7 +212,14 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     )
     cost = expr.product((*sizes, 1))
     main = Kernel(
-        name, (), tuple(stores), checks, expr.floordiv(cost, 4) + 1, tiles, group.conditions, tuple(group.stores)
+        name,
+        (),
+        tuple(stores),
+        tuple(scope.checks),
+        expr.floordiv(cost, 4) + 1,
+        tiles,
+        group.conditions,
+        tuple(group.stores),
     )
     return [
         pack(
