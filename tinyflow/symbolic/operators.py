@@ -168,13 +168,12 @@ def extent(n: Dim, start: Any, stop: Any, step: Any) -> tuple[Dim, Dim, int]:
 
 
 def clamp(v: Any, n: Dim) -> Any:
-    """A bound counted from the beginning, not beyond the end. Of an unknown size, the end of a slice is taken as given
-    where it counts from the end."""
-    if v is None or (isinstance(v, int) and v == 0):
+    """A bound counted from the beginning, within the axis. x[:-1] is taken to have an element to leave out."""
+    if v is None or (isinstance(v, int) and v == 0) or v is n:
         return v
     if isinstance(v, int) and v < 0:
-        return n + v if isinstance(n, Expr) else max(n + v, 0)
-    return v if v is n else expr.minimum(v, n)
+        return n - 1 if v == -1 else expr.maximum(n + v, 0)
+    return expr.minimum(v, n)
 
 
 def tidy(y: Node) -> Node:
