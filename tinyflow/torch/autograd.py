@@ -134,8 +134,8 @@ def grad(
         raise RuntimeError(NOT_DIFFERENTIATED)
     seeds = [None] * len(ys) if grad_outputs is None else many(grad_outputs)
     _, found = differentiate(ys, seeds, xs)
-    if any(g is None for g in found) and not (allow_unused or materialize_grads):
-        raise RuntimeError(UNUSED)
+    if None in found and not (allow_unused or materialize_grads):
+        raise RuntimeError(UNUSED.format(found.index(None)))
     result = []
     for x, g in zip(xs, found, strict=True):
         if g is None and materialize_grads:

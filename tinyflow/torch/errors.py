@@ -10,7 +10,7 @@ NUMPY_NEEDS_DETACH = "Can't call numpy() on Tensor that requires grad. Use tenso
 NOT_SCALAR = "a Tensor with {} elements cannot be converted to Scalar"
 NO_GRAD_FN = "element 0 of tensors does not require grad and does not have a grad_fn"
 NOT_SCALAR_OUTPUT = "grad can be implicitly created only for scalar outputs"
-UNUSED = "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior."
+UNUSED = "The differentiated Tensor at index {} appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior."
 NOT_DIFFERENTIATED = "One of the differentiated Tensors does not require grad"
 MODIFIED = (
     "one of the variables needed for gradient computation has been modified by an inplace operation: a leaf that this "

@@ -79,11 +79,11 @@ def record(f: Function, fn: str, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 def lift(name: str, f: Function) -> Function:
     """The function of tensors that a function of nodes is."""
-    fn = grad_fn_name(name)
+    fn, by_call = grad_fn_name(name), NAMED_BY_CALL.get(name)
 
     @functools.wraps(f)
     def call(*args: Any, out: Tensor | None = None, **kwargs: Any) -> Any:
-        y = record(f, fn, args, kwargs)
+        y = record(f, fn if by_call is None else by_call(fn, args, kwargs), args, kwargs)
         return y if out is None else assign(out, y)
 
     call.__name__ = call.__qualname__ = name
@@ -123,13 +123,33 @@ def legacy(d: DType) -> str:
     return {"float32": "Float", "float64": "Double", "int32": "Int", "int64": "Long", "uint8": "Byte", "bool": "Bool"}[FACE[d].name]
 
 
-SPECIAL_NAMES = {"subtract": "Sub", "multiply": "Mul", "true_divide": "Div", "divide": "Div", "matmul": "Unsafe View", "square": "Pow", "linear": "Addmm"}  # fmt: skip
-
-
 def grad_fn_name(name: str) -> str:
     """The name that PyTorch shows for what made a tensor: add -> AddBackward0."""
-    words = SPECIAL_NAMES.get(name, name).replace("_", " ").split()
+    words = SHOWN_AS.get(name, name).replace("_", " ").split()
     return "".join(w[0].upper() + w[1:] for w in words) + "Backward0"
+
+
+SHOWN_AS = {
+    "subtract": "sub", "multiply": "mul", "true_divide": "div", "divide": "div", "square": "pow", "linear": "addmm", "copied": "clone",
+    "cross_entropy": "nll_loss", "reshaped": "unsafe_view", "cast": "to_copy", "concat": "cat", "absolute": "abs", "negative": "neg",
+}  # fmt: skip
+
+
+def with_axis(number: int) -> Callable[..., str]:
+    """Functions of all elements, and along axes, are shown with numbers of their own."""
+    return lambda name, args, kwargs: name[:-1] + str(number if len(args) > 1 or "dim" in kwargs or "axis" in kwargs else 1 - number)
+
+
+def product_name(name: str, args: Any, kwargs: Any) -> str:
+    ranks = tuple(a.ndim for a in args if isinstance(a, Tensor))
+    return {(1, 1): "DotBackward0", (2, 1): "MvBackward0", (2, 2): "MmBackward0", (1, 2): "SqueezeBackward4"}.get(ranks, "UnsafeViewBackward0")
+
+
+# names that depend on the operands
+NAMED_BY_CALL: dict[str, Callable[..., str]] = {
+    "sum": with_axis(1), "mean": with_axis(1), "prod": with_axis(1), "max": with_axis(0), "min": with_axis(0), "matmul": product_name,
+    "rsub": lambda name, args, kwargs: "RsubBackward1",
+}  # fmt: skip
 
 
 def install(rows: Mapping[str, Function], methods: bool = True, in_place: str = "") -> None:

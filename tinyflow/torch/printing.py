@@ -37,11 +37,12 @@ Format = Callable[[Any], str]
 
 
 def number_format(shown: np.ndarray) -> Format:
-    """The text of one number, in the width that all need."""
+    """The text of one number, in the width that all need; of floats, those that are finite and not zero count."""
     kind = shown.dtype.kind
-    texts = float_text(shown) if kind == "f" else (lambda v: str(bool(v))) if kind == "b" else (lambda v: str(int(v)))
-    width = max((len(texts(v)) for v in shown.flat), default=0)
-    return lambda v: texts(v).rjust(width)
+    text = float_text(shown) if kind == "f" else (lambda v: str(bool(v))) if kind == "b" else (lambda v: str(int(v)))
+    counted = shown[np.isfinite(shown) & (shown != 0)] if kind == "f" else shown
+    width = max((len(text(v)) for v in counted.flat), default=1)
+    return lambda v: text(v).rjust(width)
 
 
 def float_text(shown: np.ndarray) -> Format:

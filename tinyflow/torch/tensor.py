@@ -441,7 +441,7 @@ def require_grad(t: Tensor, wanted: bool) -> None:
         return
     if not s.node.dtype.is_floating:
         raise RuntimeError("only Tensors of floating point dtype can require gradients")
-    if t._view is not None or s.attached:  # it shares memory with tensors that have no part in its gradients
+    if t._view is not None or t._detached or s.attached:  # it shares memory with tensors that have no part in its gradients
         own_leaf(t)
         s = t._storage
     if s.leaf is None:

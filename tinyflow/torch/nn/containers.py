@@ -166,6 +166,9 @@ class ParameterList(Module):
     def __getitem__(self, index: int) -> Parameter:
         return self._parameters[str(place(index, len(self)))]
 
+    def extra_repr(self) -> str:
+        return "\n".join(f"  ({k}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]" for k, p in self._parameters.items())
+
 
 class ParameterDict(Module):
     """Parameters by name."""

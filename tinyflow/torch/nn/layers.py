@@ -320,28 +320,28 @@ class RMSNorm(Module):
 class GroupNorm(Module):
     """Normalised over groups of channels, then scaled and shifted a channel"""
 
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, **_: Any) -> None:
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, bias: bool = True, **_: Any) -> None:
         super().__init__()
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         self.register_parameter("weight", Parameter(ones(num_channels)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_channels)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_channels)) if affine and bias else None)
 
     def forward(self, input: Tensor) -> Tensor:
         return T["group_norm"](input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
 
 
 def batch_norm(name: str, ranks: tuple[int, ...], instance: bool = False) -> type[Module]:
     """BatchNorm1d, 2d, 3d and the instance norms: they differ by the rank that they take."""
 
-    def __init__(self: Any, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = not instance, track_running_stats: bool = not instance, **_: Any) -> None:  # fmt: skip
+    def __init__(self: Any, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = not instance, track_running_stats: bool = not instance, bias: bool = True, **_: Any) -> None:  # fmt: skip
         Module.__init__(self)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.register_parameter("weight", Parameter(ones(num_features)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_features)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_features)) if affine and bias else None)
         self.register_buffer("running_mean", zeros(num_features) if track_running_stats else None)
         self.register_buffer("running_var", ones(num_features) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", zeros((), dtype=int) if track_running_stats else None)
@@ -360,7 +360,7 @@ def batch_norm(name: str, ranks: tuple[int, ...], instance: bool = False) -> typ
         return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, training, momentum or 0.0, self.eps)
 
     def extra_repr(self: Any) -> str:
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, track_running_stats={self.track_running_stats}"
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
 
     body = {"__init__": __init__, "forward": forward, "extra_repr": extra_repr, "__module__": __name__}
     return type(name, (Module,), body)

@@ -81,9 +81,14 @@ def binary_cross_entropy(input: Node, target: Node, weight: Node | None = None, 
     """-(t log x + (1 - t) log(1 - x)), the logarithms being -100 at least"""
     if tuple(input.shape) != tuple(target.shape):
         raise ValueError(f"Using a target size (torch.Size({list(target.shape)})) that is different to the input size (torch.Size({list(input.shape)})) is deprecated. Please ensure they have the same size.")  # fmt: skip
-    low = [e.maximum(e.log(p), -100.0) for p in (input, 1.0 - input)]
-    y = -(target * low[0] + (1.0 - target) * low[1])
+    y = -(target * bounded_log(input) + (1.0 - target) * bounded_log(1.0 - input))  # type: ignore[operator]
     return reduced(y if weight is None else y * weight, reduction)
+
+
+def bounded_log(p: Node) -> Node:
+    """log p, and -100 (without a gradient) where p is 0"""
+    zero = e.equal(p, 0.0)
+    return e.where(zero, -100.0, e.maximum(e.log(e.where(zero, 1.0, p)), -100.0))
 
 
 def binary_cross_entropy_with_logits(

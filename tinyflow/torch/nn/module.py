@@ -16,7 +16,7 @@ class Parameter(Tensor):
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Any:
         data = zeros(0) if data is None else data
-        whole = data._view is None and not data._storage.attached
+        whole = data._view is None and not data._detached and not data._storage.attached
         source = data if whole else alias(data, detached=True)
         p = over(source._storage, source._shape, None, cls)
         p._view, p._detached = source._view, source._detached and not whole
@@ -176,7 +176,11 @@ class Module:
         return (m for _, m in self.named_modules())
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        return ((n, m) for n, m in self._modules.items() if m is not None)
+        once: dict[Module, str] = {}
+        for name, module in self._modules.items():
+            if module is not None:
+                once.setdefault(module, name)
+        return ((name, module) for module, name in once.items())
 
     def children(self) -> Iterator[Module]:
         return (m for _, m in self.named_children())
