@@ -34,9 +34,9 @@ def observed() -> Iterator[list[tuple[Any, Mapping[Any, int]]]]:
     runs: list[tuple[Any, Mapping[Any, int]]] = []
     run = execute.Runner.run
 
-    def recorded(self: Any, native: Any, arrays: Any, sizes: Any, store: Any) -> Any:
-        runs.append((self, dict(sizes)))
-        return run(self, native, arrays, sizes, store)
+    def recorded(self: Any, sized: Any, arrays: Any, store: Any) -> Any:
+        runs.append((self, sized.sizes))
+        return run(self, sized, arrays, store)
 
     execute.Runner.run = recorded  # type: ignore[method-assign]
     try:

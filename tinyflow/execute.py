@@ -30,6 +30,7 @@ from tinyflow.passes.state import conditions, effects
 Store = MutableMapping[Node, np.ndarray]
 NONE: dict[Node, Node] = {}
 MOST_PROGRAMS = 512
+MOST_SIZES = 64
 
 
 class MismatchError(GraphError):
@@ -58,6 +59,15 @@ class Native(NamedTuple):
     ]  # for each root: outputs that must be so; empty where none can be dead
 
 
+class Sized(NamedTuple):
+    """A program for arrays of certain shapes."""
+
+    native: Native
+    sizes: Mapping[Expr, int]
+    bound: tuple[int, ...]  # of the program's dimensions
+    shapes: Sequence[tuple[Any, ...]]  # of outputs, then of writes
+
+
 class Runner:
     """One set of roots, compiled when it first runs."""
 
@@ -80,6 +90,7 @@ class Runner:
         self.sources = tuple((n, n.op is PLACEHOLDER) for n in self.given)
         self.fed = tuple((k, n, n.dtype.numpy, self.fixed[k]) for k, n in enumerate(self.given) if n.op is PLACEHOLDER)
         self.native: Native | None = None
+        self.known: dict[Hashable, Sized] = {}
         self.dims: tuple[Expr, ...] = ()
 
     def __call__(self, feeds: Mapping[Node, Any], store: Store) -> list[Any]:
@@ -91,13 +102,24 @@ class Runner:
                 arrays[k] = a = np.asarray(a, dtype, order="C")
             if shape is not None and a.shape != shape:
                 raise GraphError(misfit(n, a.shape))
-        sizes = self.sizes(arrays) if self.symbolic else {}
         if config.REFERENCE or config.NAN:
-            return self.reference(arrays, sizes, store)
+            return self.reference(arrays, self.sizes(arrays), store)
+        key = tuple([arrays[k].shape for k in self.symbolic])
+        sized = self.known.get(key) or self.measure(key, arrays)
+        return self.run(sized, arrays, store)
+
+    def measure(self, key: Hashable, arrays: Sequence[Any]) -> Sized:
+        """What arrays of these shapes come to; compiles at the first call."""
+        sizes = self.sizes(arrays)
+        if self.native is None:
+            self.native = native_of(self)
         native = self.native
-        if native is None:
-            native = self.native = native_of(self)
-        return self.run(native, arrays, sizes, store)
+        bound = tuple([sizes[self.dims[k]] for k in native.dims])
+        shapes = native.shapes if native.static else [self.shape(s, sizes) for s in native.shapes]
+        if len(self.known) >= MOST_SIZES:
+            self.known.clear()
+        sized = self.known[key] = Sized(native, sizes, bound, shapes)
+        return sized
 
     def sizes(self, arrays: Sequence[Any]) -> dict[Expr, int]:
         """The symbolic dimensions; an error if arrays disagree on them."""
@@ -109,9 +131,8 @@ class Runner:
 
     # -------------------------------------------------------------------------------------- native
 
-    def run(self, native: Native, arrays: list[Any], sizes: Mapping[Expr, int], store: Store) -> list[Any]:
-        bound = tuple([sizes[self.dims[k]] for k in native.dims]) if native.dims else ()
-        shapes = native.shapes if native.static else [self.shape(s, sizes) for s in native.shapes]
+    def run(self, sized: Sized, arrays: list[Any], store: Store) -> list[Any]:
+        native, _, bound, shapes = sized
         out = [np.empty(shape, t) for shape, t in zip(shapes, native.dtypes, strict=False)]
         program = native.program
         binding = program.take(bound)
