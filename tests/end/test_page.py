@@ -85,6 +85,39 @@ def test_all_is_in_one_file(tmp_path: Path) -> None:
     assert "Permission is hereby granted" in text  # the licence of the library that the page carries
 
 
+def symbolic() -> Any:
+    """The same step in the symbolic style: operations with names and scopes, and more than one thing to run."""
+    import tinyflow as tf
+
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 784], name="x")
+        W = tf.Variable(tf.zeros([784, 10]), name="W")
+        y = tf.nn.softmax(tf.matmul(x, W))
+        y_ = tf.placeholder(tf.float32, [None, 10], name="y_")
+        loss = tf.reduce_mean(-tf.reduce_sum(y_ * tf.log(y), reduction_indices=[1]))
+        tf.assign(W, W - 0.5 * tf.gradients(loss, [W])[0], name="step")
+        tf.initialize_all_variables()
+        unknown = tf.placeholder(tf.float32, name="unknown")
+        tf.add(unknown, unknown)
+    return graph
+
+
+def test_a_symbolic_graph_keeps_its_names() -> None:
+    data = view(symbolic())
+    items, (operations, nodes) = data["items"], data["stages"]
+    by_name = {items[i]["name"]: items[i] for i in operations["items"]}
+    assert {"x", "W", "W/Assign", "W/read", "Softmax", "gradients", "step", "init", "unknown"} <= set(by_name)
+    assert [items[k]["op"] for k in by_name["Softmax"]["nodes"]][-3:] == ["reshape", "expand", "div"]
+    assert by_name["unknown"]["nodes"] == [] and by_name["unknown"]["kind"] == "leaf"
+    assert {"contract", "exp"} <= {items[i]["op"] for i in nodes["items"]}
+    runs = {r["name"]: r for r in data["runs"]}
+    assert set(runs) == {"step", "init"}
+    part = {items[i]["name"] for i in runs["step"]["items"] if i in operations["items"]}
+    assert {"x", "W", "MatMul", "Softmax", "gradients", "step"} <= part  # the loss itself is not needed for a step
+    assert not part & {"Log", "Mean", "init", "W/Assign"}
+    assert {items[i]["name"] for i in runs["init"]["stages"][-1]["items"] if items[i]["kind"] == "result"} == {"W"}
+
+
 # ------------------------------------------------------------------------------------------ in a browser
 
 
@@ -267,6 +300,21 @@ def test_zoom_pan_and_fit(page: Page) -> None:
     assert page.js(
         "const c = svg.getBoundingClientRect(), w = world.getBoundingClientRect(); return w.top >= c.top && w.bottom <= c.bottom && w.left >= c.left && w.right <= c.right"
     )
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("page", [symbolic], indirect=True)
+def test_operations_stand_in_their_scopes_and_a_run_lights_its_part(page: Page) -> None:
+    assert [g.get_attribute("data-group") for g in page.all(".group")] == ["W"]
+    page.js("const run = document.getElementById('run'); run.value = 1; run.onchange()")
+    lit = {b.get_attribute("aria-label").split()[0] for b in page.all(".box.part")}
+    assert lit == {"zeros", "W", "Assign", "init"}
+    page.box("Softmax").click()
+    next(b for b in page.all("#panel .there") if b.text.startswith("exp n")).click()
+    assert page.one('#tabs [aria-selected="true"]').get_attribute("data-stage") == "nodes" and page.fact("op") == "exp"
+    assert len(page.all(".box.gradient")) == 2
+    page.one("#panel .there").click()  # its operation
+    assert page.fact("name") == "Softmax"
 
 
 def chain() -> Node:

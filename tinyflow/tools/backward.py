@@ -71,10 +71,16 @@ def row_nodes(y: Node, g: Node | None) -> list[Node]:
     """The nodes that the op's row makes of the gradient g of y."""
     if g is None or y.op.grad is None or not y.inputs:
         return []
-    parts = y.op.grad(g, y, *y.inputs, **y.attrs)
     known = {g, y, *y.inputs}
-    roots = [p for p in (parts if isinstance(parts, tuple) else (parts,)) if p is not None]
+    roots = [p for p in parts(y, g) if p is not None]
     return [n for n in toposort(roots, stop=known.__contains__) if n not in known]
+
+
+def parts(y: Node, g: Node) -> list[Node | None]:
+    """What the op's row gives each input; a row may leave the making of a part to who wants it."""
+    assert y.op.grad is not None
+    found = y.op.grad(g, y, *y.inputs, **y.attrs)
+    return [p() if callable(p) else p for p in (found if isinstance(found, tuple) else (found,))]
 
 
 def row_text(node: Node) -> list[str]:
@@ -87,8 +93,6 @@ def row_text(node: Node) -> list[str]:
     operands = [placeholder(x.dtype, x.shape, a) for x, a in zip(node.inputs, letters, strict=False)]
     y = make(node.op, *operands, **node.attrs)
     g = placeholder(y.dtype, y.shape, "g")
-    parts = node.op.grad(g, y, *operands, **node.attrs)
-    parts = parts if isinstance(parts, tuple) else (parts,)
     names = {g: "g", y: "y"} | {x: str(x.attrs["name"]) for x in operands}
-    results = {f"d{names[x]}": p for x, p in zip(operands, parts, strict=True) if p is not None}
+    results = {f"d{names[x]}": p for x, p in zip(operands, parts(y, g), strict=True) if p is not None}
     return equations(results, names)

@@ -98,7 +98,7 @@ function foldGroups({ boxes, groups, wires }, folded) {
   const kept = new Map();
   for (const w of wires) {
     const from = stands.get(w.from), to = stands.get(w.to);
-    if (from !== to) kept.set(`${from}>${to}`, { from, to, ordering: w.ordering && (kept.get(`${from}>${to}`)?.ordering ?? true) });
+    if (from !== to) kept.set(`${from}>${to}`, { ...w, from, to, ordering: w.ordering && (kept.get(`${from}>${to}`)?.ordering ?? true) });
   }
   return { boxes: drawn, groups, wires: [...kept.values()] };
 }
@@ -124,7 +124,11 @@ function sizeText(item) {
 }
 
 function labelOf(item) {
-  if (item.nodes) return { title: item.name.split("/").pop(), more: "", under: [item.op, item.attributes, sizeText(item)].filter(Boolean).join(" · ") };
+  if (item.nodes) {
+    const title = item.name.split("/").pop();
+    const op = title.toLowerCase().replace(/_\d+$/, "") === item.op.toLowerCase() ? "" : item.op; // MatMul_1 says that it is a MatMul
+    return { title, more: "", under: [op, item.attributes, sizeText(item)].filter(Boolean).join(" · ") };
+  }
   if (item.kind === "result") return { title: item.name, more: "", under: `${item.op} · ${sizeText(item)}` };
   if (isConstant(item)) {
     const number = isNumber(item) ? item : items[item.inputs[0]];
@@ -194,7 +198,7 @@ function place({ boxes, groups, wires }) {
     boxes: all.filter((n) => !n.isGroup),
     groups: all.filter((n) => n.isGroup).sort((a, b) => depth(a) - depth(b)), // outer ones are drawn first
     wires: [...g.edges().map((e) => g.edge(e)), ...[...far].map((w) => ({ ...w, far: true, points: [] }))],
-    width: g.graph().width, height: g.graph().height,
+    width: Math.max(g.graph().width, 1), height: Math.max(g.graph().height, 1), // of nothing, dagre says -Infinity
   };
   mirrored(placed);
   frame(placed);
@@ -348,7 +352,7 @@ class Camera {
   // The whole graph where it can be read so, else its beginning.
   open({ width, height, boxes }) {
     this.fit({ width, height });
-    if (this.k >= LEGIBLE) return;
+    if (this.k >= LEGIBLE || !boxes.length) return;
     const room = this.svg.clientWidth, first = boxes.reduce((a, b) => (a.y <= b.y ? a : b));
     this.set(width * LEGIBLE < room ? (room - width * LEGIBLE) / 2 : room / 2 - first.x * LEGIBLE, 64, LEGIBLE);
   }

@@ -30,7 +30,7 @@ items.forEach((item, i) => {
 // A pass makes new nodes of old ones: what a chosen node became, or came from, in another stage.
 function follow(item, from, to) {
   const origins = [item, ...Object.keys(from.moved).filter((o) => from.moved[o] === item).map(Number)];
-  const also = origins.flatMap((o) => to.name === "operations" ? items[o].operation ?? [] : items[o].nodes?.at(-1) ?? []);
+  const also = origins.flatMap((o) => to.name === "operations" ? items[o].operation ?? [] : items[o].node ?? []);
   return [...origins, ...also].map((o) => to.moved[o] ?? o).find((o) => to.has.has(o));
 }
 
@@ -108,7 +108,7 @@ function say() {
 // ------------------------------------------------------------------ light on what is chosen
 
 function gradientIn(item, to) {
-  const node = items[item].nodes ? items[item].nodes.at(-1) : [item, ...Object.keys(stage().moved).filter((o) => stage().moved[o] === item).map(Number)].find((o) => items[o].gradient);
+  const node = items[item].nodes ? items[item].node : [item, ...Object.keys(stage().moved).filter((o) => stage().moved[o] === item).map(Number)].find((o) => items[o].gradient);
   const own = node === undefined ? undefined : items[node].gradient;
   if (!own) return { value: undefined, made: [] };
   const here = (o) => follow(o, data.stages.at(-1), to);

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import html
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tinyflow.graph.node import Node, toposort
 from tinyflow.graph.show import attributes
+from tinyflow.ops.leaf import SIZE
 from tinyflow.tools.layered import Places, Point, layered
-from tinyflow.tools.view import ORDERING, kind
+from tinyflow.tools.view import ORDERING, kind, nodes_of, number, operation_kind
 
 # fmt: off
 #          kind           on white    on black
@@ -30,6 +32,7 @@ COLOURS = {"leaf":        ("#0d9488", "#2dd4bf"),
            "random":      ("#5f9a0c", "#a3d94b"),
            "control":     ("#9a6234", "#d79a66"),
            "result":      ("#475569", "#cbd5e1"),
+           "unknown":     ("#475569", "#cbd5e1"),
            "kernel":      ("#2563eb", "#7aa7ff")}
 # fmt: on
 SANS = "system-ui,-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
@@ -38,9 +41,9 @@ STYLE = f"""
 text {{ font: 12px {SANS}; fill: #66707f; text-anchor: middle }}
 .t {{ font-weight: 600; font-size: 13px; fill: #1b2330 }} .m {{ font: 11px {MONO} }} .h {{ font-weight: 600; font-size: 15px; fill: #1b2330 }}
 .c {{ font: 11px {MONO}; fill: #1b2330; text-anchor: start; white-space: pre }}
-rect {{ fill: #fff }} .w {{ fill: none; stroke: #a3adbb; stroke-width: 1.2 }} .o {{ stroke-dasharray: 4 4 }} .f {{ opacity: .25 }} .a {{ fill: #a3adbb }}
+rect {{ fill: #fff }} rect.u {{ stroke: #d62fc0; stroke-width: 1.4 }} .w {{ fill: none; stroke: #a3adbb; stroke-width: 1.2 }} .o {{ stroke-dasharray: 4 4 }} .f {{ opacity: .25 }} .a {{ fill: #a3adbb }}
 """
-DARK = "text { fill: #929cab } .t, .h, .c { fill: #e4e8ef } rect { fill: #161a21 } .w { stroke: #566072 } .a { fill: #566072 }"
+DARK = "text { fill: #929cab } .t, .h, .c { fill: #e4e8ef } rect { fill: #161a21 } rect.u { stroke: #f06fe0 } .w { stroke: #566072 } .a { fill: #566072 }"
 
 
 class Box(NamedTuple):
@@ -48,6 +51,7 @@ class Box(NamedTuple):
     more: str  # after the title, quieter
     under: Sequence[str]  # further lines
     kind: str
+    unfolded: bool = False  # a node of an operation that is not drawn itself
 
 
 class Wire(NamedTuple):
@@ -65,44 +69,79 @@ class Panel(NamedTuple):
 # ------------------------------------------------------------------------------------------ from a graph to boxes and wires
 
 
-def svg(graph: Any, highlight: Collection[Any] = (), title: str = "") -> str:
-    """The picture of a node, nodes, or a symbolic Graph. What is not in `highlight` fades, if there is one."""
-    return picture([panel(graph, highlight, title)])
+def svg(
+    graph: Any, highlight: Collection[Any] = (), title: str = "", unfold: Collection[Any] = (), movement: bool = True
+) -> str:
+    """The picture of a node, nodes, or a symbolic Graph.
+
+    highlight  nodes or operations: all else fades, if there is one
+    unfold     operations drawn as the nodes that they are made of: all that tf.gradients makes is one operation
+    movement   whether nodes that only move elements (reshape, expand, ...) are drawn too
+    """
+    return picture([panel(graph, highlight, title, unfold, movement)])
 
 
-def panel(graph: Any, highlight: Collection[Any] = (), title: str = "") -> Panel:
-    boxes, wires = (
-        of_operations(graph.get_operations())
-        if hasattr(graph, "get_operations")
-        else of_nodes([graph] if isinstance(graph, Node) else graph)
-    )
+def panel(
+    graph: Any, highlight: Collection[Any] = (), title: str = "", unfold: Collection[Any] = (), movement: bool = True
+) -> Panel:
+    """The same, to be set beside others."""
+    sketch = Sketch(movement)
+    if hasattr(graph, "get_operations"):
+        for o, nodes in nodes_of(graph.get_operations()).items():
+            sketch.unfolded(nodes, True) if o in unfold else sketch.operation(o, nodes)
+    else:
+        sketch.unfolded(toposort([graph] if isinstance(graph, Node) else graph))
+    boxes, wires = beside_users(sketch.boxes, list(dict.fromkeys(sketch.wires)))
     lit = {key for key in boxes if not highlight or (key[0] if isinstance(key, tuple) else key) in highlight}
     return drawn(boxes, wires, lit, title)
 
 
-def of_nodes(roots: Iterable[Node]) -> tuple[dict[Any, Box], list[Wire]]:
-    order = toposort(roots)
-    return beside_users(
-        {n: node_box(n) for n in order},
-        [Wire(x, n, ORDERING.get(n.op, lambda k: False)(k)) for n in order for k, x in enumerate(n.inputs)],
-        lambda n: n.op.name in ("constant", "size"),
-    )
+class Sketch:
+    """Boxes and wires, drawn from inputs to results. `home` is the box that a node is in."""
+
+    def __init__(self, movement: bool) -> None:
+        self.boxes: dict[Any, Box] = {}
+        self.wires: list[Wire] = []
+        self.home: dict[Node, Any] = {}
+        self.movement = movement
+
+    def operation(self, o: Any, nodes: Sequence[Node]) -> None:
+        for n in nodes:
+            self.home.setdefault(n, o)
+        self.boxes[o] = operation_box(o)
+        self.wires += [Wire(t.op if t.op in self.boxes else self.home[t.op.nodes[t.value_index]], o) for t in o.inputs]
+        self.wires += [Wire(c, o, True) for c in o.control_inputs if c in self.boxes]
+
+    def unfolded(self, nodes: Sequence[Node], mark: bool = False) -> None:
+        numbers = [n for n in nodes if number(n)]
+        for n in nodes:
+            if kind(n.op) == "movement" and not self.movement and not number(n):
+                self.home[n] = self.start(n.inputs[0])
+            elif not number(n):
+                ordering = ORDERING.get(n.op, lambda k: False)
+                self.wires += [Wire(self.start(x), n, ordering(k)) for k, x in enumerate(n.inputs)]
+                self.boxes[n], self.home[n] = node_box(n)._replace(unfolded=mark), n
+        if len(numbers) == len(nodes):
+            self.boxes.update((n, node_box(n)) for n in numbers[-1:])
+
+    def start(self, x: Node) -> Any:
+        """Where a wire from x begins: a number gets a box when it is first used, stretched or not."""
+        if number(x):
+            self.boxes.setdefault(x, node_box(x))
+            return x
+        return self.home[x]
 
 
-def of_operations(operations: Sequence[Any]) -> tuple[dict[Any, Box], list[Wire]]:
-    data = [Wire(t.op, o) for o in operations for t in o.inputs]
-    control = [Wire(c, o, True) for o in operations for c in o.control_inputs]
-    return beside_users({o: operation_box(o) for o in operations}, data + control, lambda o: o.type == "Const")
-
-
-def beside_users(
-    boxes: Mapping[Any, Box], wires: Sequence[Wire], constant: Callable[[Any], bool]
-) -> tuple[dict[Any, Box], list[Wire]]:
-    """A constant is drawn once beside each of its users: long wires to a number say nothing."""
+def beside_users(boxes: Mapping[Any, Box], wires: Sequence[Wire]) -> tuple[dict[Any, Box], list[Wire]]:
+    """A number is drawn once beside each of its users: long wires to it say nothing."""
     users: dict[Any, list[Any]] = {}
     for w in wires:
         users.setdefault(w.start, []).append(w.end)
-    copied = {key for key in boxes if constant(key) and len(users.get(key, ())) > 1}
+    copied = {
+        key
+        for key in boxes
+        if len(users.get(key, ())) > 1 and (number(key) if isinstance(key, Node) else key.type == "Const")
+    }
     new: dict[Any, Box] = {}
     for key, box in boxes.items():
         new.update({(key, user): box for user in users[key]} if key in copied else {key: box})
@@ -111,8 +150,8 @@ def beside_users(
 
 def node_box(node: Node) -> Box:
     size = size_text(node)
-    if node.op.name in ("constant", "size"):
-        return Box(attributes(node).removeprefix("size="), "", (), kind(node.op))
+    if number(node):
+        return Box("?" if node.op is SIZE else number(node), size if node.inputs else "", (), "leaf")
     if "name" in node.attrs:
         return Box(str(node.attrs["name"]), "", (f"{node.op.name} · {size}",), kind(node.op))
     if kind(node.op) == "movement":
@@ -121,9 +160,16 @@ def node_box(node: Node) -> Box:
 
 
 def operation_box(operation: Any) -> Box:
-    node: Node | None = operation.node
-    size = [size_text(node)] if node else []
-    return Box(operation.name, "", (" · ".join([operation.type, *size]),), kind(node.op) if node else "control")
+    value = number(operation.node)
+    if operation.type == "Const" and value and not operation.node.shape:
+        return Box(value, "", (), "leaf")
+    said = re.sub(r"_\d+$", "", operation.name.split("/")[-1]).lower() == operation.type.lower()  # MatMul_1 is a MatMul
+    under = [
+        *([] if said else [operation.type]),
+        *([value] if value else []),
+        *([size_text(operation.node)] if operation.node else []),
+    ]
+    return Box(operation.name, "", (" · ".join(under),) if under else (), operation_kind(operation))
 
 
 def size_text(node: Node) -> str:
@@ -140,8 +186,21 @@ def drawn(boxes: Mapping[Any, Box], wires: Sequence[Wire], lit: Collection[Any],
     places = layered(sizes, [(w.start, w.end) for w in wires])
     lines = [wire_svg(w, places, sizes, w.start in lit and w.end in lit) for w in wires]
     rects = [box_svg(box, *places.boxes[key], *sizes[key], key in lit) for key, box in boxes.items()]
-    head = f'<text class="h" x="{places.width / 2:.1f}" y="-18">{escaped(title)}</text>' if title else ""
-    return Panel(places.width, places.height, head + "".join(lines + rects))
+    body = "".join(lines + rects)
+    wide = max(places.width, text_width(title, 16))
+    if title:
+        shifted = f'<g transform="translate({(wide - places.width) / 2:.1f} 0)">{body}</g>'
+        body = f'<text class="h" x="{wide / 2:.1f}" y="-18">{escaped(title)}</text>{shifted}'
+    return Panel(wide, places.height, body)
+
+
+def code(text: str, title: str = "") -> Panel:
+    """Lines of text, as a panel."""
+    lines = text.splitlines()
+    body = "".join(f'<text class="c" x="0" y="{16 * k + 12}">{escaped(line)}</text>' for k, line in enumerate(lines))
+    width = max((6.65 * len(line) for line in lines), default=0)
+    head = f'<text class="h" x="{width / 2:.1f}" y="-18">{escaped(title)}</text>' if title else ""
+    return Panel(width, 16 * len(lines), head + body)
 
 
 def picture(panels: Sequence[Panel], margin: float = 22, gap: float = 56) -> str:
@@ -168,7 +227,7 @@ def box_svg(box: Box, x: float, y: float, width: float, height: float, lit: bool
     text += "".join(
         f'<text x="{x:.1f}" y="{first + 16 * (k + 1):.1f}">{escaped(line)}</text>' for k, line in enumerate(box.under)
     )
-    return f'<g{"" if lit else FADED}><rect {frame}/><rect class="{box.kind}" {frame}/>{text}</g>'
+    return f'<g{"" if lit else FADED}><rect {frame}/><rect class="{box.kind}{" u" if box.unfolded else ""}" {frame}/>{text}</g>'
 
 
 FADED = ' class="f"'

@@ -20,7 +20,7 @@ from tinyflow.graph.node import Node, shape_text, toposort, with_dims
 from tinyflow.graph.op import Op
 from tinyflow.graph.show import attributes
 from tinyflow.ops.control import AFTER, ASSIGN, GROUP
-from tinyflow.ops.leaf import CONSTANT, VARIABLE
+from tinyflow.ops.leaf import CONSTANT, SIZE, VARIABLE
 from tinyflow.ops.movement import EXPAND, RESHAPE
 from tinyflow.passes import pipeline
 from tinyflow.tools.backward import backward, row_text
@@ -38,6 +38,11 @@ ORDERING: dict[Op, Callable[[int], bool]] = {AFTER: lambda k: k > 0, GROUP: lamb
 def kind(op: Op) -> str:
     """The table that an op is a row of; a variable is a kind of its own."""
     return KINDS.get(op, "elementwise")
+
+
+def operation_kind(operation: Any) -> str:
+    """That of the node it makes; where only a run can tell its shape there is none yet."""
+    return kind(operation.node.op) if operation.node else "unknown" if operation.inputs else "leaf"
 
 
 # ------------------------------------------------------------------------------------------ items
@@ -82,7 +87,7 @@ class Book:
         inputs = [self.number[t.op] for t in o.inputs]
         control = [self.number[c] for c in o.control_inputs]
         return self.add(o, {
-            "op": o.type, "kind": kind(node.op) if node else "control", "name": o.name, "attributes": number(node),
+            "op": o.type, "kind": operation_kind(o), "name": o.name, "attributes": number(node),
             "dtype": str(node.dtype) if node else "", "shape": shape_text(node.shape) if node else "",
             "where": where(o.where), "row": [], "inputs": inputs + control, "nodes": [],
             "ordering": list(range(len(inputs), len(inputs) + len(control))),
@@ -105,10 +110,10 @@ class Book:
 
 
 def number(node: Node | None) -> str:
-    """The number that a node is full of, if it is so."""
+    """The number that a node is full of, if it is so: of a constant or a size, stretched or not."""
     while node is not None and node.op in (EXPAND, RESHAPE):
         (node,) = node.inputs
-    return attributes(node) if node is not None and node.op is CONSTANT else ""
+    return attributes(node).removeprefix("size=") if node is not None and node.op in (CONSTANT, SIZE) else ""
 
 
 def where(line: Where) -> Data:
@@ -126,53 +131,82 @@ def where(line: Where) -> Data:
 # ------------------------------------------------------------------------------------------ a graph as it was written
 
 
+NOTES = {
+    "operations": "The operations, as the user wrote and named them.",
+    "nodes": "One dataflow graph: a node is an op, and the tensor that it makes.",
+    "values": "What the run computes: an assignment is now the value that a variable gets.",
+    "kernels": "What is compiled: a box is one pass of loops. Inside it all is fused; only what leaves a box is stored.",
+}
+
+
 def view(graph: Any, title: str = "", stages: Mapping[str, Sequence[Node]] | None = None) -> Data:
     """What is shown of roots, or of a symbolic graph. `stages` (name -> roots) stand in for what the passes make."""
     book = Book()
-    operations = list(graph.get_operations()) if hasattr(graph, "get_operations") else []
+    symbolic = hasattr(graph, "get_operations")
+    operations = list(graph.get_operations()) if symbolic else []
     nodes = (
-        [o.node for o in operations if o.node] if operations else [graph] if isinstance(graph, Node) else list(graph)
+        [n for o in operations for n in outputs(o)] if symbolic else [graph] if isinstance(graph, Node) else list(graph)
     )
-    common = []
-    if operations:
-        common.append(
-            stage(
-                "operations",
-                "The operations, as the user wrote and named them.",
-                [book.operation(o) for o in operations],
-            )
-        )
-    common.append(
-        stage("nodes", "One dataflow graph: a node is an op, and the tensor that it makes.", book.nodes(nodes))
-    )
+    common = [stage("operations", [book.operation(o) for o in operations])] if symbolic else []
+    if nodes or not symbolic:
+        common.append(stage("nodes", book.nodes(nodes)))
     mark_operations(book, operations)
     mark_gradients(book, toposort(nodes))
     if stages is not None:
+        runs = [{"name": "", "items": [], "stages": [stage(name, book.nodes(roots)) for name, roots in stages.items()]}]
+    elif symbolic:
         runs = [
-            {"name": "", "items": [], "stages": [stage(name, "", book.nodes(roots)) for name, roots in stages.items()]}
-        ]
-    elif operations:
-        runs = [
-            run(book, o.name, {o.node: o.name if o.values() else ""}, [book.number[x] for x in needed(o)])
-            for o in ends(operations)
+            run(book, o.name, {o.node: o.name if o.values() else ""}, computed_by(graph, o)) for o in ends(operations)
         ]
     else:
-        runs = [run(book, "", {n: n.label for n in nodes}, [])]
+        runs = [run(book, "", {n: n.label for n in nodes}, nodes)] if nodes else []
     return {"title": title, "items": book.items, "stages": common, "runs": runs}
 
 
-def stage(name: str, note: str, items: list[int], **more: Any) -> Data:
-    return {"name": name, "note": note, "items": items, "kernels": [], **more}
+def stage(name: str, items: list[int], **more: Any) -> Data:
+    return {"name": name, "note": NOTES.get(name, f"After the pass “{name}”."), "items": items, "kernels": [], **more}
+
+
+def outputs(operation: Any) -> list[Node]:
+    """The nodes of an operation's outputs; none while the rank of an input is not known."""
+    return [n for n in operation.nodes or () if n is not None]
+
+
+def nodes_of(operations: Sequence[Any]) -> dict[Any, list[Node]]:
+    """Operation -> the nodes that it is made of: those that no operation before it had."""
+    seen: set[Node] = set()
+    found = {}
+    for o in operations:
+        new = [n for n in toposort(outputs(o), stop=seen.__contains__) if n not in seen]
+        found[o] = new or outputs(o)
+        seen.update(new)
+    return found
+
+
+def computed_by(graph: Any, *fetches: Any) -> set[Any]:
+    """What running some tensors or operations of a symbolic graph computes: nodes, and the operations with a part in them.
+
+    An operation that they are made of has none if none of its nodes is needed: a step needs the gradient, not the loss.
+    """
+    nodes = set(toposort(n for f in fetches for n in outputs(f.op)))
+    above = {f.op for f in fetches}
+    stack = list(above)
+    while stack:
+        o = stack.pop()
+        new = {*(t.op for t in o.inputs), *o.control_inputs} - above
+        above |= new
+        stack += new
+    parts = {o: [n for n in made if not number(n)] or made for o, made in nodes_of(graph.get_operations()).items()}
+    return nodes | {o for o in above if any(n in nodes for n in parts[o])}
 
 
 def mark_operations(book: Book, operations: Sequence[Any]) -> None:
-    """Each operation knows the nodes that it is made of, and the last of them its operation."""
-    for o in operations:
-        if o.node:
-            known = {t.op.node for t in o.inputs}
-            inside = toposort([o.node], stop=lambda n, o=o, known=known: n in known and n is not o.node)  # type: ignore[misc]
-            book.items[book.number[o]]["nodes"] = [book.number[n] for n in inside if n is o.node or n not in known]
-            book.items[book.number[o.node]].setdefault("operation", book.number[o])
+    """Each operation knows the nodes that it is made of, and each node its operation."""
+    for o, nodes in nodes_of(operations).items():
+        if nodes:
+            book.items[book.number[o]] |= {"nodes": [book.number[n] for n in nodes], "node": book.number[o.node]}
+        for n in nodes:
+            book.items[book.number[n]].setdefault("operation", book.number[o])
 
 
 def mark_gradients(book: Book, order: Sequence[Node]) -> None:
@@ -189,17 +223,6 @@ def mark_gradients(book: Book, order: Sequence[Node]) -> None:
 # ------------------------------------------------------------------------------------------ what a run makes of it
 
 
-def needed(operation: Any) -> list[Any]:
-    """All operations that one needs, itself included."""
-    found, stack = {operation}, [operation]
-    while stack:
-        o = stack.pop()
-        new = {x for x in (*(t.op for t in o.inputs), *o.control_inputs) if x not in found}
-        found |= new
-        stack += new
-    return list(found)
-
-
 def ends(operations: Sequence[Any]) -> list[Any]:
     """What a program is likely to run: the operations that no other one uses, the largest first."""
     used = {x for o in operations for x in (*(t.op for t in o.inputs), *o.control_inputs)}
@@ -213,8 +236,8 @@ class Result(NamedTuple):
     node: Node
 
 
-def run(book: Book, name: str, roots: Mapping[Node, str], operations: list[int]) -> Data:
-    """What one run computes, before and after each pass, and the kernels that it becomes; `roots` have their names."""
+def run(book: Book, name: str, roots: Mapping[Node, str], part: Iterable[Any]) -> Data:
+    """What one run computes, before and after each pass, and the kernels that it becomes. `roots` have their names."""
     runner = execute.compile(list(roots))
     results = [
         Result("fetch", roots[r], v)
@@ -227,22 +250,21 @@ def run(book: Book, name: str, roots: Mapping[Node, str], operations: list[int])
     ]
     origin = with_dims(roots, runner.equal)  # what each node is once sizes that must be equal have one name
     order = toposort(r.node for r in results)
-    first = "What the run computes: an assignment is now the value that a variable gets."
-    stages = [stage_of(book, "values", first, results, origin, dict(zip(order, order, strict=True)))]
+    stages = [stage_of(book, "values", results, origin, dict(zip(order, order, strict=True)))]
 
     def watch(name: str, nodes: Sequence[Node]) -> None:
         image = dict(zip(order, nodes, strict=True))
-        stages.append(stage_of(book, name, f"After the pass “{name}”.", results, origin, image))
+        stages.append(stage_of(book, name, results, origin, image))
 
     final = dict(zip(order, pipeline.run(order, watch), strict=True))
     values = [final[r.node] for r in results]
     made = kernels(values[:fetched], dict(zip(runner.written_same, values[fetched:], strict=True)))
     stages.append(kernel_stage(book, made, stages[-1]))
-    return {"name": name, "items": sorted({*operations, *book.nodes(roots)}), "stages": stages}
+    return {"name": name, "items": sorted(book.number[x] for x in part), "stages": stages}
 
 
 def stage_of(
-    book: Book, name: str, note: str, results: Sequence[Result], origin: Mapping[Node, Node], image: Mapping[Node, Node]
+    book: Book, name: str, results: Sequence[Result], origin: Mapping[Node, Node], image: Mapping[Node, Node]
 ) -> Data:
     """The graph of the results' images; it knows what became of each node that the user made."""
     items = book.nodes(image[r.node] for r in results) + [book.result(r.verb, r.name, image[r.node]) for r in results]
@@ -252,7 +274,7 @@ def stage_of(
         for a, b in became.items()
         if a is not b and a in book.number and b in book.number
     }
-    return stage(name, note, items, moved=moved)
+    return stage(name, items, moved=moved)
 
 
 # ------------------------------------------------------------------------------------------ kernels
@@ -305,8 +327,7 @@ def kernel_stage(book: Book, made: Sequence[Kernel], before: Data) -> Data:
     book.nodes(n for k in made for n in k.nodes)
     inside = [kernel(book, k) for k in made]
     items = list(dict.fromkeys([*(i for k in inside for i in k["items"]), *before["items"]]))
-    note = "What is compiled: a box is one pass of loops. Inside it all is fused; only what leaves a box is stored."
-    return stage("kernels", note, items, moved=before["moved"]) | {"kernels": inside}
+    return stage("kernels", items, moved=before["moved"]) | {"kernels": inside}
 
 
 def kernel(book: Book, k: Kernel) -> Data:
