@@ -63,7 +63,6 @@ class Sized(NamedTuple):
     """A program for arrays of certain shapes."""
 
     native: Native
-    sizes: Mapping[Expr, int]
     bound: tuple[int, ...]  # of the program's dimensions
     shapes: Sequence[tuple[Any, ...]]  # of outputs, then of writes
 
@@ -106,7 +105,7 @@ class Runner:
             return self.reference(arrays, self.sizes(arrays), store)
         key = tuple([arrays[k].shape for k in self.symbolic])
         sized = self.known.get(key) or self.measure(key, arrays)
-        return self.run(sized, arrays, store)
+        return run(sized, arrays, self.written, store)
 
     def measure(self, key: Hashable, arrays: Sequence[Any]) -> Sized:
         """What arrays of these shapes come to; compiles at the first call."""
@@ -118,7 +117,7 @@ class Runner:
         shapes = native.shapes if native.static else [self.shape(s, sizes) for s in native.shapes]
         if len(self.known) >= MOST_SIZES:
             self.known.clear()
-        sized = self.known[key] = Sized(native, sizes, bound, shapes)
+        sized = self.known[key] = Sized(native, bound, shapes)
         return sized
 
     def sizes(self, arrays: Sequence[Any]) -> dict[Expr, int]:
@@ -129,62 +128,9 @@ class Runner:
                 raise MismatchError(disagreement(self.given, d, other, dims))
         return dims
 
-    # -------------------------------------------------------------------------------------- native
-
-    def run(self, sized: Sized, arrays: list[Any], store: Store) -> list[Any]:
-        native, _, bound, shapes = sized
-        out = [np.empty(shape, t) for shape, t in zip(shapes, native.dtypes, strict=False)]
-        program = native.program
-        binding = program.take(bound)
-        try:
-            native.place(binding.slots_at, native.numbers_at, *arrays, *out)
-            fresh = self.prepare_writes(native, shapes[len(out) :], binding.slots, store) if self.written else ()
-            if config.DEBUG:
-                report(native, binding)
-            else:
-                binding.run()
-            if binding.status[0]:
-                self.fail(native, binding)
-        finally:
-            program.give(bound, binding)
-        for v, a in fresh:
-            put(store, v, a)
-        return self.results(native, out) if native.sharing else out
-
-    def prepare_writes(self, native: Native, shapes: Sequence[Any], slots: Any, store: Store) -> list[tuple[Node, Any]]:
-        """Variables are written where they are, if that is safe and they are there; else to new arrays."""
-        fresh = []
-        for v, (slot, leaf, placed), shape in zip(self.written, native.writes, shapes, strict=True):
-            held = store.get(v)
-            if slot is None and held is not None and held.shape == shape and held.flags.writeable:
-                if not placed:
-                    slots[leaf] = address(held)
-                continue
-            a = np.empty(shape, v.dtype.numpy)
-            if slot is None and held is not None and held.shape == shape:
-                a[...] = held  # it may be read before it is written
-            slots[leaf if slot is None else slot] = address(a)
-            fresh.append((v, a))
-        return fresh
-
     def shape(self, shape: Sequence[Index_], sizes: Mapping[Expr, int]) -> tuple[int, ...]:
         names = {canonical(k): sizes[d] for k, d in enumerate(self.dims) if d in sizes}
         return tuple([d if type(d) is int else number(d, names) for d in shape])
-
-    def results(self, native: Native, out: list[Any]) -> list[Any]:
-        """The roots' values, of outputs that are wanted twice, or that say which others are alive."""
-        values: list[Any] = []
-        for k, o in enumerate(native.which):
-            values.append(out[o] if o not in native.which[:k] else out[o].copy())
-        for k, needed in enumerate(native.alive):
-            if any(bool(out[p]) != side for p, side in needed):
-                values[k] = DEAD
-        return values
-
-    def fail(self, native: Native, binding: Any) -> None:
-        which, index, size = binding.status[:3]
-        binding.status[0] = 0
-        raise IndexOutOfRange(f"index {index} is out of range for {size} entries: {native.checks[which // 2]}")
 
     # -------------------------------------------------------------------------------------- by numpy
 
@@ -200,6 +146,79 @@ class Runner:
         for v, a in zip(self.written, new, strict=True):
             put(store, v, a)
         return out
+
+
+# ------------------------------------------------------------------------------------------ one run
+
+
+def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Store) -> list[Any]:
+    """Addresses are placed, outputs made, the program called."""
+    native, bound, shapes = sized
+    out = [np.empty(shape, t) for shape, t in zip(shapes, native.dtypes, strict=False)]
+    program = native.program
+    binding = program.take(bound)
+    try:
+        native.place(binding.slots_at, native.numbers_at, *arrays, *out)
+        fresh = place_writes(native, written, shapes[len(out) :], binding.slots, store) if written else ()
+        if config.DEBUG:
+            report(binding)
+        else:
+            binding.run()
+        if binding.status[0]:
+            fail(native, binding)
+    finally:
+        program.give(bound, binding)
+    for v, a in fresh:
+        put(store, v, a)
+    return results(native, out) if native.sharing else out
+
+
+def place_writes(
+    native: Native, written: Sequence[Node], shapes: Sequence[Any], slots: Any, store: Store
+) -> list[tuple[Node, Any]]:
+    """Variables are written where they are, if that is safe and they are there; else to new arrays."""
+    fresh = []
+    for v, (slot, leaf, placed), shape in zip(written, native.writes, shapes, strict=True):
+        held = store.get(v)
+        if slot is None and held is not None and held.shape == shape and held.flags.writeable:
+            if not placed:
+                slots[leaf] = address(held)
+            continue
+        a = np.empty(shape, v.dtype.numpy)
+        if slot is None and held is not None and held.shape == shape:
+            a[...] = held  # it may be read before it is written
+        slots[leaf if slot is None else slot] = address(a)
+        fresh.append((v, a))
+    return fresh
+
+
+def results(native: Native, out: list[Any]) -> list[Any]:
+    """The roots' values, of outputs that are wanted twice, or that say which others are alive."""
+    values: list[Any] = []
+    for k, o in enumerate(native.which):
+        values.append(out[o] if o not in native.which[:k] else out[o].copy())
+    for k, needed in enumerate(native.alive):
+        if any(bool(out[p]) != side for p, side in needed):
+            values[k] = DEAD
+    return values
+
+
+def fail(native: Native, binding: Any) -> None:
+    which, index, size = binding.status[:3]
+    binding.status[0] = 0
+    raise IndexOutOfRange(f"index {index} is out of range for {size} entries: {native.checks[which // 2]}")
+
+
+def report(binding: Any) -> None:
+    """DEBUG=1: what runs; DEBUG=2: each kernel with its time."""
+    if config.DEBUG >= 2:
+        print(binding.report(), file=sys.stderr)
+        return
+    binding.run()
+    print(
+        f"run of {binding.count} kernels, {binding.threads} threads, {binding.bytes} bytes of temporaries",
+        file=sys.stderr,
+    )
 
 
 def given_leaves(nodes: Sequence[Node], equal: Mapping[Expr, Any]) -> tuple[Node, ...]:
@@ -343,18 +362,6 @@ def substituted(d: Index_, names: Mapping[Any, Index_]) -> Index_:
     return substitute(d, names)
 
 
-def report(native: Native, binding: Any) -> None:
-    """DEBUG=1: what runs; DEBUG=2: each kernel with its time."""
-    if config.DEBUG >= 2:
-        print(binding.report(), file=sys.stderr)
-        return
-    binding.run()
-    print(
-        f"run of {binding.count} kernels, {binding.threads} threads, {binding.bytes} bytes of temporaries",
-        file=sys.stderr,
-    )
-
-
 def compile(roots: Sequence[Node], writes: Mapping[Node, Node] = NONE) -> Runner:
     """The runner of some roots; `writes` gives variables new values, besides the assignments that the roots hold."""
     return Runner(roots, writes)
@@ -363,7 +370,31 @@ def compile(roots: Sequence[Node], writes: Mapping[Node, Node] = NONE) -> Runner
 def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = NONE) -> list[Any]:
     """The values of the roots now, from the store alone. Programs are found by structure: a graph of the same form,
     made anew on other variables, compiles nothing."""
-    return Runner(roots, writes)({}, store)
+    variables = tuple(writes)
+    found = signature([*roots, *writes.values()], variables)
+    key = (found.key, len(roots), config.TARGET)
+    template = _templates.get(key)
+    if template is not None and not (config.REFERENCE or config.NAN):
+        arrays = [store[found.leaves[k]] for k in template.given]
+        return run(template.sized, arrays, variables, store)
+    runner = Runner(roots, writes)
+    values = runner({}, store)
+    if runner.native is not None and runner.native.static and runner.written == variables and not found.dims:
+        while len(_templates) >= MOST_PROGRAMS:
+            _templates.pop(next(iter(_templates)))
+        sized = Sized(runner.native, (), runner.native.shapes)
+        _templates[key] = Template(sized, tuple(found.leaves.index(n) for n in runner.given))
+    return values
+
+
+class Template(NamedTuple):
+    """A program, and which leaves of a graph's signature it takes."""
+
+    sized: Sized
+    given: tuple[int, ...]
+
+
+_templates: dict[Hashable, Template] = {}
 
 
 __all__ = ["Callable", "MismatchError", "Runner", "Store", "bind", "compile", "config", "dead_message", "realise"]

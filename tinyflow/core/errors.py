@@ -46,6 +46,7 @@ class Where:
     __repr__ = __str__
 
 
+_inside: dict[str, bool] = {}
 UNKNOWN = Where("<unknown>", 0, "")
 
 
@@ -53,8 +54,11 @@ def user_line() -> Where:
     """The innermost frame outside this package: the line that a user wrote."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        code = frame.f_code
-        if not code.co_filename.startswith((PACKAGE, "<frozen")):
-            return Where(code.co_filename, frame.f_lineno, code.co_name)
+        file = frame.f_code.co_filename
+        inside = _inside.get(file)
+        if inside is None:
+            inside = _inside[file] = file.startswith((PACKAGE, "<frozen"))
+        if not inside:
+            return Where(file, frame.f_lineno, frame.f_code.co_name)
         frame = frame.f_back
     return UNKNOWN

@@ -103,15 +103,20 @@ def new_uid() -> int:
 def toposort(roots: Iterable[Node], stop: Callable[[Node], bool] | None = None) -> list[Node]:
     """Every node the roots need, each once, inputs before users; `stop` says where not to look further."""
     order: dict[Node, None] = {}
-    stack = [(n, False) for n in reversed(list(roots))]
+    stack = list(roots)[::-1]
     while stack:
-        node, done = stack.pop()
-        if done:
+        node = stack[-1]
+        if node in order:
+            stack.pop()
+            continue
+        waiting = len(stack)
+        if stop is None or not stop(node):
+            for x in node.inputs[::-1]:
+                if x not in order:
+                    stack.append(x)
+        if len(stack) == waiting:
             order[node] = None
-        elif node not in order:
-            stack.append((node, True))
-            if stop is None or not stop(node):
-                stack.extend((x, False) for x in reversed(node.inputs) if x not in order)
+            stack.pop()
     return list(order)
 
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import itertools
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,8 +172,9 @@ def read(x: Any, positions: Sequence[Position], value: Mapping[str, expr.Index_]
 # ------------------------------------------------------------------------------------------ gradient
 
 
-def contract_grad(g: Node, y: Node, *xs: Node, spec: Spec) -> tuple[Node | None, ...]:
-    return tuple(operand_grad(g, xs, spec, k) for k in range(len(xs)))
+def contract_grad(g: Node, y: Node, *xs: Node, spec: Spec) -> tuple[Callable[[], Node], ...]:
+    """Each made only if it is wanted."""
+    return tuple(partial(operand_grad, g, xs, spec, k) for k in range(len(xs)))
 
 
 def operand_grad(g: Node, xs: Sequence[Node], spec: Spec, k: int) -> Node:

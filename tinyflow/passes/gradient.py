@@ -10,6 +10,8 @@ from tinyflow.ops.functions import ones
 from tinyflow.passes.rewrite import applier
 from tinyflow.passes.simplify import STABLE
 
+STABLE_ROOTS = {rule.left.op for rule in STABLE}
+
 
 def gradients(
     ys: Sequence[Node], xs: Sequence[Node], seeds: Sequence[Node | None] | None = None, stop: Sequence[Node] = ()
@@ -18,9 +20,8 @@ def gradients(
 
     The ys are first written in the stable form, so that the gradient of log(softmax(z)) is that of log_softmax(z).
     """
-    keep = {*xs, *stop}
-    stable = rewrite(ys, applier(STABLE, barred=keep.__contains__), start={n: n for n in keep if not n.inputs})
-    roots = [stable[y] for y in ys]
+    stable = stabilised(ys, {*xs, *stop})
+    roots = [stable.get(y, y) for y in ys]
     targets = [stable.get(x, x) for x in xs]
     order = toposort(roots, stop=lambda n: n in stop)
     wanted = dependents(order, targets)
@@ -38,8 +39,17 @@ def gradients(
         found = y.op.grad(g, y, *y.inputs, **y.attrs)
         for x, gx in zip(y.inputs, found if isinstance(found, tuple) else (found,), strict=True):
             if gx is not None and x in wanted and x.dtype.is_floating:
-                parts.setdefault(x, []).append(gx)
+                parts.setdefault(x, []).append(gx() if callable(gx) else gx)  # a costly one is made only if it is wanted
     return [result.get(t) for t in targets]
+
+
+def stabilised(ys: Sequence[Node], keep: set[Node]) -> dict[Node, Node]:
+    """Old node -> stable node, where there is anything to make stable."""
+    change = applier(STABLE, barred=keep.__contains__)
+    order = toposort(ys)
+    if all(n.op not in STABLE_ROOTS or change(n) is n for n in order):
+        return {}
+    return rewrite(ys, change, start={n: n for n in keep if not n.inputs})
 
 
 def seeded(y: Node, seed: Node | None) -> Node:
