@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from tinyflow.core.expr import Expr
+from tinyflow.core.expr import Expr, floordiv, product
 from tinyflow.graph.node import Dim, Node, Shape
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
@@ -39,7 +39,8 @@ def full_shape(shape: Sequence[Any], have: Shape) -> Shape:
     """A shape whose -1 is computed."""
     shape = listed(shape)
     if any(isinstance(n, Expr) for n in (*shape, *have)):
-        return shape
+        others = [n for n in shape if isinstance(n, Expr) or n != -1]
+        return tuple(floordiv(product(have), product(others)) if isinstance(n, int) and n == -1 else n for n in shape)
     known, total = 1, views.numel(have)
     for n in shape:
         known *= n if n != -1 else 1
