@@ -15,8 +15,9 @@ from weakref import WeakKeyDictionary
 
 from tinyflow.jit import explain as explaining
 from tinyflow.jit import syntax as x
+from tinyflow.jit.plan import Planner
 from tinyflow.jit.program import Block, Program
-from tinyflow.jit.region import Planner, Region, Variant
+from tinyflow.jit.region import Region, Variant
 from tinyflow.torch.nn.module import Module
 
 MOST_CHILDREN = 32
@@ -64,7 +65,7 @@ class Compiled:
         self.used = used
         self.prefix = "piece_" if not any(n.startswith("piece_") for n in used) else "piece_of_" + f.__name__ + "_"
         self.wrapper = "compiled" if "compiled" not in used else "compiled_function"
-        steps = Planner(self).steps(self.syntax.body, self.arguments, frozenset(), True)
+        steps = Planner(self, Region).returning(self.syntax.body, self.arguments)
         self.program = Program(self, Block(steps), [], None, whole=True)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -43,6 +43,7 @@ class Piece:
         self.inputs, self.dims = tuple(inputs), dict(dims)
         self.storages: list[Storage] = []  # those that the piece makes, in order of their results
         self.given = {id(i.symbol._storage): k for k, i in enumerate(self.inputs) if i.kind == "tensor"}
+        self.shown: list[Any] = []  # shape and view of every tensor that is a result
         self.build = Builder(self, parameters).build(results)
         self.roots = [s.node for s in self.storages]
         self.nodes = toposort(self.roots)
@@ -207,6 +208,7 @@ class Builder:
         else:
             where = f"_G[{k}]._storage"
         b = self.w.bind
+        self.piece.shown.append((tuple(t._shape), t._view))
         shape = b(tuple(t._shape))
         return self.name(t, f"{b(tensor_of)}({where}, {shape}, {b(t._view)}, {t._detached}, {t._fn!r}, _D)")
 

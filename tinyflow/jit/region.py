@@ -16,16 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyflow.graph.evaluate import evaluate as meaning
+from tinyflow.graph.node import substitute
 from tinyflow.jit import sources as s
 from tinyflow.jit import syntax as x
 from tinyflow.jit.expressions import evaluate
-from tinyflow.jit.piece import Piece
-from tinyflow.jit.program import Block, Call, Compound, Plain, Program, Step
+from tinyflow.jit.piece import Piece, substitute_view
+from tinyflow.jit.plan import FIELDS, Planner
+from tinyflow.jit.program import Block, Plain, Program, Step
 from tinyflow.jit.sources import Guard, Source
 from tinyflow.jit.split import Split, Splitter
 from tinyflow.jit.statements import Return, execute
 from tinyflow.jit.trace import Frame, Trace
-from tinyflow.jit.values import NONE, Cut, Live, Made, Tens, Value
+from tinyflow.jit.values import NONE, Cut, Live, Made, Value
 from tinyflow.torch.storage import STORE
 
 MOST_VARIANTS = 8
@@ -217,10 +219,10 @@ class Region:
         bound = frozenset(self.parameters)
         bound_middle = x.bound_after(before, bound)
         bound_rest = x.bound_after([split.middle], bound_middle)
-        plan = Planner(owner)
+        plan = Planner(owner, Region)
         first = plan.steps(before, bound, x.read_names([split.middle, *after]) | needed, False)
         if isinstance(split.middle, tuple(FIELDS)):
-            middle = [plan.compound(split.middle, bound_middle, x.read_names(after) | needed, tail and not after)]
+            middle = [plan.compound(split.middle, bound_middle, x.read_names(after) | needed, tail and not after, False)]
         else:
             middle = [Plain(split.middle)]
             if not cut.followed:
@@ -248,10 +250,12 @@ def agree(symbolic: Outcome, fixed: Outcome, live: Sequence[Any]) -> bool:
     if symbolic.piece is None or fixed.piece is None:
         return symbolic.at == fixed.at
     a, b = symbolic.piece, fixed.piece
+    dims = dict(zip(a.dims, a.gather(*live)[1], strict=True))
+    if [(substitute(shape, dims), substitute_view(view, dims)) for shape, view in a.shown] != b.shown:
+        return False
     if len(a.roots) != len(b.roots) or tensors(a) != tensors(b):
         return False
-    given, sizes = a.gather(*live)
-    dims = dict(zip(a.dims, sizes, strict=True))
+    given = a.gather(*live)[0]
     try:
         left = meaning(a.roots, arrays(a, given), dims)
         right = meaning(b.roots, arrays(b, given), {})
@@ -273,140 +277,3 @@ def arrays(p: Piece, given: Sequence[Any]) -> dict[Any, Any]:
         for i, g in zip(p.inputs, given)
     }
     return found | {n: STORE[n] for n in p.nodes if n in STORE}
-
-
-# ------------------------------------------------------------------------------------------ planning
-
-FIELDS: dict[type, tuple[str, ...]] = {
-    ast.If: ("body", "orelse"),
-    ast.For: ("body", "orelse"),
-    ast.While: ("body", "orelse"),
-    ast.With: ("body",),
-    ast.Try: ("body", "orelse", "finalbody"),
-}
-LOOPS = (ast.For, ast.While)
-
-
-class Planner:
-    """Steps for statements that nobody has traced yet: the longest runs that may be regions."""
-
-    def __init__(self, owner: Any) -> None:
-        self.owner = owner
-
-    def steps(
-        self, stmts: Sequence[ast.stmt], bound: frozenset[str], needed: frozenset[str] | set[str], tail: bool
-    ) -> list[Step]:
-        """`needed`: names that are looked at later; `tail`: the function ends where the statements end."""
-        if not stmts:
-            return []
-        returns = tail or isinstance(stmts[-1], ast.Return)
-        if returns and not any(
-            isinstance(n, ast.Break | ast.Continue) and x.leaves_block(st) for st in stmts for n in x.here([st])
-        ):
-            return self.returning(stmts, bound)
-        steps: list[Step] = []
-        waiting: list[ast.stmt] = []
-        for k, st in enumerate(stmts):
-            if not x.leaves_block(st):
-                waiting.append(st)
-                continue
-            before = x.bound_after(waiting, bound)
-            steps += self.run(waiting, bound, x.read_names(stmts[k:]) | needed)
-            waiting = []
-            steps.append(self.leaving(st, before, x.read_names(stmts[k + 1 :]) | needed))
-            bound = x.bound_after([st], before)
-        return steps + self.run(waiting, bound, needed)
-
-    def returning(self, stmts: Sequence[ast.stmt], bound: frozenset[str]) -> list[Step]:
-        """Statements after which the function has returned."""
-        names = self.reads(stmts, bound)
-        if is_trivial(stmts) or names is None:
-            return [Plain(st) for st in stmts]
-        return [Call(Region(self.owner, stmts, names, None))]
-
-    def run(self, stmts: Sequence[ast.stmt], bound: frozenset[str], needed: Any) -> list[Step]:
-        """Statements that end where they end."""
-        if not stmts:
-            return []
-        after = x.bound_after(stmts, bound)
-        own = x.assigned_names(stmts) & self.owner.locals
-        outs = sorted(o for o in own if o in needed or o in self.owner.captured)
-        perhaps = [o for o in outs if o not in after and "*" not in after]  # bound on some ways only: kept as they were
-        names = self.reads(stmts, bound, perhaps)
-        if is_trivial(stmts) or names is None or x.declared(stmts):
-            return [Plain(st) if names is not None or not isinstance(st, tuple(FIELDS)) else self.compound(st, bound, needed | x.read_names(stmts), False) for st in stmts]  # fmt: skip
-        return [Call(Region(self.owner, stmts, names, outs))]
-
-    def reads(self, stmts: Sequence[ast.stmt], bound: frozenset[str], more: Sequence[str] = ()) -> list[str] | None:
-        """The locals that statements look at; None if one of them might have no value yet."""
-        names = (x.read_names(stmts) & self.owner.locals) | set(more)
-        own = x.assigned_names(stmts)
-        if "*" in bound:
-            return sorted(names)
-        unbound = names - bound
-        if any(n not in own or n in more or reads_first(stmts, n) for n in unbound):
-            return None
-        return sorted(names & bound)
-
-    def leaving(self, st: ast.stmt, bound: frozenset[str], needed: Any) -> Step:
-        if isinstance(st, tuple(FIELDS)):
-            return self.compound(st, bound, needed, False)
-        return Plain(st)
-
-    def compound(self, st: Any, bound: frozenset[str], needed: Any, tail: bool) -> Step:
-        """A statement that stays, with regions in its blocks."""
-        loop = isinstance(st, LOOPS)
-        inside = frozenset(needed) | (x.read_names([st]) if loop else frozenset())
-        if isinstance(st, ast.Try):
-            inside |= x.read_names([st])
-        start = bound
-        if isinstance(st, ast.For):
-            start = bound | x.assigned_names([st.target])
-        if isinstance(st, ast.With):
-            start = bound | x.assigned_names([i.optional_vars for i in st.items if i.optional_vars])
-        blocks: dict[tuple[str, int], Block] = {}
-        for field in FIELDS[type(st)]:
-            body = getattr(st, field)
-            if not body:
-                continue
-            here = (
-                start
-                if field == "body"
-                else x.bound_after(st.body, start)
-                if isinstance(st, ast.Try) and field == "orelse"
-                else bound
-            )
-            ends = tail and not loop and not isinstance(st, ast.Try)
-            blocks[field, -1] = Block(self.steps(body, here, inside, ends))
-        for k, h in enumerate(getattr(st, "handlers", ())):
-            names = bound | ({h.name} if h.name else set())
-            blocks["body", k] = Block(self.steps(h.body, frozenset(names), inside, False))
-        return Compound(st, blocks)
-
-
-def reads_first(stmts: Sequence[ast.stmt], name: str) -> bool:
-    """Whether a name may be looked at before the statements bind it."""
-    bound: frozenset[str] = frozenset()
-    for st in stmts:
-        if name in x.read_names([st]) and not x.is_bound([name], bound):
-            return not binds_inside(st, name)
-        bound = x.bound_after([st], bound)
-    return False
-
-
-def binds_inside(st: ast.stmt, name: str) -> bool:
-    """Whether a compound statement binds a name itself before it looks at it."""
-    if isinstance(st, ast.For) and name in x.assigned_names([st.target]) and name not in x.read_names([st.iter]):
-        return True
-    blocks = [getattr(st, field) for field in FIELDS.get(type(st), ()) if getattr(st, field)]
-    head = [c for c in ast.iter_child_nodes(st) if isinstance(c, ast.expr)]
-    return bool(blocks) and name not in x.read_names(head) and not any(reads_first(b, name) for b in blocks)
-
-
-def is_trivial(stmts: Sequence[ast.stmt]) -> bool:
-    """Nothing here that could be tensors' work."""
-    work = (ast.Call, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.AugAssign, ast.Attribute, ast.For)
-    return not any(isinstance(n, work) for st in stmts for n in ast.walk(st))
-
-
-__all__ = ["Call", "Region", "Tens", "Variant"]

@@ -2,7 +2,7 @@
 
     source := argument(name) | local(name) | object(o) | global(object, name) | cell(object, name)
             | attr(source, name) | member(source, table, name) | item(source, key) | size(source, axis)
-    guard  := Guard(kind, template, sources, objects, words)         template is Python: "{0} == 3 and type({0}) is {a}"
+    guard  := Guard(kind, template, sources, objects, words)         template is Python: "type({0}) is {b} and {0} == {a}"
 
 A source reads as Python when a call checks its guards, and in plain words when `explain` prints them.
 """
@@ -222,7 +222,7 @@ def equal(s: Expression, value: Any) -> Guard:
     article = "an" if kind[0] in "aeiou" else "a"
     return Guard(
         "equal",
-        "{0} == {a} and type({0}) is {b}",
+        "type({0}) is {b} and {0} == {a}",
         (s,),
         (value, type(value)),
         f"{words} is {article} {kind} equal to {value!r}",

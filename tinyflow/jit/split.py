@@ -42,7 +42,7 @@ class Splitter:
         apart = exact and cut.followed and isinstance(at, ast.Call) and not whole and self.fits(path)
         for sibling in x.evaluated_before(path):
             self.place(sibling, strict=apart)
-        if exact and cut.value:
+        if exact and cut.value and isinstance(deepest, ast.expr):
             if not isinstance(deepest, KEPT):
                 self.take(deepest)
         else:

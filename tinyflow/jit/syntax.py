@@ -255,6 +255,11 @@ def escapes(node: ast.AST, in_loop: bool) -> Iterator[bool]:
 
 # ------------------------------------------------------------------------------------------ expressions in order
 
+def place_parts(target: Any) -> list[ast.AST]:
+    """What an assignment evaluates of its target."""
+    return [target.value, target.slice] if isinstance(target, ast.Subscript) else [target.value] if isinstance(target, ast.Attribute) else []
+
+
 # fmt: off
 STRICT: dict[type, Any] = {  # what is evaluated for certain, in order
     ast.BinOp:          lambda e: [e.left, e.right],
@@ -277,9 +282,9 @@ STRICT: dict[type, Any] = {  # what is evaluated for certain, in order
     ast.ListComp:       lambda e: [e.generators[0].iter],
     ast.GeneratorExp:   lambda e: [e.generators[0].iter],
     ast.Expr:           lambda s: [s.value],
-    ast.Assign:         lambda s: [s.value, *(t for t in s.targets if not isinstance(t, ast.Name))],
+    ast.Assign:         lambda s: [s.value, *(part for t in s.targets for part in place_parts(t))],
     ast.AnnAssign:      lambda s: [s.value] if s.value else [],
-    ast.AugAssign:      lambda s: [s.target, s.value],
+    ast.AugAssign:      lambda s: [*place_parts(s.target), s.value],
     ast.Return:         lambda s: [s.value] if s.value else [],
     ast.If:             lambda s: [s.test],
     ast.For:            lambda s: [s.iter],

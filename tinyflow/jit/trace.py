@@ -174,7 +174,7 @@ class Trace:
         if raw is None or type(raw) in SCALARS:
             self.guard(s.equal(source, raw))
         elif isinstance(raw, tuple) and all(type(x) in SCALARS for x in raw):
-            self.guard(Guard("equal tuple", "{0} == {a} and type({0}) is {b} and tuple(map(type, {0})) == {c}", (source,), (raw, type(raw), tuple(map(type, raw))), f"{s.spoken(source)} is {raw!r}"))  # fmt: skip
+            self.guard(Guard("equal tuple", "type({0}) is {b} and tuple(map(type, {0})) == {c} and {0} == {a}", (source,), (raw, type(raw), tuple(map(type, raw))), f"{s.spoken(source)} is {raw!r}"))  # fmt: skip
         elif callable(raw) or isinstance(raw, IDENTITY):
             self.guard(s.same(source, raw))
         else:

@@ -1,0 +1,152 @@
+"""Planning: steps for statements that nobody has traced yet. The longest runs that may be regions become so.
+
+A region's names reach the function around it when the region has ended. So a statement stands by itself where somebody might
+look before: where an error may be caught, and where it binds a name that functions inside see.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tinyflow.jit import syntax as x
+from tinyflow.jit.program import Block, Call, Compound, Plain, Step
+
+FIELDS: dict[type, tuple[str, ...]] = {
+    ast.If: ("body", "orelse"),
+    ast.For: ("body", "orelse"),
+    ast.While: ("body", "orelse"),
+    ast.With: ("body",),
+    ast.Try: ("body", "orelse", "finalbody"),
+}
+LOOPS = (ast.For, ast.While)
+Bound = frozenset[str]
+
+
+class Planner:
+    """`region` makes a region of statements, parameters and outs (None: it returns)."""
+
+    def __init__(self, owner: Any, region: Callable[..., Any]) -> None:
+        self.owner, self.region = owner, region
+
+    def steps(self, stmts: Sequence[ast.stmt], bound: Bound, needed: Any, tail: bool, caught: bool = False) -> list[Step]:
+        """`bound`: names that certainly have values; `needed`: names looked at later; `tail`: the function ends where the
+        statements end; `caught`: an error may be caught outside."""
+        alone = [caught or self.is_shared(st) for st in stmts]
+        returns = bool(stmts) and (tail or isinstance(stmts[-1], ast.Return))
+        if returns and not any(alone) and not any(map(jumps, stmts)):
+            return self.returning(stmts, bound)
+        steps: list[Step] = []
+        waiting: list[ast.stmt] = []
+        for k, st in enumerate(stmts):
+            if not alone[k] and not x.leaves_block(st):
+                waiting.append(st)
+                continue
+            before = x.bound_after(waiting, bound)
+            steps += self.run(waiting, bound, x.read_names(stmts[k:]) | needed)
+            waiting = []
+            steps += self.single(st, before, x.read_names(stmts[k + 1 :]) | needed, caught)
+            bound = x.bound_after([st], before)
+        return steps + (self.returning(waiting, bound) if tail and waiting else self.run(waiting, bound, needed))
+
+    def is_shared(self, st: ast.stmt) -> bool:
+        """Whether a statement binds a name that functions inside look at."""
+        return bool(x.assigned_names([st]) & self.owner.captured & self.owner.locals)
+
+    def single(self, st: ast.stmt, bound: Bound, needed: Any, caught: bool) -> list[Step]:
+        """One statement by itself."""
+        if isinstance(st, tuple(FIELDS)):
+            return [self.compound(st, bound, needed, False, caught)]
+        if isinstance(st, ast.Return):
+            return self.returning([st], bound)
+        return [Plain(st)] if x.leaves_block(st) else self.run([st], bound, needed)
+
+    def returning(self, stmts: Sequence[ast.stmt], bound: Bound) -> list[Step]:
+        """Statements after which the function has returned."""
+        names = self.reads(stmts, bound)
+        if is_trivial(stmts) or names is None:
+            return [Plain(st) for st in stmts]
+        return [Call(self.region(self.owner, stmts, names, None))]
+
+    def run(self, stmts: Sequence[ast.stmt], bound: Bound, needed: Any) -> list[Step]:
+        """Statements that end where they end."""
+        if not stmts:
+            return []
+        after = x.bound_after(stmts, bound)
+        own = x.assigned_names(stmts) & self.owner.locals
+        outs = sorted(o for o in own if o in needed or o in self.owner.captured)
+        perhaps = [o for o in outs if o not in after and "*" not in after]  # bound on some ways only: they may stay as they were
+        names = self.reads(stmts, bound, perhaps)
+        if names is None:
+            later = needed | x.read_names(stmts)
+            return [self.compound(st, bound, later, False, False) if isinstance(st, tuple(FIELDS)) else Plain(st) for st in stmts]
+        if is_trivial(stmts) or x.declared(stmts):
+            return [Plain(st) for st in stmts]
+        return [Call(self.region(self.owner, stmts, names, outs))]
+
+    def reads(self, stmts: Sequence[ast.stmt], bound: Bound, more: Sequence[str] = ()) -> list[str] | None:
+        """The locals that statements look at; None if one of them might have no value yet."""
+        names = (x.read_names(stmts) & self.owner.locals) | set(more)
+        if "*" in bound:
+            return sorted(names)
+        own = x.assigned_names(stmts)
+        if any(n not in own or n in more or reads_first(stmts, n) for n in names - bound):
+            return None
+        return sorted(names & bound)
+
+    def compound(self, st: Any, bound: Bound, needed: Any, tail: bool, caught: bool) -> Step:
+        """A statement that stays, with regions in its blocks."""
+        loop, attempt = isinstance(st, LOOPS), isinstance(st, ast.Try)
+        inside = frozenset(needed) | (x.read_names([st]) if loop or attempt else frozenset())
+        start = bound
+        if isinstance(st, ast.For):
+            start = bound | x.assigned_names([st.target])
+        if isinstance(st, ast.With):
+            start = bound | x.assigned_names([i.optional_vars for i in st.items if i.optional_vars])
+        blocks: dict[tuple[str, int], Block] = {}
+        for field in FIELDS[type(st)]:
+            body = getattr(st, field)
+            if body:
+                here = start if field == "body" else x.bound_after(st.body, start) if attempt and field == "orelse" else bound
+                ends = tail and not loop and not attempt
+                blocks[field, -1] = Block(self.steps(body, here, inside, ends, caught or (field == "body" and catches(st))))
+        for k, h in enumerate(getattr(st, "handlers", ())):
+            names = frozenset(bound | ({h.name} if h.name else set()))
+            blocks["body", k] = Block(self.steps(h.body, names, inside, False, caught))
+        return Compound(st, blocks)
+
+
+def catches(st: ast.stmt) -> bool:
+    """Whether a statement may stop an error that its body raises."""
+    return isinstance(st, ast.Try) or (isinstance(st, ast.With) and not all(map(x.passes_errors, st.items)))
+
+
+def jumps(st: ast.stmt) -> bool:
+    """Whether a statement may break off, or go on with, a loop around it."""
+    return x.leaves_block(st) and any(isinstance(n, ast.Break | ast.Continue) for n in x.here([st]))
+
+
+def reads_first(stmts: Sequence[ast.stmt], name: str) -> bool:
+    """Whether a name may be looked at before the statements bind it."""
+    bound: Bound = frozenset()
+    for st in stmts:
+        if name in x.read_names([st]) and name not in bound:
+            return not binds_inside(st, name)
+        bound = x.bound_after([st], bound)
+    return False
+
+
+def binds_inside(st: ast.stmt, name: str) -> bool:
+    """Whether a compound statement binds a name itself before it looks at it."""
+    if isinstance(st, ast.For) and name in x.assigned_names([st.target]) and name not in x.read_names([st.iter]):
+        return not st.orelse
+    blocks = [getattr(st, field) for field in FIELDS.get(type(st), ()) if getattr(st, field)]
+    head = [c for c in ast.iter_child_nodes(st) if isinstance(c, ast.expr)]
+    return bool(blocks) and not isinstance(st, ast.Try) and name not in x.read_names(head) and not any(reads_first(b, name) for b in blocks)
+
+
+def is_trivial(stmts: Sequence[ast.stmt]) -> bool:
+    """Nothing here that could be tensors' work."""
+    work = (ast.Call, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.AugAssign, ast.Attribute, ast.For)
+    return not any(isinstance(n, work) for st in stmts for n in ast.walk(st))
