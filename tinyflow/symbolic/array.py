@@ -20,6 +20,7 @@ from tinyflow.ops import indexing, leaf
 from tinyflow.ops import movement as m
 from tinyflow.ops.rules import normal_axis
 from tinyflow.symbolic import known
+from tinyflow.symbolic.shape import TensorShape, as_dims
 from tinyflow.symbolic.table import combine, integer, integers, shape_argument
 from tinyflow.symbolic.tensor import Tensor, as_dtype, constant, convert, operation, tensor
 
@@ -425,6 +426,12 @@ def matrix_band_part(input: Any, num_lower: Any, num_upper: Any, name: str | Non
 
 def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Tensor:
     """A tensor that takes its value from feed_dict, or from `input` where it is not fed."""
-    return tensor("PlaceholderWithDefault", lambda x: x, [convert(input)], name)
+    from tinyflow.symbolic.program import Value
 
-
+    value, wanted = convert(input), TensorShape(shape)
+    value.shape.assert_is_compatible_with(wanted)
+    if value.node is None or wanted.dims is None or wanted == value.shape:
+        return tensor("PlaceholderWithDefault", lambda x: x, [value], name)
+    node = leaf.placeholder(value.dtype, as_dims(wanted), name or "PlaceholderWithDefault")  # its sizes are not the default's
+    value.graph.sources[node] = Value(value.node)
+    return tensor("PlaceholderWithDefault", lambda x: node, [value], name)

@@ -113,7 +113,7 @@ def missing(namespace: str) -> Callable[[str], Any]:
     """The __getattr__ of a namespace: what is asked for is not there, and why."""
     prefix = namespace.removeprefix("tf").removeprefix(".")
 
-    def __getattr__(name: str) -> Any:  # noqa: N807
+    def __getattr__(name: str) -> Any:
         if (f"{prefix}.{name}" if prefix else name) in KNOWN:
             raise AttributeError(f"{namespace}.{name} is of TensorFlow 1, and is not built in tinyflow yet")
         raise AttributeError(f"{namespace} has no {name!r}")

@@ -41,6 +41,7 @@ class Plan:
         self.types = [t.dtype.numpy for t in self.fed]
         ops = ancestors(self.leaves, set(self.fed))
         self.before = in_turn(graph, ops)
+        self.open = any(op.nodes is None for op in ops)
         self.hosts = [op for op in ops if op.host is not None]
         fetched = [x for x in self.leaves if isinstance(x, Tensor)]
         needed = [t for op in self.hosts for t in op.inputs]

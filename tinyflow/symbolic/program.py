@@ -25,7 +25,7 @@ from tinyflow.symbolic.world import HERE, NotYet, Open, World, parents
 class Program:
     """A runner, and what it is fed with."""
 
-    def __init__(self, roots: Sequence[Node], runner: Any, nodes: Sequence[Node], sources: Sequence[tuple[Node, Any]]) -> None:
+    def __init__(self, roots: Sequence[Node], runner: Any, nodes: Sequence[Node | None], sources: Sequence[tuple[Node, Any]]) -> None:
         self.roots, self.runner, self.nodes, self.sources = roots, runner, tuple(nodes), tuple(sources)
         self.checked: Any = None  # the store that has all variables
         self.lacking: list[Node] = []
@@ -100,8 +100,8 @@ def build(plan: Any, arrays: Sequence[np.ndarray], concrete: bool) -> Program:
     given: dict[Tensor, Node] = {}
     marked: dict[Tensor, tuple[Node, ...]] = {}
     replaced: dict[Node, Node] = {}
-    fed = [feed(t, a, concrete, given, marked, replaced) for t, a in zip(plan.fed, arrays, strict=True) if t.op.host is None]
-    world: Any = World(given, marked, before=plan.before) if given or marked or plan.before else HERE
+    fed = [feed(t, a, concrete, given, marked, replaced) for t, a in zip(plan.fed, arrays, strict=True)]
+    world: Any = World(given, marked, before=plan.before) if given or marked or plan.before or plan.open else HERE
     try:
         roots = [world.node(t) for t in plan.tensors]
         if plan.targets:
@@ -115,7 +115,7 @@ def build(plan: Any, arrays: Sequence[np.ndarray], concrete: bool) -> Program:
     missing = [n for n in runner.placeholders if n not in fed and n not in graph.sources and known.source(n) is None]
     if missing:
         raise unfed(plan, missing[0])
-    sources = [(n, graph.sources.get(n) or Size(n)) for n in runner.placeholders if n not in fed]
+    sources = [(n, graph.sources.get(n) or Size(known.source(n))) for n in runner.placeholders if n not in fed]
     return Program(roots, runner, fed, sources)
 
 
@@ -130,12 +130,14 @@ def runner_of(graph: Any, roots: Sequence[Node]) -> Any:
     return runners[key]
 
 
-def feed(t: Tensor, a: np.ndarray, concrete: bool, given: dict[Tensor, Node], marked: dict[Tensor, tuple[Node, ...]], replaced: dict[Node, Node]) -> Node:  # fmt: skip
-    """The leaf that takes a fed array.
+def feed(t: Tensor, a: np.ndarray, concrete: bool, given: dict[Tensor, Node], marked: dict[Tensor, tuple[Node, ...]], replaced: dict[Node, Node]) -> Node | None:  # fmt: skip
+    """The leaf that takes a fed array; None for what only Python computes with.
 
     A placeholder without a rank is given one. A tensor that is computed is marked, so that gradients still go through it,
     and what bears the mark is replaced at last.
     """
+    if t.op.host is not None:
+        return None
     node = t.node
     if node is not None and node.op is PLACEHOLDER and t.op.type == "Placeholder":
         if concrete and any(isinstance(n, Expr) for n in node.shape):
@@ -164,31 +166,38 @@ def leaf_of(t: Tensor, shape: Sequence[Any]) -> Node:
 # ------------------------------------------------------------------------------------------ sizes
 
 
-class Size:
+class Value:
+    """The value of a node, computed by numpy before the run from what is fed."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.variables = [n for n in toposort([node]) if n.op is VARIABLE]
+
+    def __call__(self, session: Any, feeds: Mapping[Any, np.ndarray]) -> np.ndarray:
+        if self.node in feeds:
+            return feeds[self.node]
+        given = {**feeds, **{n: session.store.get(n, known.arrays.get(n)) for n in self.variables}}
+        given = {n: a for n, a in given.items() if n is not None and a is not None}
+        try:
+            return evaluate([self.node], given)[self.node]
+        except KeyError as e:
+            raise errors.InvalidArgumentError(None, None, f"{self.node.label} ({self.node.where}) depends on what is not fed: {e.args[0]}") from None
+
+
+class Size(Value):
     """The array that is as long as the value of a scalar says: how a value becomes a size."""
 
-    def __init__(self, carrier: Node) -> None:
-        self.source: Node = known.source(carrier)  # type: ignore[assignment]
-        self.variables = [n for n in toposort([self.source]) if n.op is VARIABLE]
-
-    def __call__(self, session: Any, feeds: Mapping[Node, np.ndarray]) -> np.ndarray:
-        if self.source in feeds:
-            value = feeds[self.source]
-        else:
-            held = {n: session.store.get(n, known.arrays.get(n)) for n in self.variables}
-            try:
-                value = evaluate([self.source], {**feeds, **held})[self.source]
-            except (KeyError, ValueError) as e:
-                raise errors.InvalidArgumentError(None, None, f"a size ({self.source.where}) depends on what is not fed: {e.args[0]}") from None
+    def __call__(self, session: Any, feeds: Mapping[Any, np.ndarray]) -> np.ndarray:
+        value = super().__call__(session, feeds)
         if value < 0:
-            raise errors.InvalidArgumentError(None, None, f"a size ({self.source.where}) is {value}; sizes are 0 or more")
+            raise errors.InvalidArgumentError(None, None, f"a size ({self.node.where}) is {value}; sizes are 0 or more")
         return np.empty(int(value), np.uint8)
 
 
 def consistent(program: Program, plan: Any, arrays: Sequence[np.ndarray]) -> bool:
     """Whether the sizes that were taken for equal are equal, for these arrays."""
     dims: dict[Expr, int] = {}
-    feeds = dict(zip(program.nodes, arrays, strict=True))
+    feeds = {n: a for n, a in zip(program.nodes, arrays, strict=True) if n is not None}
     sized = {n: value(plan.session, feeds) for n, value in program.sources if isinstance(value, Size)}
     held = {v: plan.session.store[v] for v in program.runner.variables if v in plan.session.store}
     for node, a in {**feeds, **sized, **held}.items():

@@ -1,5 +1,5 @@
 """tf.contrib"""
-# ruff: noqa: F401, I001  # a list of names
+# ruff: noqa: F401  # a list of names
 
 from tinyflow.symbolic.face import contrib_framework as framework
 from tinyflow.symbolic.face import contrib_layers as layers

@@ -1,5 +1,5 @@
 """tf.contrib.framework"""
-# ruff: noqa: F401, I001  # a list of names
+# ruff: noqa: F401  # a list of names
 
 from tinyflow.symbolic import nest
 from tinyflow.symbolic.names import missing

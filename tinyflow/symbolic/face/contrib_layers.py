@@ -1,5 +1,5 @@
 """tf.contrib.layers"""
-# ruff: noqa: F401, I001  # a list of names
+# ruff: noqa: F401  # a list of names
 
 from tinyflow.symbolic.initializers import variance_scaling_initializer, xavier_initializer
 from tinyflow.symbolic.initializers import xavier_initializer as xavier_initializer_conv2d
