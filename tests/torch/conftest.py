@@ -1,6 +1,5 @@
 """What the tests of the imperative face share: PyTorch to compare with, and how results are compared."""
 
-import numpy as np
 import pytest
 
 import tinyflow.torch as tf_torch

@@ -67,7 +67,7 @@ def test_groups_and_a_changed_rate() -> None:
     for t in (ours, theirs):
         w, b = t.tensor(W, requires_grad=True), t.tensor(B, requires_grad=True)
         opt = t.optim.SGD([{"params": [w]}, {"params": b, "lr": 0.5}], lr=0.1, momentum=0.5)
-        for step in range(4):
+        for _ in range(4):
             opt.zero_grad(set_to_none=False)
             ((t.tensor(X) @ w + b) ** 2).mean().backward()
             opt.step()
@@ -101,30 +101,31 @@ def test_clipping() -> None:
         np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+def closure_and_state(t: Any) -> tuple[Any, ...]:
+    w = t.tensor(W, requires_grad=True)
+    opt = t.optim.Adam([w], lr=0.1)
+
+    def closure() -> Any:
+        opt.zero_grad()
+        loss = (w * w).sum()
+        loss.backward()
+        return loss
+
+    first = opt.step(closure).item()
+    saved = opt.state_dict()
+    other = t.tensor(w.detach().numpy().copy(), requires_grad=True)
+    again = t.optim.Adam([other], lr=0.5)
+    again.load_state_dict(saved)
+    (other * other).sum().backward()
+    again.step()
+    return first, other.detach().numpy(), again.param_groups[0]["lr"], sorted(saved["state"][0])
+
+
 def test_closure_and_state() -> None:
-    states = []
-    for t in (ours, theirs):
-        w = t.tensor(W, requires_grad=True)
-        opt = t.optim.Adam([w], lr=0.1)
-
-        def closure() -> Any:
-            opt.zero_grad()
-            loss = (w * w).sum()
-            loss.backward()
-            return loss
-
-        first = opt.step(closure).item()
-        saved = opt.state_dict()
-        other = t.tensor(w.detach().numpy().copy(), requires_grad=True)
-        again = t.optim.Adam([other], lr=0.5)
-        again.load_state_dict(saved)
-        w.grad = None
-        (other * other).sum().backward()
-        again.step()
-        states.append((first, other.detach().numpy(), again.param_groups[0]["lr"], sorted(saved["state"][0])))
-    assert states[0][2:] == states[1][2:]
-    for got, want in zip(states[0][:2], states[1][:2], strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-5)
+    got, want = closure_and_state(ours), closure_and_state(theirs)
+    assert got[2:] == want[2:]
+    for a, b in zip(got[:2], want[:2], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
@@ -147,13 +148,16 @@ def test_one_program_a_step_and_never_a_new_one(name: str, monkeypatch: pytest.M
     assert len(keys) == 1
 
 
-def test_errors() -> None:
+BAD: dict[str, tuple[Any, str]] = {
+    "nothing": (lambda t: t.optim.SGD([], lr=1), "optimizer got an empty parameter list"),
+    "rate": (lambda t: t.optim.SGD([t.ones(1, requires_grad=True)], lr=-1), "Invalid learning rate: -1"),
+    "no leaf": (lambda t: t.optim.SGD([t.ones(1, requires_grad=True) * 2], lr=1), "can't optimize a non-leaf Tensor"),
+    "beta": (lambda t: t.optim.Adam([t.ones(1, requires_grad=True)], betas=(1.0, 0)), "Invalid beta parameter at index 0: 1.0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_error(name: str) -> None:
     for t in (ours, theirs):
-        for f, text in (
-            (lambda: t.optim.SGD([], lr=1), "optimizer got an empty parameter list"),
-            (lambda: t.optim.SGD([t.ones(1, requires_grad=True)], lr=-1), "Invalid learning rate: -1"),
-            (lambda: t.optim.SGD([t.ones(1, requires_grad=True) * 2], lr=1), "can't optimize a non-leaf Tensor"),
-            (lambda: t.optim.Adam([t.ones(1, requires_grad=True)], betas=(1.0, 0)), "Invalid beta parameter at index 0: 1.0"),
-        ):
-            with pytest.raises(ValueError, match=text):
-                f()
+        with pytest.raises(ValueError, match=BAD[name][1]):
+            BAD[name][0](t)

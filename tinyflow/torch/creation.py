@@ -85,7 +85,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """The data as a tensor, sharing its memory where that is possible."""
     check_device(device)
     if isinstance(data, Tensor):
-        return data if dtype is None else data.to(dtype)  # type: ignore[attr-defined]
+        return data if dtype is None else data.to(dtype)
     if isinstance(data, np.ndarray) and data.dtype.name in SHAREABLE and (dtype is None or core_of(dtype).numpy == data.dtype):
         return from_numpy(data)
     return tensor(data, dtype=dtype)
@@ -127,7 +127,7 @@ def legacy_tensor(*args: Any, dtype: Any = None, device: Any = None) -> Tensor:
 def legacy_class(d: DType) -> Callable[..., Tensor]:
     """torch.FloatTensor and its kind."""
     call = lambda *args: legacy_tensor(*args, dtype=d)
-    call.dtype = d  # type: ignore[attr-defined]
+    call.dtype = d
     return call
 
 
@@ -258,8 +258,8 @@ def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
 
 def fill_(self: Tensor, value: Any) -> Tensor:
     if isinstance(value, Tensor):
-        return self.copy_(value)  # type: ignore[attr-defined]
-    return self.copy_(fresh(constant(value, self._storage.node.dtype)))  # type: ignore[attr-defined]
+        return self.copy_(value)
+    return self.copy_(fresh(constant(value, self._storage.node.dtype)))
 
 
 def convert(self: Tensor, d: DType, copy: bool = False) -> Tensor:
@@ -320,4 +320,4 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     return assign(self, src, fn="CopyBackwards")
 
 
-Tensor.copy_ = copy_  # type: ignore[attr-defined]
+Tensor.copy_ = copy_

@@ -43,7 +43,7 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors stretched to a common shape, as views."""
     shape = broadcast_shapes(*(t._shape for t in tensors))
-    return tuple(t.expand(shape) for t in tensors)  # type: ignore[attr-defined]
+    return tuple(t.expand(shape) for t in tensors)
 
 
 def broadcast_shapes(*shapes: Any) -> Any:

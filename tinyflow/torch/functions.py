@@ -27,6 +27,9 @@ FUNCTIONS: dict[str, Function] = {}  # every name of the tables, as a function o
 SYNONYMS = {"axis": "dim", "axes": "dim", "keepdims": "keepdim", "x": "input", "x1": "input", "x2": "other"}
 
 
+PLAIN = frozenset((int, float, bool, str, type(None)))
+
+
 class Operands:
     """The nodes of some tensors, and whether the result has a history."""
 
@@ -36,27 +39,31 @@ class Operands:
         self.attached = self.taint = False
 
     def take(self, a: Any) -> Any:
+        """The node of a tensor, in lists and tuples too; anything else as it is."""
         if isinstance(a, Tensor):
             s = a._storage
             if s.attached or s.taint:
+                self.taint = True
                 if s.attached and not a._detached:
                     self.attached = True
-                self.taint = True
+            elif a._view is None:  # the common case of `use`
+                return s.node
             return use(a)
+        if type(a) in PLAIN:
+            return a
+        if type(a) is list or type(a) is tuple:
+            return type(a)(map(self.take, a)) if any(isinstance(x, Tensor) for x in a) else a
         if type(a) is np.ndarray:
             from tinyflow.torch.creation import as_tensor
 
             return use(as_tensor(a))
-        if isinstance(a, np.generic):
-            return a.item()
-        if (type(a) is list or type(a) is tuple) and any(isinstance(x, Tensor) for x in a):
-            return type(a)(self.take(x) for x in a)
-        return a
+        return a.item() if isinstance(a, np.generic) else a
 
     def give(self, y: Any, fn: str) -> Any:
-        if isinstance(y, Node):
-            attached = self.attached and MODE.grad and y.dtype.is_floating
-            return fresh(y, attached, self.taint and not MODE.grad, fn if attached else None)
+        if type(y) is Node:
+            if self.attached and MODE.grad and y.dtype.is_floating:
+                return fresh(y, True, False, fn)
+            return fresh(y, False, self.taint and not MODE.grad)
         if isinstance(y, tuple) and hasattr(y, "_fields"):
             return type(y)(*(self.give(n, fn) for n in y))
         if isinstance(y, list | tuple):
@@ -71,7 +78,7 @@ def record(f: Function, fn: str, args: tuple[Any, ...], kwargs: Mapping[str, Any
     if kwargs:
         kwargs = {SYNONYMS.get(k, k): take(v) for k, v in kwargs.items()}
     try:
-        y = f(*[take(a) for a in args], **kwargs)
+        y = f(*map(take, args), **kwargs)
     except ShapeError as e:
         raise e if isinstance(e, RuntimeError | IndexError) else SizeError(str(e)) from None
     return operands.give(y, fn)

@@ -236,16 +236,16 @@ def taken(index: Index) -> Tensor:
 def setitem(self: Tensor, given: Any, value: Any) -> None:
     """x[...] = y"""
     if is_mask(given) and tuple(given._shape) == tuple(self._shape) and not (isinstance(value, Tensor) and value.ndim):
-        self.copy_(FUNCTIONS["masked_fill"](alias(self), given.bool(), value))  # type: ignore[attr-defined]
+        self.copy_(FUNCTIONS["masked_fill"](alias(self), given.bool(), value))
         return
     index = parse(self, given)
     if not index.places:
-        index.part.copy_(value if isinstance(value, Tensor) else tensor(value, dtype=self.dtype))  # type: ignore[attr-defined]
+        index.part.copy_(value if isinstance(value, Tensor) else tensor(value, dtype=self.dtype))
         return
     axes = list(index.places)
     value = value if isinstance(value, Tensor | int | float) else as_tensor(value)
     new = lift("index_put", lambda x, v, *i: put(x, dict(zip(axes, i, strict=True)), v))(index.part, value, *index.places.values())
-    index.part.copy_(new)  # type: ignore[attr-defined]
+    index.part.copy_(new)
 
 
 def index_put(self: Tensor, indices: Sequence[Tensor], values: Any, accumulate: bool = False) -> Tensor:
@@ -335,7 +335,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, as a vector. Looks at the mask."""
     shape = broadcast_shapes(input._shape, mask._shape)
-    return input.expand(shape)[mask.expand(shape)]  # type: ignore[attr-defined]
+    return input.expand(shape)[mask.expand(shape)]
 
 
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
@@ -374,8 +374,8 @@ TENSORS: dict[str, Any] = {"nonzero": nonzero, "argwhere": nonzero, "masked_sele
 install(ROWS, in_place="scatter scatter_add index_add index_copy index_fill")
 install_tensor(TENSORS)
 FUNCTIONS["where"] = where
-Tensor.where = lambda self, condition, other: choose(condition, self, other)  # type: ignore[attr-defined]
-Tensor.index_put_ = lambda self, indices, values, accumulate=False: self.copy_(index_put(alias(self), indices, values, accumulate))  # type: ignore[attr-defined]
-Tensor.masked_scatter = lambda self, mask, source: index_put(self, mask_places(mask.expand(self._shape), self._shape), source.reshape(-1)[: int(mask.expand(self._shape).sum())])  # type: ignore[attr-defined]  # fmt: skip
-Tensor.__getitem__ = getitem  # type: ignore[attr-defined]
-Tensor.__setitem__ = setitem  # type: ignore[attr-defined]
+Tensor.where = lambda self, condition, other: choose(condition, self, other)
+Tensor.index_put_ = lambda self, indices, values, accumulate=False: self.copy_(index_put(alias(self), indices, values, accumulate))
+Tensor.masked_scatter = lambda self, mask, source: index_put(self, mask_places(mask.expand(self._shape), self._shape), source.reshape(-1)[: int(mask.expand(self._shape).sum())])  # fmt: skip
+Tensor.__getitem__ = getitem
+Tensor.__setitem__ = setitem

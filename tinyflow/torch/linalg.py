@@ -189,5 +189,5 @@ FUNCTIONS_ONLY = {"linear": linear, "einsum": einsum, "tensordot": tensordot}
 # fmt: on
 install(ROWS, in_place="addmm addmv baddbmm addr")
 install(FUNCTIONS_ONLY, methods=False)
-Tensor.__matmul__ = lift("matmul", matmul)  # type: ignore[attr-defined]
-Tensor.__rmatmul__ = lift("matmul", lambda a, b: matmul(b, a))  # type: ignore[attr-defined]
+Tensor.__matmul__ = lift("matmul", matmul)
+Tensor.__rmatmul__ = lift("matmul", lambda a, b: matmul(b, a))

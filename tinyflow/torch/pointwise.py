@@ -5,7 +5,7 @@ tensor with dimensions of the same kind (bool < integer < float).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -49,20 +49,39 @@ def widest(types: list[DType]) -> DType:
     return promote(*(t for t in types if CATEGORY[t] == top))
 
 
-def unify(*xs: Any, floats: bool = False) -> list[Node]:
+def unify(*xs: Any, floats: bool = False) -> Sequence[Node]:
     """Operands of one type and shape."""
-    first = xs[0]
-    if len(xs) == 2 and isinstance(first, Node) and isinstance(xs[1], Node) and first.dtype is xs[1].dtype:
+    first, last = xs[0], xs[-1]
+    if len(xs) == 2 and type(first) is type(last) is Node and first.dtype is last.dtype:
         d = first.dtype
+        if first.shape == last.shape and (d.is_floating or not floats):
+            return xs
+    elif type(first) is Node and (type(last) is float and first.dtype.is_floating or type(last) is int and first.dtype is not bool_):
+        d = first.dtype if len(xs) == 2 else result_type(*xs)
     else:
         d = result_type(*xs)
     if floats and not d.is_floating:
         d = Defaults.dtype
-    nodes = [e.cast(x, d) if isinstance(x, Node) else constant(x, d) for x in xs]
+    nodes = [e.cast(x, d) if isinstance(x, Node) else number(x, d) for x in xs]
     try:
-        return list(e.broadcast(*nodes))
+        return e.broadcast(*nodes)
     except rules.ShapeError:
         raise SizeError(broadcast_text([n.shape for n in nodes])) from None
+
+
+_numbers: dict[Any, Node] = {}
+
+
+def number(x: Any, d: DType) -> Node:
+    """A number as a constant; those that programs use over and over are remembered."""
+    if not x or type(x) not in (int, float):  # 0.0 and -0.0 are equal
+        return constant(x, d)
+    found = _numbers.get((x, d))
+    if found is None:
+        if len(_numbers) > 4096:
+            _numbers.clear()
+        found = _numbers[(x, d)] = constant(x, d)
+    return found
 
 
 def broadcast_text(shapes: list[Any]) -> str:

@@ -160,13 +160,13 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     """Indices drawn with the weights of each row; without replacement by the exponential race: argmin of -log u / w."""
     from tinyflow.torch.functions import FUNCTIONS
 
-    rows = input if input.ndim == 2 else input.reshape(1, -1)  # type: ignore[attr-defined]
+    rows = input if input.ndim == 2 else input.reshape(1, -1)
     if replacement:
         total = FUNCTIONS["cumsum"](rows / rows.sum(1, keepdim=True), 1)
         u = rand(rows._shape[0], num_samples, 1, generator=generator)
         picked = (u >= total.unsqueeze(1)).sum(-1).clamp(max=rows._shape[1] - 1)
     else:
-        race = -(rand(*rows._shape, generator=generator) + 1e-20).log() / rows  # type: ignore[attr-defined]
+        race = -(rand(*rows._shape, generator=generator) + 1e-20).log() / rows
         picked = FUNCTIONS["topk"](race, num_samples, 1, False).indices
     return picked if input.ndim == 2 else picked.reshape(-1)
 

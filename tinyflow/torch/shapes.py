@@ -218,13 +218,6 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return input if a == b else reshape(input, (*input._shape[:a], product(input._shape[a : b + 1]), *input._shape[b + 1 :]))
 
 
-def product(shape: Sequence[Any]) -> Any:
-    n: Any = 1
-    for k in shape:
-        n = n * k
-    return n
-
-
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """One axis made several."""
     d = normal_dim(dim, input.ndim)

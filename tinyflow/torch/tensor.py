@@ -9,7 +9,7 @@ The functions and most methods come from tables: see install in functions.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,6 +60,12 @@ class Tensor:
     _hooks: dict[int, Callable[..., Any]] | None
     _base: Node | None  # the storage's node that `_seen` was read from
     _seen: Node | None
+
+    if TYPE_CHECKING:  # methods that come from tables
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         from tinyflow.torch.creation import legacy_tensor
@@ -207,10 +213,10 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         if not self._shape:
             raise TypeError("iteration over a 0-d tensor")
-        return iter(self.unbind(0))  # type: ignore[attr-defined]
+        return iter(self.unbind(0))
 
     def __contains__(self, element: Any) -> bool:
-        return bool((self == element).any())  # type: ignore[attr-defined]
+        return bool((self == element).any())
 
     def __hash__(self) -> int:
         return id(self)
@@ -282,7 +288,7 @@ class Tensor:
     def type(self, dtype: Any = None) -> Any:
         if dtype is None:
             return f"torch.{LEGACY[self._storage.node.dtype]}Tensor"
-        return self.to(getattr(dtype, "dtype", dtype))  # type: ignore[attr-defined]
+        return self.to(getattr(dtype, "dtype", dtype))
 
     # -------------------------------------------------------------------------------- history
 

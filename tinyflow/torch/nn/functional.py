@@ -68,7 +68,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """1 at each label's place along a new last axis. Without num_classes the values are looked at."""
-    return encode(tensor, int(tensor.max()) + 1 if num_classes == -1 else num_classes)  # type: ignore[attr-defined]
+    return encode(tensor, int(tensor.max()) + 1 if num_classes == -1 else num_classes)
 
 
 def scaled_dot_product_attention(
@@ -93,8 +93,8 @@ def batch_norm(
     if running_mean is not None and running_var is not None:
         with no_grad():
             mean, var = moments(input)
-            running_mean.mul_(1.0 - momentum).add_(mean, alpha=momentum)  # type: ignore[attr-defined]
-            running_var.mul_(1.0 - momentum).add_(var, alpha=momentum)  # type: ignore[attr-defined]
+            running_mean.mul_(1.0 - momentum).add_(mean, alpha=momentum)
+            running_var.mul_(1.0 - momentum).add_(var, alpha=momentum)
     return normalise_batch(input, weight, bias, eps)
 
 
@@ -120,7 +120,7 @@ def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, marg
 
 
 def relu_(input: Tensor) -> Tensor:
-    return input.relu_()  # type: ignore[attr-defined]
+    return input.relu_()
 
 
 def __getattr__(name: str) -> Any:

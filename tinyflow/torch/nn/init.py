@@ -45,12 +45,12 @@ def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
     with no_grad():
-        return tensor.uniform_(a, b, generator=generator)  # type: ignore[attr-defined]
+        return tensor.uniform_(a, b, generator=generator)
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
     with no_grad():
-        return tensor.normal_(mean, std, generator=generator)  # type: ignore[attr-defined]
+        return tensor.normal_(mean, std, generator=generator)
 
 
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None) -> Tensor:
@@ -66,7 +66,7 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     with no_grad():
-        return tensor.fill_(val)  # type: ignore[attr-defined]
+        return tensor.fill_(val)
 
 
 def ones_(tensor: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def eye_(tensor: Tensor) -> Tensor:
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     with no_grad():
-        return tensor.copy_(eye(*tensor.shape))  # type: ignore[attr-defined]
+        return tensor.copy_(eye(*tensor.shape))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -99,7 +99,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         if i % per_group < tensor.shape[1]:
             a[(i, i % per_group, *(n // 2 for n in tensor.shape[2:]))] = 1
     with no_grad():
-        return tensor.copy_(made(a))  # type: ignore[attr-defined]
+        return tensor.copy_(made(a))
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
@@ -138,7 +138,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
     q, upper = np.linalg.qr(a.T if rows < columns else a)
     q = q * np.sign(np.diag(upper))
     with no_grad():
-        return tensor.copy_(made((q.T if rows < columns else q).reshape(tensor.shape) * gain))  # type: ignore[attr-defined]
+        return tensor.copy_(made((q.T if rows < columns else q).reshape(tensor.shape) * gain))
 
 
 uniform, normal, constant = uniform_, normal_, constant_

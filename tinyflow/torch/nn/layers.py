@@ -89,7 +89,7 @@ def activated(name: str) -> Any:
 
     def call(input: Tensor, inplace: bool = False) -> Tensor:
         y = F.TABLE[name](input)
-        return input.copy_(y) if inplace else y  # type: ignore[attr-defined]
+        return input.copy_(y) if inplace else y
 
     return call
 

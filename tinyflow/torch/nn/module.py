@@ -247,7 +247,7 @@ class Module:
         with no_grad():
             for key, value in state_dict.items():
                 if key in own:
-                    own[key].copy_(value)  # type: ignore[attr-defined]
+                    own[key].copy_(value)
         return IncompatibleKeys(missing, unexpected)
 
     # -------------------------------------------------------------------------------- changing it
@@ -294,7 +294,7 @@ class Module:
             wanted = kwargs.get("dtype") or next((a for a in args if type(a).__name__ in ("dtype", "DType")), None)
             if wanted is not None and not t.is_floating_point():
                 return t
-            return t.to(*args, **kwargs)  # type: ignore[attr-defined]
+            return t.to(*args, **kwargs)
 
         return self._apply(change)
 

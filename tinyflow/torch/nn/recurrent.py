@@ -31,7 +31,7 @@ def lstm_step(x: Tensor, state: State, w: tuple[Any, ...], _: str) -> State:
     h, c = state
     i, f, g, o = (linear(x, w[0], w[2]) + linear(h, w[1], w[3])).chunk(4, -1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c  # type: ignore[attr-defined]
+    return o.sigmoid() * c.tanh(), c
 
 
 def gru_step(x: Tensor, state: State, w: tuple[Any, ...], _: str) -> State:

@@ -31,7 +31,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, norm_type: float = 2.0, er
             raise RuntimeError(f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be clipped.")
         scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
         for g in grads:
-            g.mul_(scale)  # type: ignore[attr-defined]
+            g.mul_(scale)
     return total
 
 
@@ -39,12 +39,12 @@ def clip_grad_value_(parameters: Any, clip_value: float, foreach: Any = None) ->
     """Cuts every element of every gradient to ±clip_value."""
     with no_grad():
         for g in gradients_of(parameters):
-            g.clamp_(-clip_value, clip_value)  # type: ignore[attr-defined]
+            g.clamp_(-clip_value, clip_value)
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All parameters in one vector."""
-    return FUNCTIONS["cat"]([p.reshape(-1) for p in parameters])  # type: ignore[attr-defined]
+    return FUNCTIONS["cat"]([p.reshape(-1) for p in parameters])
 
 
 def vector_to_parameters(vec: Any, parameters: Iterable[Tensor]) -> None:
@@ -52,5 +52,5 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Tensor]) -> None:
     start = 0
     with no_grad():
         for p in parameters:
-            p.copy_(vec[start : start + p.numel()].view_as(p))  # type: ignore[attr-defined]
+            p.copy_(vec[start : start + p.numel()].view_as(p))
             start += p.numel()

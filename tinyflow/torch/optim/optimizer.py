@@ -119,7 +119,7 @@ class Optimizer:
             group.update({k: v for k, v in saved.items() if k != "params"})
         self.state = defaultdict(dict)
         for number, values in state_dict["state"].items():
-            copies = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in values.items()}  # type: ignore[attr-defined]
+            copies = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in values.items()}
             self.state[by_number[number]] = copies
 
     def __repr__(self) -> str:
