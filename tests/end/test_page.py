@@ -118,6 +118,18 @@ def test_a_symbolic_graph_keeps_its_names() -> None:
     assert {items[i]["name"] for i in runs["init"]["stages"][-1]["items"] if items[i]["kind"] == "result"} == {"W"}
 
 
+def test_all_outputs_of_an_operation_are_fetched() -> None:
+    import tinyflow as tf
+
+    with tf.Graph().as_default() as graph:
+        x, w = tf.placeholder(tf.float32, [3, 1], name="x"), tf.Variable(tf.ones([2, 3]), name="w")
+        tf.gradients(tf.reduce_sum(tf.nn.relu(tf.matmul(w, x))), [w, x])
+    run = view(graph)["runs"][0]
+    assert run["name"] == "gradients"
+    results = [i for i in view(graph)["items"] if i["kind"] == "result" and i["op"] == "fetch"]
+    assert {(i["name"], i["shape"]) for i in results} >= {("gradients", "(2, 3)"), ("gradients:1", "(3, 1)")}
+
+
 # ------------------------------------------------------------------------------------------ in a browser
 
 
@@ -273,7 +285,7 @@ def test_kernels_are_boxes_that_fold(page: Page) -> None:
         "document.querySelectorAll('.group.kernel .fold')[1].dispatchEvent(new MouseEvent('click', {bubbles: true}))"
     )
     assert len(page.all(".group.kernel")) == len(kernels) - 1 and len(page.all(".box")) < boxes
-    page.js("fold(document.querySelector('.box.folded').dataset.key)")
+    page.js("document.querySelector('.box.folded .fold').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
     assert len(page.all(".box")) == boxes
     page.box("exp n").click()
     assert "exp" in page.fact("loops")

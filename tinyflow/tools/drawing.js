@@ -7,6 +7,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const items = data.items;
 const MOST = 400; // boxes laid out at once: beyond it layout takes seconds, and nobody can read it
+const SOME = 40; // boxes: from here on variables begin folded
 const MANY = 90; // boxes: from here on long wires are drawn straight
 const FAR = 8; // rows: a wire across more of them is long
 const NEAR = 120; // of a larger graph, this many around the chosen node
@@ -126,6 +127,7 @@ function sizeText(item) {
 function labelOf(item) {
   if (item.nodes) {
     const title = item.name.split("/").pop();
+    if (item.attributes && item.shape === "()") return { title: item.attributes, more: /^(const|x|y)(_\d+)?$/i.test(title) ? "" : title, under: "" };
     const op = title.toLowerCase().replace(/_\d+$/, "") === item.op.toLowerCase() ? "" : item.op; // MatMul_1 says that it is a MatMul
     return { title, more: "", under: [op, item.attributes, sizeText(item)].filter(Boolean).join(" · ") };
   }
@@ -141,10 +143,13 @@ function labelOf(item) {
 }
 
 function measured(box) {
-  const label = box.folded ? { title: box.folded.name, more: "", under: `${new Set(box.inside).size} nodes` } : labelOf(items[box.item]);
+  const head = box.folded && items[box.inside.find((i) => items[i].name === box.key)]; // the operation that a scope is called after
+  const count = box.folded && `${new Set(box.inside).size} nodes`;
+  const label = box.folded ? { title: box.folded.name, more: "", under: head ? `${sizeText(head)} · ${count}` : count } : labelOf(items[box.item]);
   const title = widthOf(label.title, "600 13px system-ui") + (label.more ? 7 + widthOf(label.more, "11.5px monospace") : 0);
   const width = Math.max(title, widthOf(label.under, "11.5px system-ui")) + 26;
-  return { ...box, label, width: Math.max(width, label.under ? 72 : 34), height: label.under ? 44 : 26 };
+  const kind = box.folded ? head?.kind ?? "result" : items[box.item].kind;
+  return { ...box, label, kind, width: Math.max(width, label.under ? 72 : 34) + (box.folded ? 14 : 0), height: label.under ? 44 : 26 };
 }
 
 // ------------------------------------------------------------------ places
@@ -261,17 +266,16 @@ function path(points) {
 // ------------------------------------------------------------------ SVG
 
 function drawBox(box, isNew) {
-  const item = box.folded ? undefined : items[box.item];
-  const kind = item ? item.kind : "result";
   const y = box.label.under ? -4 : 4.5;
   const title = element("text", { "text-anchor": "middle", y });
   title.append(box.label.title);
   if (box.label.more) title.append(element("tspan", { class: "more", dx: 7 }, box.label.more));
   const made = element("g", {
-    class: `box ${kind}${box.folded ? " folded" : ""}`, "data-key": box.key, "data-item": item ? box.item : undefined,
+    class: `box ${box.kind}${box.folded ? " folded" : ""}`, "data-key": box.key, "data-item": box.item,
     transform: `translate(${box.x.toFixed(1)} ${box.y.toFixed(1)})`, tabindex: 0, role: "button", "aria-label": [box.label.title, box.label.more, box.label.under].filter(Boolean).join(" "),
   }, element("rect", { x: -box.width / 2, y: -box.height / 2, width: box.width, height: box.height, rx: box.label.under ? 9 : 13 }), title);
   if (box.label.under) made.append(element("text", { class: "under", "text-anchor": "middle", y: 13 }, box.label.under));
+  if (box.folded) made.append(element("text", { class: "fold", x: box.width / 2 - 15, y: -box.height / 2 + 15 }, element("title", {}, "unfold"), "+"));
   if (isNew) made.append(element("circle", { class: "new", cx: box.width / 2 - 3, cy: -box.height / 2 + 3, r: 4.5 }, element("title", {}, "new in this stage")));
   return made;
 }

@@ -43,7 +43,7 @@ const isNew = (item) => {
 
 function show(keepView = false) {
   const now = stage(), full = boxesOf(now), key = `${state.run} ${now.name}`;
-  if (!state.folded.has(key)) state.folded.set(key, new Set(full.boxes.size > MOST ? [...full.groups].filter(([, g]) => !g.parent).map(([k]) => k) : []));
+  if (!state.folded.has(key)) state.folded.set(key, foldedAtFirst(full));
   let graph = foldGroups(full, state.folded.get(key));
   const count = graph.boxes.size;
   if (count > MOST) {
@@ -59,6 +59,13 @@ function show(keepView = false) {
   say();
   light();
   tell();
+}
+
+// In a large graph the outermost groups begin folded, in one of some size the variables with all that belongs to them.
+function foldedAtFirst({ boxes, groups }) {
+  const isVariable = (key) => [...boxes.values()].some((b) => items[b.item].name === key && items[b.item].kind === "variable");
+  const begins = ([key, g]) => boxes.size > MOST ? !g.parent : boxes.size > SOME && isVariable(key);
+  return new Set([...groups].filter(begins).map(([key]) => key));
 }
 
 function notice(text) {
@@ -313,7 +320,7 @@ $("search").onkeydown = (e) => {
 svg.addEventListener("click", (e) => {
   if (camera.moved) return;
   const box = e.target.closest(".box"), group = e.target.closest(".group");
-  if (e.target.classList.contains("fold")) fold(group.dataset.group);
+  if (e.target.classList.contains("fold")) fold(group?.dataset.group ?? box.dataset.key);
   else if (box?.dataset.item !== undefined) choose({ item: Number(box.dataset.item) });
   else if (box) choose({ group: box.dataset.key });
   else choose(group ? { group: group.dataset.group } : null);

@@ -97,15 +97,7 @@ class Book:
         """The end of an edge that leaves the graph: a variable's new value, or what is fetched."""
         source = self.items[self.number[node]]
         same = {key: source[key] for key in ("dtype", "shape", "where")}
-        item = {
-            "op": verb,
-            "kind": "result",
-            "name": name,
-            "attributes": "",
-            "row": [],
-            "inputs": [self.number[node]],
-            "ordering": [],
-        }
+        item = {"op": verb, "kind": "result", "name": name, "attributes": "", "row": [], "inputs": [self.number[node]], "ordering": []}  # fmt: skip
         return self.number.get((verb, name, node)) or self.add((verb, name, node), item | same)
 
 
@@ -155,9 +147,7 @@ def view(graph: Any, title: str = "", stages: Mapping[str, Sequence[Node]] | Non
     if stages is not None:
         runs = [{"name": "", "items": [], "stages": [stage(name, book.nodes(roots)) for name, roots in stages.items()]}]
     elif symbolic:
-        runs = [
-            run(book, o.name, {o.node: o.name if o.values() else ""}, computed_by(graph, o)) for o in ends(operations)
-        ]
+        runs = [run(book, o.name, fetched(o), computed_by(graph, o)) for o in ends(operations)]
     else:
         runs = [run(book, "", {n: n.label for n in nodes}, nodes)] if nodes else []
     return {"title": title, "items": book.items, "stages": common, "runs": runs}
@@ -189,15 +179,20 @@ def computed_by(graph: Any, *fetches: Any) -> set[Any]:
     An operation that they are made of has none if none of its nodes is needed: a step needs the gradient, not the loss.
     """
     nodes = set(toposort(n for f in fetches for n in outputs(f.op)))
-    above = {f.op for f in fetches}
-    stack = list(above)
+    parts = {o: [n for n in made if not number(n)] or made for o, made in nodes_of(graph.get_operations()).items()}
+    return nodes | {o for o in needed(f.op for f in fetches) if any(n in nodes for n in parts[o])}
+
+
+def needed(operations: Iterable[Any]) -> set[Any]:
+    """All operations that some are made of, themselves included."""
+    found = set(operations)
+    stack = list(found)
     while stack:
         o = stack.pop()
-        new = {*(t.op for t in o.inputs), *o.control_inputs} - above
-        above |= new
+        new = {*(t.op for t in o.inputs), *o.control_inputs} - found
+        found |= new
         stack += new
-    parts = {o: [n for n in made if not number(n)] or made for o, made in nodes_of(graph.get_operations()).items()}
-    return nodes | {o for o in above if any(n in nodes for n in parts[o])}
+    return found
 
 
 def mark_operations(book: Book, operations: Sequence[Any]) -> None:
@@ -227,7 +222,19 @@ def ends(operations: Sequence[Any]) -> list[Any]:
     """What a program is likely to run: the operations that no other one uses, the largest first."""
     used = {x for o in operations for x in (*(t.op for t in o.inputs), *o.control_inputs)}
     last = [o for o in operations if o not in used and o.node and o.node.inputs]
-    return sorted(last, key=lambda o: -len(toposort([o.node])))[:MOST_RUNS]
+    return sorted(last, key=lambda o: -len(needed([o])))[:MOST_RUNS]
+
+
+def fetched(operation: Any) -> dict[Node, str]:
+    """The nodes that running an operation gives, with the names of its tensors; one without outputs gives nothing."""
+    names = [t.name.removesuffix(":0") for t in operation.values()]
+    found = {n: name for n, name in zip(operation.nodes, names, strict=False) if n is not None}
+    return found or {operation.node: ""}
+
+
+def is_fetched(root: Node, names: Mapping[Node, str]) -> bool:
+    """Whether a root is run for its value, and not for what it does."""
+    return bool(names[root]) and root.op not in (ASSIGN, GROUP)
 
 
 class Result(NamedTuple):
@@ -239,15 +246,10 @@ class Result(NamedTuple):
 def run(book: Book, name: str, roots: Mapping[Node, str], part: Iterable[Any]) -> Data:
     """What one run computes, before and after each pass, and the kernels that it becomes. `roots` have their names."""
     runner = execute.compile(list(roots))
-    results = [
-        Result("fetch", roots[r], v)
-        for r, v in zip(roots, runner.nodes, strict=False)
-        if roots[r] and r.op not in (ASSIGN, GROUP)
-    ]
-    fetched = len(results)
-    results += [
-        Result("store", v.label, new) for v, new in zip(runner.written, runner.nodes[len(roots) :], strict=True)
-    ]
+    new = runner.nodes[len(roots) :]
+    results = [Result("fetch", roots[r], v) for r, v in zip(roots, runner.nodes, strict=False) if is_fetched(r, roots)]
+    count = len(results)
+    results += [Result("store", v.label, n) for v, n in zip(runner.written, new, strict=True)]
     origin = with_dims(roots, runner.equal)  # what each node is once sizes that must be equal have one name
     order = toposort(r.node for r in results)
     stages = [stage_of(book, "values", results, origin, dict(zip(order, order, strict=True)))]
@@ -258,7 +260,7 @@ def run(book: Book, name: str, roots: Mapping[Node, str], part: Iterable[Any]) -
 
     final = dict(zip(order, pipeline.run(order, watch), strict=True))
     values = [final[r.node] for r in results]
-    made = kernels(values[:fetched], dict(zip(runner.written_same, values[fetched:], strict=True)))
+    made = kernels(values[:count], dict(zip(runner.written_same, values[count:], strict=True)))
     stages.append(kernel_stage(book, made, stages[-1]))
     return {"name": name, "items": sorted(book.number[x] for x in part), "stages": stages}
 
