@@ -7,17 +7,16 @@ bytes   leaves read, values and variables written; what lies between need not le
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tinyflow import execute
+from tinyflow.compiler import pipeline
 from tinyflow.core.expr import evaluate
 from tinyflow.graph.node import Node, toposort
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.movement import CONCAT, EXPAND, PAD, PERMUTE, RESHAPE, SLICE
 from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
-from tinyflow.passes import pipeline
+from tinyflow.runtime import program
 
 FREE = {EXPAND, RESHAPE, PERMUTE, SLICE, PAD, CONCAT}  # they move, and compute nothing
 FOLDS = {SUM, PROD, MAX, MIN, ARGMAX, ARGMIN}
@@ -28,34 +27,41 @@ class Work(NamedTuple):
     bytes: int
 
 
-@contextmanager
-def observed() -> Iterator[list[tuple[Any, Mapping[Any, int]]]]:
-    """Collects (runner, sizes) of every program that runs inside."""
-    runs: list[tuple[Any, Mapping[Any, int]]] = []
-    run = execute.Runner.run
+class Meter:
+    """Knows the graph of every program that is built after it, and counts the work of a step."""
 
-    def recorded(self: Any, sized: Any, arrays: Any, store: Any) -> Any:
-        runs.append((self, sized.sizes))
-        return run(self, sized, arrays, store)
+    def __init__(self) -> None:
+        self.graphs: dict[program.Program, tuple[Node, ...]] = {}
+        build = pipeline.build
 
-    execute.Runner.run = recorded  # type: ignore[method-assign]
-    try:
-        yield runs
-    finally:
-        execute.Runner.run = run  # type: ignore[method-assign]
+        def known(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> pipeline.Build:
+            built = build(outputs, writes)
+            self.graphs[built.program] = (*outputs, *writes.values())
+            return built
 
+        pipeline.build = known
 
-def counted(step: Callable[[], object]) -> Work:
-    """The work of all that the step runs."""
-    with observed() as runs:
-        step()
-    each = [work_of(pipeline.run(runner.nodes), sizes) for runner, sizes in runs]
-    return Work(sum(w.flops for w in each), sum(w.bytes for w in each))
+    def work(self, step: Callable[[], object]) -> Work:
+        """The work of all that the step runs."""
+        runs: list[program.Binding] = []
+        run = program.Binding.run
+
+        def counted(binding: program.Binding) -> None:
+            runs.append(binding)
+            run(binding)
+
+        program.Binding.run = counted  # type: ignore[method-assign,assignment]
+        try:
+            step()
+        finally:
+            program.Binding.run = run  # type: ignore[method-assign]
+        each = [work_of(self.graphs[b.program], b.values) for b in runs]
+        return Work(sum(w.flops for w in each), sum(w.bytes for w in each))
 
 
 def work_of(roots: Sequence[Node], sizes: Mapping[Any, int]) -> Work:
     order = toposort(roots)
-    touched = [*dict.fromkeys(n for n in order if n.op.kind == "leaf"), *dict.fromkeys(roots)]
+    touched = [*(n for n in order if n.op.kind == "leaf"), *dict.fromkeys(roots)]
     return Work(sum(flops(n, sizes) for n in order), sum(elements(n.shape, sizes) * n.dtype.size for n in touched))
 
 

@@ -17,7 +17,7 @@ def quantity(value: float, unit: str) -> str:
     if unit == "x":
         return f"{value:.2f}x"
     scale, name = next((s for s in SCALES[unit] if abs(value) >= s[0]), SCALES[unit][-1])
-    return f"{value / scale:.3g} {name}" if abs(value) / scale < 1000 else f"{value / scale:.0f} {name}"
+    return f"{value / scale:.3g} {name}" if abs(value) / scale < 999.5 else f"{value / scale:.0f} {name}"
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:

@@ -80,6 +80,10 @@ class Worker:
         self.side = side
         self.courses: dict[str, Course] = {}
         require(BY_NAME[side])
+        if BY_NAME[side].ours:
+            from bench.arithmetic import Meter
+
+            self.meter = Meter()
         self.imported = peak()
 
     def start(self, workload: str) -> dict[str, Any]:
@@ -90,10 +94,8 @@ class Worker:
         return self.courses[workload].block(seconds)
 
     def work(self, workload: str) -> dict[str, Any]:
-        from bench.arithmetic import counted
-
         course = self.courses[workload]
-        return counted(lambda: course.look(course.step(*next(course.batches))))._asdict()
+        return self.meter.work(lambda: course.look(course.step(*next(course.batches))))._asdict()
 
     def peak(self) -> dict[str, Any]:
         return {"bytes": peak(), "imported": self.imported}
