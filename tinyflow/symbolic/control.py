@@ -18,7 +18,7 @@ from tinyflow.ops import control
 from tinyflow.symbolic import errors
 from tinyflow.symbolic.graph import Graph, Operation, get_default_graph
 from tinyflow.symbolic.nest import flatten, pack
-from tinyflow.symbolic.tensor import Tensor, convert, operation, tensor
+from tinyflow.symbolic.tensor import Tensor, convert, operation, scalar, tensor
 from tinyflow.symbolic.world import FREE
 
 # ------------------------------------------------------------------------------------------ branches
@@ -81,12 +81,12 @@ def cond(pred: Any, true_fn: Callable[[], Any] | None = None, false_fn: Callable
     The functions return tensors, or equal nestings of tensors; what they use from outside comes in through a Switch, what
     was outside before the cond is computed in any case. TypeError if pred is a Python bool, or the results' types differ.
     """
-    true_fn, false_fn = true_fn or fn1, false_fn or fn2
+    true_fn, false_fn = fn1 if true_fn is None else true_fn, fn2 if false_fn is None else false_fn
     if not callable(true_fn) or not callable(false_fn):
         raise TypeError("cond wants two functions: cond(pred, lambda: a, lambda: b)")
     if isinstance(pred, builtins.bool):
         raise TypeError("cond wants a tensor as its predicate; for a Python bool, Python's own if will do")
-    pred = convert(pred)
+    pred = scalar(pred)
     if pred.dtype is not bool_:
         raise TypeError(f"the predicate {pred.name!r} is of type {pred.dtype}; compare it with something")
     graph = pred.graph

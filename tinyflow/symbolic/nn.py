@@ -16,7 +16,7 @@ from tinyflow.ops import reduction as r
 from tinyflow.symbolic import math as tf_math
 from tinyflow.symbolic import random
 from tinyflow.symbolic.table import combine, function, integer, integers
-from tinyflow.symbolic.tensor import Tensor, convert, operation, tensor
+from tinyflow.symbolic.tensor import Tensor, convert, operation, scalar, tensor
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -172,10 +172,10 @@ def dropout(x: Any, keep_prob: Any = None, noise_shape: Any = None, seed: Any = 
             raise ValueError(f"dropout: {what} is a probability, not {number}")
     if rate == 0 or keep_prob == 1:
         return x
-    keep = 1.0 - rate if keep_prob is None else keep_prob
+    keep = 1.0 - (scalar(rate, x.dtype) if isinstance(rate, Tensor) else rate) if keep_prob is None else keep_prob
     noise = None if noise_shape is None else [-1 if n is None else n for n in sizes_of(noise_shape)]
     key = random.new_key(x.graph, seed, name or "dropout")
-    return operation("Dropout", lambda n, k: random.kept(n, key, k, noise), [x, convert(keep, x.dtype)], name or "dropout").outputs[0]
+    return operation("Dropout", lambda n, k: random.kept(n, key, k, noise), [x, scalar(keep, x.dtype)], name or "dropout").outputs[0]
 
 
 def sizes_of(shape: Any) -> list[int | None]:

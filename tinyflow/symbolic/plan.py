@@ -1,11 +1,10 @@
 """Plan: how the session runs certain fetches with certain feeds, prepared once.
 
     Plan    := fetches, feeds, what Python does afterwards     one for each structure of fetches and feeds
-    Program := leaves to feed, runner                          one for each shape of what is fed, where that matters
+    Program := leaves to feed, runner                          one for each combination of ranks that is fed
 
-The first run with arrays of new shapes looks at the graph: a placeholder of unknown rank gets the rank that was fed,
-a tensor that is fed is replaced, sizes that were taken for equal but differ are written in, so that they broadcast.
-A later run converts, calls the program once, and hands out what it returns.
+The first run looks at the graph: a placeholder of unknown rank gets the rank that was fed, a tensor that is fed is
+replaced. Where sizes that were taken for equal differ, they are written in, so that they broadcast. A later run converts, calls the program once, and hands out what it returns.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from tinyflow.core.errors import IndexOutOfRange
+from tinyflow.core.errors import GraphError, IndexOutOfRange, ShapeError
 from tinyflow.graph.evaluate import DEAD, dead_message
 from tinyflow.graph.node import Node
 from tinyflow.ops import control
 from tinyflow.symbolic import errors, nest
 from tinyflow.symbolic.graph import Operation
-from tinyflow.symbolic.program import Program, prepare
+from tinyflow.symbolic.program import Program, build
 from tinyflow.symbolic.tensor import Tensor
-from tinyflow.symbolic.world import parents
+from tinyflow.symbolic.world import NotYet, parents
 
 VARIANTS = 1000  # programs of one plan that are kept
 
@@ -52,7 +51,8 @@ class Plan:
         self.simple = not self.hosts and not fed_hosts
         self.single = self.simple and len(self.leaves) == 1 and isinstance(fetches, Tensor) and not self.targets
         self.order = [self.place.get(x, -1) for x in self.leaves]
-        self.programs: dict[Any, Program] = {}
+        self.programs: dict[Any, Program] = {}  # by the shapes of what is fed
+        self.by_rank: dict[Any, Program] = {}
 
     def __call__(self, values: Iterable[Any]) -> Any:
         arrays = []
@@ -61,13 +61,15 @@ class Plan:
                 value = converted(tensor, value)
             arrays.append(value)
         key = tuple([a.shape for a in arrays])
-        program = self.programs.get(key)
-        if program is None:
-            program = self.prepare(key, arrays)
+        program = self.programs.get(key) or self.prepare(key, arrays)
         try:
             out = program(self.session, arrays)
         except IndexOutOfRange as e:
             raise errors.IndexOutOfRange(None, None, str(e)) from e
+        except (GraphError, ShapeError) as e:
+            if program.concrete or not self.fed or isinstance(e, errors.OpError):
+                raise
+            out = self.broadcast(key, arrays)
         if self.single:
             value = out[0]
             if value is DEAD:
@@ -76,9 +78,27 @@ class Plan:
         return self.finish(out, arrays)
 
     def prepare(self, key: Any, arrays: Sequence[np.ndarray]) -> Program:
+        """The program for arrays of these shapes: there is one for each combination of ranks."""
+        for t, a in zip(self.fed, arrays, strict=True):
+            if not t.shape.is_compatible_with(a.shape):
+                raise ValueError(f"{t.name!r} ({t.op.where}) has shape {t.shape}, and was fed with an array of shape {a.shape}")
+        ranks = tuple([a.ndim for a in arrays])
+        program = self.by_rank.get(ranks)
+        if program is None:
+            try:
+                program = self.by_rank[ranks] = build(self, arrays, concrete=False)
+            except NotYet:
+                program = build(self, arrays, concrete=True)
+        return self.keep(key, program)
+
+    def broadcast(self, key: Any, arrays: Sequence[np.ndarray]) -> list[Any]:
+        """A run in which sizes that were taken for equal are not: they are written in, and broadcast if they can."""
+        return self.keep(key, build(self, arrays, concrete=True))(self.session, arrays)
+
+    def keep(self, key: Any, program: Program) -> Program:
         if len(self.programs) >= VARIANTS:
             self.programs.clear()
-        program = self.programs[key] = prepare(self, arrays)
+        self.programs[key] = program
         return program
 
     def finish(self, out: Sequence[Any], arrays: Sequence[np.ndarray]) -> Any:

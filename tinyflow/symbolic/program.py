@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyflow.core.errors import ShapeError
 from tinyflow.core.expr import Dim as Symbol
 from tinyflow.core.expr import Expr, fresh_dim
 from tinyflow.graph.evaluate import evaluate
-from tinyflow.graph.node import Node, Shape, rewrite, substitute, toposort
+from tinyflow.graph.node import Node, rewrite, toposort
 from tinyflow.ops import leaf
 from tinyflow.ops.control import AFTER, group
 from tinyflow.ops.leaf import PLACEHOLDER, VARIABLE
@@ -19,14 +18,15 @@ from tinyflow.symbolic import errors, known
 from tinyflow.symbolic.graph import Operation
 from tinyflow.symbolic.shape import TensorShape
 from tinyflow.symbolic.tensor import Tensor
-from tinyflow.symbolic.world import HERE, NotYet, Open, World, parents
+from tinyflow.symbolic.world import HERE, Open, World, parents
 
 
 class Program:
     """A runner, and what it is fed with."""
 
-    def __init__(self, roots: Sequence[Node], runner: Any, nodes: Sequence[Node | None], sources: Sequence[tuple[Node, Any]]) -> None:
-        self.roots, self.runner, self.nodes, self.sources = roots, runner, tuple(nodes), tuple(sources)
+    def __init__(self, runner: Any, nodes: Sequence[Node | None], sources: Sequence[tuple[Node, Any]], concrete: bool) -> None:
+        self.runner, self.nodes, self.sources = runner, tuple(nodes), tuple(sources)
+        self.concrete = concrete  # whether it is for arrays of certain shapes only
         self.checked: Any = None  # the store that has all variables
         self.lacking: list[Node] = []
 
@@ -80,22 +80,11 @@ def uninitialised(graph: Any, node: Node) -> Exception:
 # ------------------------------------------------------------------------------------------ preparing
 
 
-def prepare(plan: Any, arrays: Sequence[np.ndarray]) -> Program:
-    """The program for arrays of these shapes; errors of feeding are raised here, before anything runs."""
-    for t, a in zip(plan.fed, arrays, strict=True):
-        if not t.shape.is_compatible_with(a.shape):
-            raise ValueError(f"{t.name!r} ({t.op.where}) has shape {t.shape}, and was fed with an array of shape {a.shape}")
-    try:
-        program = build(plan, arrays, concrete=False)
-        if consistent(program, plan, arrays):
-            return program
-    except NotYet:
-        pass
-    return build(plan, arrays, concrete=True)
-
-
 def build(plan: Any, arrays: Sequence[np.ndarray], concrete: bool) -> Program:
-    """The program of the plan's graph in the world of what is fed; `concrete` writes all sizes in."""
+    """The program of the plan's graph in the world of what is fed. `concrete` writes all sizes in.
+
+    Errors of feeding are raised here, before anything runs.
+    """
     graph = plan.session.graph
     given: dict[Tensor, Node] = {}
     marked: dict[Tensor, tuple[Node, ...]] = {}
@@ -116,7 +105,7 @@ def build(plan: Any, arrays: Sequence[np.ndarray], concrete: bool) -> Program:
     if missing:
         raise unfed(plan, missing[0])
     sources = [(n, graph.sources.get(n) or Size(known.source(n))) for n in runner.placeholders if n not in fed]
-    return Program(roots, runner, fed, sources)
+    return Program(runner, fed, sources, concrete)
 
 
 def runner_of(graph: Any, roots: Sequence[Node]) -> Any:
@@ -192,40 +181,6 @@ class Size(Value):
         if value < 0:
             raise errors.InvalidArgumentError(None, None, f"a size ({self.node.where}) is {value}; sizes are 0 or more")
         return np.empty(int(value), np.uint8)
-
-
-def consistent(program: Program, plan: Any, arrays: Sequence[np.ndarray]) -> bool:
-    """Whether the sizes that were taken for equal are equal, for these arrays."""
-    dims: dict[Expr, int] = {}
-    feeds = {n: a for n, a in zip(program.nodes, arrays, strict=True) if n is not None}
-    sized = {n: value(plan.session, feeds) for n, value in program.sources if isinstance(value, Size)}
-    held = {v: plan.session.store[v] for v in program.runner.variables if v in plan.session.store}
-    for node, a in {**feeds, **sized, **held}.items():
-        for d, n in zip(node.shape, a.shape, strict=True):
-            if isinstance(d, Symbol) and dims.setdefault(d, n) != n:
-                return False
-    return all(fits(n, dims) for n in toposort(program.roots) if n.inputs)
-
-
-UNCONSTRAINED = ("sum", "max", "min", "prod", "argmax", "argmin", "permute", "after", "group", "switch")
-
-
-def fits(node: Node, dims: Mapping[Expr, int]) -> bool:
-    """Whether a row's shape rule holds with the sizes written in."""
-    shapes = [x.shape for x in node.inputs]
-    if node.op.name in UNCONSTRAINED or (node.op.elementwise and all(s == shapes[0] for s in shapes)):
-        return True
-    if not any(isinstance(d, Expr) for s in (*shapes, node.shape) for d in s):
-        return True
-    try:
-        got = node.op.shape(*(concrete(s, dims) for s in shapes), **{k: substitute(v, dims) for k, v in node.attrs.items()})
-        return tuple(got) == concrete(node.shape, dims)
-    except (ShapeError, KeyError):
-        return False
-
-
-def concrete(shape: Shape, dims: Mapping[Expr, int]) -> tuple[Any, ...]:
-    return substitute(tuple(shape), dims)
 
 
 # ------------------------------------------------------------------------------------------ what is missing

@@ -106,8 +106,8 @@ class ExponentialMovingAverage:
         graph = get_default_graph()
         for v in chosen:
             if v not in self.averages:
-                first = v.initialized_value() if isinstance(v, Variable) else array.zeros(v.shape, v.dtype)
                 with graph.name_scope(None), graph.control_dependencies(None):
+                    first = v.initialized_value() if isinstance(v, Variable) else array.zeros(v.shape, v.dtype)
                     self.averages[v] = Variable(first, trainable=False, name=self.average_name(v))
                 graph.add_to_collection(GraphKeys.MOVING_AVERAGE_VARIABLES, v)
         return group(*[self._step(v) for v in chosen], name=self.name)

@@ -226,7 +226,12 @@ def convert(value: Any, dtype: Any = None, name: str | None = None) -> Tensor:
         return convert(as_tensor(), dtype)
     if isinstance(value, list | tuple) and any(is_symbolic(v) for v in flat(value)):
         return packed(value, dtype, name)
-    return constant(value, dtype, name=name or "Const")
+    graph = get_default_graph()
+    waiting, graph._controls = graph._controls, ()  # what is written as a number waits for nothing
+    try:
+        return constant(value, dtype, name=name or "Const")
+    finally:
+        graph._controls = waiting
 
 
 def is_symbolic(value: Any) -> bool:
@@ -337,6 +342,14 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tenso
         node = leaf.placeholder(dtype, as_dims(shape), get_default_graph().unique_name(label, mark_as_used=False))
         made = tensor("Placeholder", lambda: node, (), name)
     return made
+
+
+def scalar(value: Any, dtype: Any = None) -> Tensor:
+    """A tensor that can only be a scalar: a placeholder of unknown rank is one from now on."""
+    found = convert(value, dtype)
+    if found.node is None and found.op.type == "Placeholder" and found.op.host is None:
+        found.set_shape([])
+    return found
 
 
 def unfed() -> Any:

@@ -20,7 +20,7 @@ from tinyflow.passes.gradient import broken_path
 from tinyflow.symbolic import array, gradient
 from tinyflow.symbolic.control import group
 from tinyflow.symbolic.graph import GraphKeys, Operation, get_default_graph
-from tinyflow.symbolic.tensor import Tensor, convert, operation
+from tinyflow.symbolic.tensor import Tensor, convert, operation, scalar
 from tinyflow.symbolic.variable import Variable, assign_add, trainable_variables
 
 Nodes = Mapping[str, Node]
@@ -79,15 +79,15 @@ class Optimizer:
         with graph.control_dependencies(None):
             for _, v in pairs:
                 self._prepare(v)
-        with graph.name_scope(name or self._name):
-            numbers = {k: convert(n() if callable(n) else n, None if isinstance(n, Tensor | Variable) else dtypes.float32, k) for k, n in self.numbers.items()}
+        with graph.name_scope(name or self._name) as scope:
+            numbers = {k: hyperparameter(n, k) for k, n in self.numbers.items()}
             shared: ClassVar = {k: self._shared[pairs[0][1].graph, k] for k in self.shared}
             updates = [self._apply(v, g, numbers, shared) for g, v in pairs]
             updates += self._finish(updates, shared, numbers)
-        if global_step is None:
-            return group(*updates, name=name or self._name)
-        with graph.control_dependencies([group(*updates, name=f"{name or self._name}/update")]):
-            return assign_add(global_step, 1, name=name or self._name).op
+            if global_step is None:
+                return group(*updates, name=scope)
+            with graph.control_dependencies([group(*updates, name="update")]):
+                return assign_add(global_step, 1, name=scope).op
 
     def _prepare(self, v: Variable) -> None:
         """Make the slots of a variable, and the shared ones."""
@@ -136,6 +136,12 @@ class Optimizer:
     def variables(self) -> list[Variable]:
         """The variables that the optimizer itself keeps."""
         return [*self._shared.values(), *self._slots.values()]
+
+
+def hyperparameter(value: Any, name: str) -> Tensor:
+    """A number, or a tensor that is one, or a function that gives one."""
+    value = value() if callable(value) else value
+    return scalar(value) if isinstance(value, Tensor | Variable) else convert(value, dtypes.float32, name)
 
 
 def matched(grad: Node, old: Node) -> Node:
