@@ -6,6 +6,7 @@ Equal nodes are one node, so a gradient that is in the graph already is made aga
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from tinyflow.core.config import config
@@ -37,9 +38,21 @@ def backward(order: Sequence[Node]) -> dict[Node, Gradient]:
 
 
 def losses(order: Sequence[Node], present: set[Node]) -> list[Node]:
-    """The tensors that may have been differentiated, the last first: their seed, ones of their shape, is in the graph."""
-    may = (n for n in reversed(order) if n.dtype.is_floating and n.inputs and ones(n.shape, n.dtype) in present)
-    return [n for n, _ in zip(may, range(MOST_LOSSES), strict=False)]
+    """The tensors that may have been differentiated, the last first: their seed, ones of their shape, is in the graph, and
+    so is what the op's row makes of it."""
+
+    def may(n: Node) -> bool:
+        if (
+            not n.dtype.is_floating
+            or not n.inputs
+            or n.op.grad is None
+            or (seed := ones(n.shape, n.dtype)) not in present
+        ):
+            return False
+        made = row_nodes(n, seed)
+        return not made or any(m in present and m.uid > n.uid for m in made)
+
+    return list(islice((n for n in reversed(order) if may(n)), MOST_LOSSES))
 
 
 def gradients_of(loss: Node, present: set[Node]) -> dict[Node, Gradient]:

@@ -247,7 +247,7 @@ const loopsText = (text) => text.split("\n").map((line) => {
   return `<span style="padding-left:${depth + 2}ch">${safe(line.trim()) || "&nbsp;"}</span>`;
 }).join("");
 
-const kernelBody = (k) => `<pre class="loops" data-fact="loops">${loopsText(k.loops)}</pre>${k.ir ? `<details><summary>LLVM IR</summary><pre>${safe(k.ir)}</pre></details>` : ""}`;
+const kernelBody = (k) => `<pre class="loops" data-fact="loops">${loopsText(k.loops)}</pre><details><summary>LLVM IR</summary><pre>${safe(data.texts[k.ir])}</pre></details>`;
 
 function kernelText(kernels) {
   return kernels.map((k) => section("Kernel", `<div class="links"><button data-group="kernel ${stage().kernels.indexOf(k)}">${safe(k.name)}</button></div>${kernelBody(k)}`)).join("");

@@ -1,10 +1,12 @@
 """view: what is drawn of a graph, as plain data that JSON can hold; a page and a picture are two ways to lay it out.
 
-view   := title, item*, stage*, run*
-item   := op, kind, name, attributes, type, shape, input*, user's line, ...   a node, or a symbolic graph's operation
-stage  := name, note, (number of an item)*, kernel*                           a graph on its way to machine code
-run    := name, (number of an item)*, stage*                                  what fetching one thing computes
-kernel := name, (number of an item)*, stores, loops, ir
+    view   := title, item*, text*, stage*, run*
+    item   := op, kind, name, attributes, type, shape, input*, user's line, ...   a node, or a symbolic graph's operation
+    stage  := name, note, (number of an item)*, kernel*                           a graph on its way to machine code
+    run    := name, (number of an item)*, stage*                                  what fetching one thing computes
+    kernel := name, (number of an item)*, stores, loops, number of a text         a text is LLVM IR, which kernels may share
+
+A node may be in several kernels: it is computed again in each.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class Book:
         self.items: list[Data] = []
         self.number: dict[Any, int] = {}
         self.rows: dict[Any, list[str]] = {}
+        self.texts: dict[str, int] = {}  # LLVM IR: kernels of equal layers have equal texts
 
     def add(self, thing: Any, item: Data) -> int:
         self.number[thing] = len(self.items)
@@ -150,7 +153,7 @@ def view(graph: Any, title: str = "", stages: Mapping[str, Sequence[Node]] | Non
         runs = [run(book, o.name, fetched(o), computed_by(graph, o)) for o in ends(operations)]
     else:
         runs = [run(book, "", {n: n.label for n in nodes}, nodes)] if nodes else []
-    return {"title": title, "items": book.items, "stages": common, "runs": runs}
+    return {"title": title, "items": book.items, "texts": list(book.texts), "stages": common, "runs": runs}
 
 
 def stage(name: str, items: list[int], **more: Any) -> Data:
@@ -334,4 +337,10 @@ def kernel_stage(book: Book, made: Sequence[Kernel], before: Data) -> Data:
 
 def kernel(book: Book, k: Kernel) -> Data:
     items, stores = ([book.number[n] for n in nodes] for nodes in (k.nodes, k.stores))
-    return {"name": k.name, "items": items, "stores": stores, "loops": k.loops, "ir": k.ir}
+    return {
+        "name": k.name,
+        "items": items,
+        "stores": stores,
+        "loops": k.loops,
+        "ir": book.texts.setdefault(k.ir, len(book.texts)),
+    }
