@@ -667,7 +667,10 @@ def varying_numbers(compile: Compile) -> Any:
             z = z * 2
         return z, n * 2, n < lr, [n, lr]
 
-    return [f(ramp(3), n, lr) for n, lr in [(1, 0.5), (2, 0.5), (3, 0.25), (7, 0.1), (64, 1e-3), (1000, 3), (2, True), (0, -0.0)]]
+    return [
+        f(ramp(3), n, lr)
+        for n, lr in [(1, 0.5), (2, 0.5), (3, 0.25), (7, 0.1), (64, 1e-3), (1000, 3), (2, True), (0, -0.0)]
+    ]
 
 
 @program
@@ -690,7 +693,14 @@ def sizes_of_two(compile: Compile) -> Any:
         return x + y, x.shape[0] * y.shape[1]
 
     seen: list[Any] = []
-    for a, b in [((3, 4), (3, 4)), ((5, 4), (5, 4)), ((5, 4), (1, 4)), ((6, 7), (6, 7)), ((6, 7), (6, 1)), ((8, 7), (8, 3))]:
+    for a, b in [
+        ((3, 4), (3, 4)),
+        ((5, 4), (5, 4)),
+        ((5, 4), (1, 4)),
+        ((6, 7), (6, 7)),
+        ((6, 7), (6, 1)),
+        ((8, 7), (8, 3)),
+    ]:
         try:
             seen.append(f(ramp(*a), ramp(*b)))
         except RuntimeError:
@@ -704,7 +714,11 @@ def types_vary(compile: Compile) -> Any:
     def f(x, k):
         return x * k
 
-    return [f(x, k) for x in (ramp(2), ramp(2).double(), torch.arange(3), torch.ones(())) for k in (2, 2.5, True, torch.ones(1))]
+    return [
+        f(x, k)
+        for x in (ramp(2), ramp(2).double(), torch.arange(3), torch.ones(()))
+        for k in (2, 2.5, True, torch.ones(1))
+    ]
 
 
 @program
@@ -716,7 +730,13 @@ def strings_and_none(compile: Compile) -> Any:
             y = y + bias
         return y.sum(dims), activation.upper()
 
-    return [f(ramp(2, 3)), f(ramp(2, 3), "tanh"), f(ramp(2, 3), bias=ramp(3)), f(ramp(2, 3), "exp", ramp(3), (1,)), f(ramp(2, 3))]
+    return [
+        f(ramp(2, 3)),
+        f(ramp(2, 3), "tanh"),
+        f(ramp(2, 3), bias=ramp(3)),
+        f(ramp(2, 3), "exp", ramp(3), (1,)),
+        f(ramp(2, 3)),
+    ]
 
 
 @program

@@ -37,7 +37,9 @@ def difference(a: Any, b: Any, path: str = "result") -> str:
     if isinstance(a, list | tuple):
         if len(a) != len(b):
             return f"{path}: {len(a)} and {len(b)} items"
-        return next(filter(None, (difference(x, y, f"{path}[{k}]") for k, (x, y) in enumerate(zip(a, b, strict=True)))), "")
+        return next(
+            filter(None, (difference(x, y, f"{path}[{k}]") for k, (x, y) in enumerate(zip(a, b, strict=True)))), ""
+        )
     if isinstance(a, float):
         return "" if math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-6) else f"{path}: {a!r} and {b!r}"
     return "" if a == b else f"{path}: {a!r} and {b!r}"

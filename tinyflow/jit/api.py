@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from tinyflow.jit import explain as explaining
 from tinyflow.jit import syntax as x
-from tinyflow.jit.plan import Planner
+from tinyflow.jit.plan import Names, Planner
 from tinyflow.jit.program import Block, Program
 from tinyflow.jit.region import Region, Variant
 from tinyflow.torch.nn.module import Module
@@ -65,7 +65,8 @@ class Compiled:
         self.used = used
         self.prefix = "piece_" if not any(n.startswith("piece_") for n in used) else "piece_of_" + f.__name__ + "_"
         self.wrapper = "compiled" if "compiled" not in used else "compiled_function"
-        steps = Planner(self, Region).returning(self.syntax.body, self.arguments)
+        start = Names(self.arguments, self.arguments)
+        steps = Planner(self, Region).returning(self.syntax.body, start)
         self.program = Program(self, Block(steps), [], None, whole=True)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -107,9 +108,9 @@ class Compiled:
             return functools.partial(self.child(f.__func__), f.__self__)
         if isinstance(f, types.FunctionType):
             return self.child(f)
-        call = getattr(type(f), "__call__", None)
-        if isinstance(call, types.FunctionType) and not isinstance(f, type):
-            return functools.partial(self.child(call), f)
+        method = next((c.__dict__["__call__"] for c in type(f).__mro__ if "__call__" in c.__dict__), None)
+        if isinstance(method, types.FunctionType):
+            return functools.partial(self.child(method), f)
         return f  # type: ignore[no-any-return]
 
     def child(self, f: Any) -> Any:

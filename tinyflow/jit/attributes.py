@@ -12,7 +12,7 @@ from typing import Any
 
 from tinyflow.jit import sources as s
 from tinyflow.jit.sources import Guard, Source
-from tinyflow.jit.trace import SCALARS, Frame, Trace
+from tinyflow.jit.trace import SCALARS, Trace
 from tinyflow.jit.values import Cut, Iterated, Known, Made, Method, Sym, Tens, Value, Viewed
 from tinyflow.torch.tensor import Tensor
 
@@ -42,7 +42,7 @@ VIEWS = ("T", "mT", "H", "mH", "data", "real")
 MOST_ITEMS = 10_000
 
 
-def get_attribute(t: Trace, f: Frame, v: Value, name: str) -> Value:
+def get_attribute(t: Trace, v: Value, name: str) -> Value:
     if isinstance(v, Tens):
         return of_tensor(t, v, name)
     if isinstance(v, Made):
@@ -61,10 +61,10 @@ def get_attribute(t: Trace, f: Frame, v: Value, name: str) -> Value:
         return Method(None, v, name)
     if isinstance(v.raw, type):
         t.guard(s.same(v.source, v.raw))
-        return Known(getattr(v.raw, name), Source("attr", v.source, name))
+        return of_type(t, v.raw, name)
     if isinstance(v.raw, types.FunctionType):
         return t.arrive(getattr(v.raw, name), Source("attr", v.source, name))
-    return of_object(t, f, v, name)
+    return of_object(t, v, name)
 
 
 CONTAINERS = (list, tuple, dict, OrderedDict)
@@ -129,6 +129,8 @@ def of_module(t: Trace, v: Known, name: str) -> Value:
 def of_constant(t: Trace, v: Known, name: str) -> Value:
     """Attributes of what does not change: strings, numbers, types of this package."""
     raw = t.concrete(v)
+    if isinstance(raw, type) and not raw.__module__.startswith("tinyflow.torch.dtypes"):
+        return of_type(t, raw, name)
     found = getattr(raw, name)
     if type(found) in SCALARS or isinstance(found, type) or type(found).__module__.startswith("tinyflow.torch.dtypes"):
         return Known(found)
@@ -137,7 +139,21 @@ def of_constant(t: Trace, v: Known, name: str) -> Value:
     return t.lift(found)
 
 
-def of_object(t: Trace, f: Frame, v: Known, name: str) -> Value:
+def of_type(t: Trace, cls: type, name: str) -> Value:
+    """An attribute of a class."""
+    if type(cls).__getattribute__ is not type.__getattribute__ or hasattr(type(cls), name):
+        raise Cut(f"reads .{name} of the class {cls.__name__}, which its own class decides")
+    found = getattr(cls, name)
+    place = Source("attr", s.object_(cls), name)
+    if isinstance(found, types.FunctionType):
+        t.guard(s.same(place, found))
+        return Known(found)
+    if isinstance(found, types.MethodType):
+        raise Cut(f"reads the class method {cls.__name__}.{name}")
+    return t.arrive(found, place)
+
+
+def of_object(t: Trace, v: Known, name: str) -> Value:
     raw, cls, source = v.raw, type(v.raw), v.source
     assert source is not None
     if cls.__getattribute__ is not object.__getattribute__:
@@ -149,7 +165,7 @@ def of_object(t: Trace, f: Frame, v: Known, name: str) -> Value:
     if isinstance(found, property):
         from tinyflow.jit.calls import follow
 
-        return follow(t, f, Known(found.fget), [v], {})
+        return follow(t, Known(found.fget), [v], {})
     if owner is not None and hasattr(type(found), "__set__"):
         if not isinstance(found, types.MemberDescriptorType):
             raise Cut(f"reads .{name}, which a descriptor computes")
@@ -189,7 +205,7 @@ def of_class(t: Trace, v: Known, owner: type, found: Any, name: str) -> Value:
     return t.arrive(found, Source("attr", v.source, name))
 
 
-def has_attribute(t: Trace, f: Frame, v: Value, name: str) -> bool:
+def has_attribute(t: Trace, v: Value, name: str) -> bool:
     if isinstance(v, Known) and v.source is not None and not isinstance(v.raw, SCALARS):
         found = hasattr(v.raw, name)
         words = f"{v.source.words} has {'an' if found else 'no'} attribute {name}"
@@ -215,7 +231,25 @@ def get_item(t: Trace, v: Value, key: Value) -> Value:
         return item_there(t, v, t.concrete(key))
     if isinstance(v, Known) and type(v.raw) in (str, bytes, range, tuple, list):
         return Known(t.concrete(v)[t.concrete(key)])
-    raise Cut("an item of something that only Python knows")
+    found = own_method(t, v, "__getitem__", [key])
+    if found is None:
+        raise Cut("an item of something that only Python knows")
+    return found
+
+
+def own_method(
+    t: Trace, v: Value, name: str, args: list[Value], kwargs: dict[str, Value] | None = None
+) -> Value | None:
+    """What a user's class says of len(v), v[key], iter(v) or v(...); None if it says nothing that can be followed."""
+    if (
+        not isinstance(v, Known)
+        or v.source is None
+        or not isinstance(getattr(type(v.raw), name, None), types.FunctionType)
+    ):
+        return None
+    from tinyflow.jit.calls import call
+
+    return call(t, get_attribute(t, v, name), args, kwargs or {})
 
 
 def item_there(t: Trace, v: Known, k: Any) -> Value:
@@ -257,7 +291,10 @@ def iterate(t: Trace, v: Value) -> list[Value]:
         return [Known(k) for k in keys(t, v)]
     if type(raw) in (str, range, bytes):
         return [Known(x) for x in t.concrete(v)]
-    raise Cut(f"goes through a {type(raw).__name__}")
+    found = own_method(t, v, "__iter__", [])
+    if found is None or (isinstance(found, Known) and found.source is not None):
+        raise Cut(f"goes through a {type(raw).__name__}")
+    return iterate(t, found)
 
 
 def items_made(raw: Any) -> list[Value]:
@@ -296,8 +333,13 @@ def same_object(t: Trace, a: Value, b: Value) -> bool:
         return x is y
     if isinstance(a, Made) and isinstance(b, Made):
         return a.raw is b.raw
-    if isinstance(a, Tens) and isinstance(b, Tens) and (a.source is None or b.source is None or a.source == b.source):
-        return a.tensor is b.tensor
+    if isinstance(a, Tens) and isinstance(b, Tens):
+        if a.source is None or b.source is None or a.source == b.source:
+            return a.tensor is b.tensor
+        found = t.real[a.source] is t.real[b.source]
+        words = f"{a.source.words} and {b.source.words} are {'one tensor' if found else 'two tensors'}"
+        t.guard(Guard("identity", f"({{0}} is {{1}}) is {found}", (a.source, b.source), (), words))
+        return found
     raise Cut("asks whether two things are one object")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinyflow.jit import syntax as x
 from tinyflow.jit.program import Block, Call, Compound, Plain, Step
@@ -21,99 +21,129 @@ FIELDS: dict[type, tuple[str, ...]] = {
     ast.Try: ("body", "orelse", "finalbody"),
 }
 LOOPS = (ast.For, ast.While)
-Bound = frozenset[str]
+
+
+class Names(NamedTuple):
+    """Which names certainly have values, and which may have (None: any)."""
+
+    bound: frozenset[str]
+    possible: frozenset[str] | None
+
+    def after(self, stmts: Sequence[ast.stmt]) -> Names:
+        return Names(
+            x.bound_after(stmts, self.bound), None if self.possible is None else self.possible | x.assigned_names(stmts)
+        )
+
+    def with_(self, names: set[str]) -> Names:
+        return Names(self.bound | names, None if self.possible is None else self.possible | names)
+
+    def anywhere(self) -> Names:
+        return Names(self.bound, None)
 
 
 class Planner:
-    """`region` makes a region of statements, parameters and outs (None: it returns)."""
+    """`region` makes a region of statements, parameters, outs (None: it returns), and the names at its start."""
 
     def __init__(self, owner: Any, region: Callable[..., Any]) -> None:
         self.owner, self.region = owner, region
 
-    def steps(self, stmts: Sequence[ast.stmt], bound: Bound, needed: Any, tail: bool, caught: bool = False) -> list[Step]:
-        """`bound`: names that certainly have values; `needed`: names looked at later; `tail`: the function ends where the
-        statements end; `caught`: an error may be caught outside."""
+    def steps(
+        self, stmts: Sequence[ast.stmt], names: Names, needed: Any, tail: bool, caught: bool = False
+    ) -> list[Step]:
+        """`needed`: names looked at later; `tail`: the function ends where the statements end; `caught`: an error may be caught
+        outside."""
         alone = [caught or self.is_shared(st) for st in stmts]
         returns = bool(stmts) and (tail or isinstance(stmts[-1], ast.Return))
         if returns and not any(alone) and not any(map(jumps, stmts)):
-            return self.returning(stmts, bound)
+            return self.returning(stmts, names)
         steps: list[Step] = []
         waiting: list[ast.stmt] = []
         for k, st in enumerate(stmts):
             if not alone[k] and not x.leaves_block(st):
                 waiting.append(st)
                 continue
-            before = x.bound_after(waiting, bound)
-            steps += self.run(waiting, bound, x.read_names(stmts[k:]) | needed)
+            steps += self.run(waiting, names, x.read_names(stmts[k:]) | needed)
+            names = names.after(waiting)
             waiting = []
-            steps += self.single(st, before, x.read_names(stmts[k + 1 :]) | needed, caught)
-            bound = x.bound_after([st], before)
-        return steps + (self.returning(waiting, bound) if tail and waiting else self.run(waiting, bound, needed))
+            steps += self.single(st, names, x.read_names(stmts[k + 1 :]) | needed, caught)
+            names = names.after([st])
+        return steps + (self.returning(waiting, names) if tail and waiting else self.run(waiting, names, needed))
 
     def is_shared(self, st: ast.stmt) -> bool:
         """Whether a statement binds a name that functions inside look at."""
         return bool(x.assigned_names([st]) & self.owner.captured & self.owner.locals)
 
-    def single(self, st: ast.stmt, bound: Bound, needed: Any, caught: bool) -> list[Step]:
+    def single(self, st: ast.stmt, names: Names, needed: Any, caught: bool) -> list[Step]:
         """One statement by itself."""
         if isinstance(st, tuple(FIELDS)):
-            return [self.compound(st, bound, needed, False, caught)]
+            return [self.compound(st, names, needed, False, caught)]
         if isinstance(st, ast.Return):
-            return self.returning([st], bound)
-        return [Plain(st)] if x.leaves_block(st) else self.run([st], bound, needed)
+            return self.returning([st], names)
+        return [Plain(st)] if x.leaves_block(st) else self.run([st], names, needed)
 
-    def returning(self, stmts: Sequence[ast.stmt], bound: Bound) -> list[Step]:
+    def returning(self, stmts: Sequence[ast.stmt], names: Names) -> list[Step]:
         """Statements after which the function has returned."""
-        names = self.reads(stmts, bound)
-        if is_trivial(stmts) or names is None:
+        reads = self.reads(stmts, names)
+        if is_trivial(stmts) or reads is None:
             return [Plain(st) for st in stmts]
-        return [Call(self.region(self.owner, stmts, names, None))]
+        return [Call(self.region(self.owner, stmts, reads, None, names))]
 
-    def run(self, stmts: Sequence[ast.stmt], bound: Bound, needed: Any) -> list[Step]:
+    def run(self, stmts: Sequence[ast.stmt], names: Names, needed: Any) -> list[Step]:
         """Statements that end where they end."""
         if not stmts:
             return []
-        after = x.bound_after(stmts, bound)
+        after = names.after(stmts).bound
         own = x.assigned_names(stmts) & self.owner.locals
         outs = sorted(o for o in own if o in needed or o in self.owner.captured)
-        perhaps = [o for o in outs if o not in after and "*" not in after]  # bound on some ways only: they may stay as they were
-        names = self.reads(stmts, bound, perhaps)
-        if names is None:
+        perhaps = [
+            o for o in outs if o not in after and "*" not in after
+        ]  # bound on some ways only: they may stay as they were
+        reads = self.reads(stmts, names, perhaps)
+        if reads is None:
             later = needed | x.read_names(stmts)
-            return [self.compound(st, bound, later, False, False) if isinstance(st, tuple(FIELDS)) else Plain(st) for st in stmts]
+            return [
+                self.compound(st, names, later, False, False) if isinstance(st, tuple(FIELDS)) else Plain(st)
+                for st in stmts
+            ]
         if is_trivial(stmts) or x.declared(stmts):
             return [Plain(st) for st in stmts]
-        return [Call(self.region(self.owner, stmts, names, outs))]
+        return [Call(self.region(self.owner, stmts, reads, outs, names))]
 
-    def reads(self, stmts: Sequence[ast.stmt], bound: Bound, more: Sequence[str] = ()) -> list[str] | None:
+    def reads(self, stmts: Sequence[ast.stmt], names: Names, more: Sequence[str] = ()) -> list[str] | None:
         """The locals that statements look at; None if one of them might have no value yet."""
-        names = (x.read_names(stmts) & self.owner.locals) | set(more)
-        if "*" in bound:
-            return sorted(names)
+        wanted = (x.read_names(stmts) & self.owner.locals) | set(more)
+        if "*" in names.bound:
+            return sorted(wanted)
         own = x.assigned_names(stmts)
-        if any(n not in own or n in more or reads_first(stmts, n) for n in names - bound):
-            return None
-        return sorted(names & bound)
+        for n in wanted - names.bound:
+            fresh = names.possible is not None and n not in names.possible  # it has no value yet, for certain
+            if n in more or n not in own or (not fresh and reads_first(stmts, n)):
+                return None
+        return sorted(wanted & names.bound)
 
-    def compound(self, st: Any, bound: Bound, needed: Any, tail: bool, caught: bool) -> Step:
+    def compound(self, st: Any, names: Names, needed: Any, tail: bool, caught: bool) -> Step:
         """A statement that stays, with regions in its blocks."""
         loop, attempt = isinstance(st, LOOPS), isinstance(st, ast.Try)
         inside = frozenset(needed) | (x.read_names([st]) if loop or attempt else frozenset())
-        start = bound
+        if loop or attempt:
+            names = names.anywhere()
+        start = names
         if isinstance(st, ast.For):
-            start = bound | x.assigned_names([st.target])
+            start = names.with_(x.assigned_names([st.target]))
         if isinstance(st, ast.With):
-            start = bound | x.assigned_names([i.optional_vars for i in st.items if i.optional_vars])
+            start = names.with_(x.assigned_names([i.optional_vars for i in st.items if i.optional_vars]))
         blocks: dict[tuple[str, int], Block] = {}
         for field in FIELDS[type(st)]:
             body = getattr(st, field)
             if body:
-                here = start if field == "body" else x.bound_after(st.body, start) if attempt and field == "orelse" else bound
+                here = start if field == "body" else start.after(st.body) if attempt and field == "orelse" else names
                 ends = tail and not loop and not attempt
-                blocks[field, -1] = Block(self.steps(body, here, inside, ends, caught or (field == "body" and catches(st))))
+                blocks[field, -1] = Block(
+                    self.steps(body, here, inside, ends, caught or (field == "body" and catches(st)))
+                )
         for k, h in enumerate(getattr(st, "handlers", ())):
-            names = frozenset(bound | ({h.name} if h.name else set()))
-            blocks["body", k] = Block(self.steps(h.body, names, inside, False, caught))
+            here = names.with_({h.name} if h.name else set())
+            blocks["body", k] = Block(self.steps(h.body, here, inside, False, caught))
         return Compound(st, blocks)
 
 
@@ -129,7 +159,7 @@ def jumps(st: ast.stmt) -> bool:
 
 def reads_first(stmts: Sequence[ast.stmt], name: str) -> bool:
     """Whether a name may be looked at before the statements bind it."""
-    bound: Bound = frozenset()
+    bound: frozenset[str] = frozenset()
     for st in stmts:
         if name in x.read_names([st]) and name not in bound:
             return not binds_inside(st, name)
@@ -143,7 +173,12 @@ def binds_inside(st: ast.stmt, name: str) -> bool:
         return not st.orelse
     blocks = [getattr(st, field) for field in FIELDS.get(type(st), ()) if getattr(st, field)]
     head = [c for c in ast.iter_child_nodes(st) if isinstance(c, ast.expr)]
-    return bool(blocks) and not isinstance(st, ast.Try) and name not in x.read_names(head) and not any(reads_first(b, name) for b in blocks)
+    return (
+        bool(blocks)
+        and not isinstance(st, ast.Try)
+        and name not in x.read_names(head)
+        and not any(reads_first(b, name) for b in blocks)
+    )
 
 
 def is_trivial(stmts: Sequence[ast.stmt]) -> bool:

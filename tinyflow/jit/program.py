@@ -130,6 +130,8 @@ class Program:
         body = self.block.statements(self.names())
         if not self.whole and self.outs:
             body.append(ast.parse(f"return {', '.join(self.outs)}").body[0])
+        if not self.whole:
+            body += unbound(body, self.owner.locals - set(self.parameters))
         outside = declarations(original)
         body = [*outside, *(s for s in body if not isinstance(s, ast.Global | ast.Nonlocal))]
         arguments = bare(original.args) if self.whole else x.arguments(self.parameters)
@@ -151,6 +153,12 @@ class Program:
                 self.owner.function.__kwdefaults__,
             )
         return made
+
+
+def unbound(body: Sequence[ast.stmt], names: set[str]) -> list[ast.stmt]:
+    """A part of a function that looks at a name which only other parts bind must not find a global one."""
+    missing = sorted((x.read_names(body) & names) - x.assigned_names(body))
+    return [ast.parse(f"if False: {name} = None").body[0] for name in missing]
 
 
 def declarations(original: Any) -> list[ast.stmt]:

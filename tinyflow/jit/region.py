@@ -21,7 +21,7 @@ from tinyflow.jit import sources as s
 from tinyflow.jit import syntax as x
 from tinyflow.jit.expressions import evaluate
 from tinyflow.jit.piece import Piece, substitute_view
-from tinyflow.jit.plan import FIELDS, Planner
+from tinyflow.jit.plan import FIELDS, Names, Planner
 from tinyflow.jit.program import Block, Plain, Program, Step
 from tinyflow.jit.sources import Guard, Source
 from tinyflow.jit.split import Split, Splitter
@@ -55,8 +55,9 @@ class Variant:
 
 class Region:
     def __init__(
-        self, owner: Any, stmts: Sequence[ast.stmt], parameters: Sequence[str], outs: Sequence[str] | None
+        self, owner: Any, stmts: Sequence[ast.stmt], parameters: Sequence[str], outs: Sequence[str] | None, names: Names
     ) -> None:
+        self.names = names  # at its start
         self.owner, self.stmts, self.parameters = owner, list(stmts), list(parameters)
         self.outs = None if outs is None else list(outs)
         self.home: Block | None = None  # the block that calls it; None once it is settled
@@ -129,12 +130,11 @@ class Region:
         everything = self.owner.dynamic is True and not self.frozen if all_dynamic is None else all_dynamic
         t = Trace(dynamic, self.owner.volatile, everything)
         frame = self.frame(live)
-        at = 0
-        signal = None
+        at, signal = 0, None
         with t.recording():
             try:
-                for at, stmt in enumerate(self.stmts):
-                    signal = execute(t, frame, stmt)
+                for at in range(len(self.stmts)):
+                    signal = execute(t, frame, self.stmts[at])
                     if signal is not None:
                         break
                 results = self.results(frame, signal)
@@ -216,18 +216,18 @@ class Region:
         before = [*self.stmts[:at], *split.before]
         after = [*split.after, *self.stmts[at + 1 :]]
         needed = frozenset(self.outs or ())
-        bound = frozenset(self.parameters)
-        bound_middle = x.bound_after(before, bound)
-        bound_rest = x.bound_after([split.middle], bound_middle)
+        at_middle = self.names.after(before)
+        at_rest = at_middle.after([split.middle])
         plan = Planner(owner, Region)
-        first = plan.steps(before, bound, x.read_names([split.middle, *after]) | needed, False)
+        first = plan.steps(before, self.names, x.read_names([split.middle, *after]) | needed, False)
         if isinstance(split.middle, tuple(FIELDS)):
-            middle = [plan.compound(split.middle, bound_middle, x.read_names(after) | needed, tail and not after, False)]
+            later = x.read_names(after) | needed
+            middle = [plan.compound(split.middle, at_middle, later, tail and not after, False)]
         else:
             middle = [Plain(split.middle)]
             if not cut.followed:
                 owner.volatile |= x.assigned_names([split.middle])
-        return [*first, *middle, *plan.steps(after, bound_rest, needed, tail)]
+        return [*first, *middle, *plan.steps(after, at_rest, needed, tail)]
 
     def run_plain(self, live: Sequence[Any]) -> Any:
         """The statements as they are."""

@@ -9,9 +9,11 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinyflow.jit.attributes import iterate
-from tinyflow.jit.calls import GradChoice, call_tensors
-from tinyflow.jit.expressions import evaluate, lambda_, look_up, needs_value, operate, truth
+from tinyflow.jit.attributes import get_item, iterate
+from tinyflow.jit.calls import GradChoice
+from tinyflow.jit.expressions import evaluate, lambda_, look_up
+from tinyflow.jit.operators import operate, truth
+from tinyflow.jit.record import call_tensors
 from tinyflow.jit.trace import Frame, Trace
 from tinyflow.jit.values import NONE, Cut, Known, Made, Tens, Value
 from tinyflow.torch.modes import MODE
@@ -160,10 +162,12 @@ def assign_operated(t: Trace, f: Frame, s: ast.AugAssign) -> Signal:
         return
     if not isinstance(s.target, ast.Subscript):
         raise Cut("changes an attribute of an object")
-    from tinyflow.jit.attributes import get_item
-
     owner, key = evaluate(t, f, s.target.value), evaluate(t, f, s.target.slice)
     put_item(t, owner, key, operate(t, type(s.op), get_item(t, owner, key), evaluate(t, f, s.value), in_place=True))
+
+
+def computed(t: Trace, f: Frame, s: ast.Expr) -> Signal:
+    evaluate(t, f, s.value)
 
 
 def returns(t: Trace, f: Frame, s: ast.Return) -> Signal:
@@ -259,7 +263,7 @@ STATEMENTS: dict[type, Callable[[Trace, Frame, Any], Signal]] = {
     ast.Assign:      assign,
     ast.AnnAssign:   assign_annotated,
     ast.AugAssign:   assign_operated,
-    ast.Expr:        lambda t, f, s: None if evaluate(t, f, s.value) else None,
+    ast.Expr:        computed,
     ast.Return:      returns,
     ast.If:          branch,
     ast.For:         loop,
@@ -276,4 +280,4 @@ STATEMENTS: dict[type, Callable[[Trace, Frame, Any], Signal]] = {
     ast.Continue:    lambda t, f, s: CONTINUE,
 }
 # fmt: on
-__all__ = ["STATEMENTS", "Cut", "execute", "needs_value", "run", "run_body"]
+__all__ = ["STATEMENTS", "Cut", "execute", "run", "run_body"]

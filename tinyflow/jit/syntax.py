@@ -255,9 +255,16 @@ def escapes(node: ast.AST, in_loop: bool) -> Iterator[bool]:
 
 # ------------------------------------------------------------------------------------------ expressions in order
 
+
 def place_parts(target: Any) -> list[ast.AST]:
     """What an assignment evaluates of its target."""
-    return [target.value, target.slice] if isinstance(target, ast.Subscript) else [target.value] if isinstance(target, ast.Attribute) else []
+    return (
+        [target.value, target.slice]
+        if isinstance(target, ast.Subscript)
+        else [target.value]
+        if isinstance(target, ast.Attribute)
+        else []
+    )
 
 
 # fmt: off

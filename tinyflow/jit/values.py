@@ -6,7 +6,7 @@
            | Tens(tensor, source?)            a tensor of the piece being recorded
            | Made(raw container of values)    a tuple, list, dict or set that the trace itself made
            | Closure(syntax, frame)           a function that the trace itself made
-           | Method(function, self)
+           | Method(function, self) | Partial(function, arguments)
 
 A Known with a source is not guarded until the trace looks at it; and then only as far as it looks.
 """
@@ -99,6 +99,15 @@ class Method(Value):
 
     def __init__(self, function: Any, self_: Value, name: str = "") -> None:
         self.function, self.self, self.name = function, self_, name
+
+
+class Partial(Value):
+    """functools.partial of a function, made in the trace."""
+
+    __slots__ = ("args", "function", "kwargs")
+
+    def __init__(self, function: Value, args: list[Value], kwargs: dict[str, Value]) -> None:
+        self.function, self.args, self.kwargs = function, args, kwargs
 
 
 NONE = Known(None)
