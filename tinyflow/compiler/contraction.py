@@ -162,7 +162,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     k, letters = summed(spec, found)
     for group_letters, i in zip((found.batch, found.m, found.n), indices, strict=True):
         letters.update(zip(group_letters, split(i, tuple(spec.size[a] for a in group_letters)), strict=True))
-    a = ops.read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
+    a = opened_read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
     panels = Scratch(
         f"panels of {core.label}",
         expr.product((sizes[0], expr.floordiv(columns + (width - 1), width), sizes[3], width * core.dtype.size)),
@@ -171,7 +171,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     index = tuple(letters[x] for x in spec.out)
     scope.group, scope.replaced[core] = set(group.stores), lambda _: result
     stores = [
-        Store(t, (), flatten(index, core.shape), scope.read(s, index), indices[2])
+        Store(t, (), flatten(index, core.shape), expr.as_expr(expr.opened(scope.read(s, index))), indices[2])
         for s in group.stores
         for t in homes[s]
     ]
@@ -227,6 +227,10 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         ),
         main,
     ]
+
+
+def opened_read(x: Reader, positions: Sequence[ops.Position], letters: Mapping[str, Index_]) -> Expr:
+    return expr.as_expr(expr.opened(ops.read(x, positions, letters)))
 
 
 def heights(m: Index_, most: int) -> tuple[int, ...]:
@@ -298,7 +302,7 @@ def pack(
     letters: dict[str, Index_] = dict(zip(found.k, k, strict=True))
     letters.update(zip(found.batch, split(b, tuple(spec.size[a] for a in found.batch)), strict=True))
     letters.update(zip(found.n, split(column, tuple(spec.size[a] for a in found.n)), strict=True))
-    plain = ops.read(Reader(core.inputs[found.b], scope, core), spec.operands[found.b], letters)
+    plain = opened_read(Reader(core.inputs[found.b], scope, core), spec.operands[found.b], letters)
     value = expr.as_expr(expr.substitute(plain, {column: p * width + j}))
     if not (isinstance(columns, int) and columns % width == 0):
         value = guard(rules.less(expr.as_expr(p * width + j), expr.as_expr(columns)), value, expr.const(0, core.dtype))

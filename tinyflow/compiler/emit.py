@@ -87,6 +87,8 @@ class Emitter(Writer):
             return self.guard(e)
         if e.fn == "check":
             return self.check(e)
+        if e.fn == "inside":
+            return self.value(e.args[0])
         args = [self.value(a) for a in e.args]
         row = SCALARS[e.fn][args[0].dtype.kind]
         return self.op(row, args, e.dtype) if isinstance(row, str) else row(self, args, e.dtype)

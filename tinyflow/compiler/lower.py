@@ -150,6 +150,7 @@ class Lowering:
             scope = Scope(self.buffered, {}, 0)
             indices = axes(node.shape)
             value = value_of(scope, node, indices)
+            value = None if value is None else expr.as_expr(expr.opened(value))
             found = self.made[node] = Lowered(indices, value, tuple(scope.reads), bool(scope.checks))
         return found
 
@@ -212,6 +213,7 @@ def by_rows(group: Group, depth: int, buffered: set[Node], homes: Mapping[Node, 
 
 def stores_of(scope: Scope, n: Node, index: tuple[Index_, ...], inner: tuple[Index, ...], homes: Mapping[Node, Sequence[Target]], local: int | None = None) -> list[Store]:  # fmt: skip
     value = scope.compute(n, index) if n.op.kind != "leaf" else expr.load(n, flatten(index, n.shape), n.dtype)
+    value = expr.as_expr(expr.opened(value))
     lanes = inner[-1] if inner else None
     if local is not None:
         own = Target(Local(n, local), "own", n.dtype)
@@ -224,6 +226,7 @@ def rows_of(n: Node, buffered: set[Node]) -> int:
     scope = Scope(buffered, {}, 0)
     indices = axes(n.shape)
     value = value_of(scope, n, indices)
+    value = None if value is None else expr.as_expr(expr.opened(value))
     if not real(indices) or value is None:
         return 0
     if any(real(indices)[-1] in free(f) for f in loops.folds(value)):

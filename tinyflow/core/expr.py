@@ -319,7 +319,7 @@ def _bounds_of_product(monomial: tuple[Expr, ...]) -> tuple[Index_ | None, Index
             lo, hi = 0, add(atom.extent, -1)
         elif isinstance(atom, Dim):
             lo = hi = atom
-        elif isinstance(atom, Apply) and atom.fn == "imod":
+        elif isinstance(atom, Apply) and atom.fn in ("imod", "inside"):
             lo, hi = 0, add(_unwrap(atom.args[1]), -1)
         elif isinstance(atom, Apply) and atom.fn == "idiv" and isinstance(atom.args[1], Const):
             lo, hi = (None if b is None else floordiv(b, _unwrap(atom.args[1])) for b in bounds(atom.args[0]))
@@ -370,6 +370,22 @@ def walk(*roots: Index_) -> list[Expr]:
             stack.append((e, True))
             stack.extend((c, False) for c in children(e) if c not in order)
     return list(order)
+
+
+def inside(e: Index_, size: Index_) -> Index_:
+    """An index that is known to be in range where it is used, though its form does not show it."""
+    return e if within(e, size) else apply("inside", as_expr(e), as_expr(size))
+
+
+def opened(e: Index_) -> Index_:
+    """An expression that needs no more to know which of its indices are in range."""
+    if isinstance(e, int) or not any(isinstance(x, Apply) and x.fn == "inside" for x in walk(e)):
+        return e
+    new: dict[Expr, Index_] = {}
+    for x in walk(e):
+        known = isinstance(x, Apply) and x.fn == "inside"
+        new[x] = new[x.args[0]] if known else rebuild(x, new.__getitem__)  # type: ignore[attr-defined]
+    return new[e]
 
 
 def rebuild(e: Expr, f: Callable[[Expr], Index_]) -> Index_:

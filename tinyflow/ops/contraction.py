@@ -165,7 +165,7 @@ def read(x: Any, positions: Sequence[Position], value: Mapping[str, expr.Index_]
             tests.append(rules.less_equal(const(0), at))
         if not p.letter and not (high is not None and expr.at_least(expr.mul(n, p.divisor) - high, 1)):
             tests.append(rules.less(at, expr.mul(n, p.divisor)))
-        index.append(expr.floordiv(at, p.divisor))
+        index.append(at if p.letter else expr.inside(expr.floordiv(at, p.divisor), n))
     return guard(both(*tests), x(*index), const(0, x.dtype))
 
 

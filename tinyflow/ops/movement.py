@@ -122,7 +122,7 @@ def pad_at(i: Any, x: Any, low: Shape, high: Shape, interior: tuple[int, ...], v
             tests.append(rules.less_equal(const(0), j))
         if hi != 0 or k:
             tests.append(rules.less(j, expr.mul(n, k + 1)))
-        index.append(expr.floordiv(j, k + 1))
+        index.append(expr.inside(expr.floordiv(j, k + 1), n))
     return guard(both(*(t for t in tests if t is not TRUE)), x(*index), const(value, x.dtype))
 
 

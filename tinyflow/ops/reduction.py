@@ -62,6 +62,16 @@ def sum_np(x: Any, axes: Axes) -> Any:
     return np.sum(x, axis=axes, dtype=x.dtype)
 
 
+def extremum_np(fold: Any) -> Callable[..., Any]:
+    """Of nothing it is the value that changes nothing: sizes may turn out to be 0."""
+
+    def of(x: Any, axes: Axes) -> Any:
+        ends = (False, True) if x.dtype == bool else (-np.inf, np.inf) if x.dtype.kind == "f" else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+        return fold.reduce(x, axis=axes, initial=ends[fold is np.minimum])
+
+    return of
+
+
 def extremum_grad(g: Node, y: Node, x: Node, axes: Axes) -> Node:
     """Shared equally among all elements that attain it."""
     best = e.cast(e.equal(x, back(y, x, axes)), g.dtype)
@@ -98,8 +108,8 @@ def samples(*dtypes: Any, low: float = -2, high: float = 2, empty: bool = True) 
 #                 name       numpy meaning                                                      value at one index         gradient                                                        samples
 SUM    = define("sum",    numpy=sum_np,                                                    at=folded_at("add"),       grad=lambda g, y, x, axes: back(g, x, axes),                    samples=samples(float32, float64, int32), shape=reduced_shape)
 PROD   = define("prod",   numpy=lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype),      at=folded_at("mul"),       grad=prod_grad,                                                 samples=samples(float32, low=0.5, high=1.5), shape=reduced_shape)
-MAX    = define("max",    numpy=lambda x, axes: np.max(x, axis=axes),                      at=folded_at("max"),       grad=extremum_grad,                                             samples=samples(float32, float64, int32, bool_, empty=False), shape=reduced_shape)
-MIN    = define("min",    numpy=lambda x, axes: np.min(x, axis=axes),                      at=folded_at("min"),       grad=extremum_grad,                                             samples=samples(float32, int32, bool_, empty=False), shape=reduced_shape)
+MAX    = define("max",    numpy=extremum_np(np.maximum),                                      at=folded_at("max"),       grad=extremum_grad,                                             samples=samples(float32, float64, int32, bool_, empty=False), shape=reduced_shape)
+MIN    = define("min",    numpy=extremum_np(np.minimum),                                      at=folded_at("min"),       grad=extremum_grad,                                             samples=samples(float32, int32, bool_, empty=False), shape=reduced_shape)
 ARGMAX = define("argmax", numpy=lambda x, axes: np.argmax(x, axis=axes[0]),                at=argument_at("argmax"),  grad=None, dtype=index_type, samples=tuple(Sample(((s, d, -4, 4),), {"axes": a}) for s, a in ((((3, 5, 17), (2,)), ((9, 33), (0,)), ((5, 10), (1,)))) for d in (float32, int32)), shape=reduced_shape)
 ARGMIN = define("argmin", numpy=lambda x, axes: np.argmin(x, axis=axes[0]),                at=argument_at("argmin"),  grad=None, dtype=index_type, samples=(Sample((((9, 33), float32, -4, 4),), {"axes": (1,)}),), shape=reduced_shape)
 # fmt: on
