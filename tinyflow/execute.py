@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from tinyflow.graph.node import Node, shape_text, toposort, with_dims
 from tinyflow.graph.signature import signature
 from tinyflow.ops.leaf import PLACEHOLDER, owner
 from tinyflow.passes import pipeline
-from tinyflow.passes.shapes import assumed_equal
+from tinyflow.passes.shapes import assumed_equal, check_fit, undecided
 from tinyflow.passes.state import conditions, effects
 
 Store = MutableMapping[Node, np.ndarray]
@@ -126,7 +127,12 @@ class Runner:
         for d, other in self.equal.items():
             if d in dims and dims[d] != (other if isinstance(other, int) else dims.get(other, dims[d])):
                 raise MismatchError(disagreement(self.given, d, other, dims))
+        check_fit(self.undecided, dims)
         return dims
+
+    @cached_property
+    def undecided(self) -> list[Node]:
+        return undecided(self.nodes) if self.symbolic else []
 
     def shape(self, shape: Sequence[Index_], sizes: Mapping[Expr, int]) -> tuple[int, ...]:
         names = {canonical(k): sizes[d] for k, d in enumerate(self.dims) if d in sizes}

@@ -66,7 +66,13 @@ def extremum_np(fold: Any) -> Callable[..., Any]:
     """Of nothing it is the value that changes nothing: sizes may turn out to be 0."""
 
     def of(x: Any, axes: Axes) -> Any:
-        ends = (False, True) if x.dtype == bool else (-np.inf, np.inf) if x.dtype.kind == "f" else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+        ends = (
+            (False, True)
+            if x.dtype == bool
+            else (-np.inf, np.inf)
+            if x.dtype.kind == "f"
+            else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+        )
         return fold.reduce(x, axis=axes, initial=ends[fold is np.minimum])
 
     return of

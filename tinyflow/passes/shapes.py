@@ -2,15 +2,19 @@
 
 Two placeholders of unknown length that meet in an addition must be equally long (or one of them 1, which only running
 can tell). The assumption makes one loop of both; it is checked when arrays are given.
+
+Other rules, that a slice lies within its operand, that a reshape keeps the number of elements, are asked again with the
+sizes of a run: native code touches no memory outside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from tinyflow.core.errors import ShapeError
 from tinyflow.core.expr import Dim, Expr
 from tinyflow.graph.node import Dim as Size
-from tinyflow.graph.node import Node, toposort
+from tinyflow.graph.node import Node, Shape, call_text, is_static, shape_text, substitute, toposort
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.movement import CONCAT
 
@@ -61,3 +65,34 @@ def pairs(node: Node) -> list[tuple[Size, Size]]:
             (a, b) for x in node.inputs[1:] for d, (a, b) in enumerate(zip(first, x.shape, strict=True)) if d != axis
         ]
     return []
+
+
+FIT_ALWAYS = ("sum", "prod", "max", "min", "argmax", "argmin", "permute", "pad", "switch", "gather", "scatter_add")
+
+
+def undecided(roots: Sequence[Node]) -> list[Node]:
+    """The nodes of which only the sizes of a run tell whether their operands fit."""
+    return [n for n in toposort(roots) if n.inputs and not decided(n)]
+
+
+def decided(node: Node) -> bool:
+    shapes = [x.shape for x in node.inputs]
+    alike = node.op.elementwise and all(s == shapes[0] for s in shapes)
+    return alike or node.op.name in FIT_ALWAYS or all(map(is_static, (*shapes, node.shape)))
+
+
+def check_fit(nodes: Iterable[Node], sizes: Mapping[Expr, int]) -> None:
+    """The shape rules again, with numbers for sizes: an error that names the op and the line if one does not hold."""
+    for node in nodes:
+        shapes = [substitute(x.shape, sizes) for x in node.inputs]
+        want = substitute(tuple(node.shape), sizes)
+        try:
+            got = node.op.shape(*shapes, **{k: substitute(v, sizes) for k, v in node.attrs.items()})
+        except ShapeError as e:
+            raise ShapeError(misfit(node, shapes, str(e))) from None
+        if tuple(got) != want or any(n < 0 for n in want):
+            raise ShapeError(misfit(node, shapes, f"the result has shape {shape_text(got)}, not {shape_text(want)}"))
+
+
+def misfit(node: Node, shapes: Sequence[Shape], why: str) -> str:
+    return f"{call_text(node.op, node.inputs)} ({node.where}), of {' and '.join(map(shape_text, shapes))} in this run: {why}"
