@@ -47,7 +47,9 @@ def length(nodes: Sequence[Node]) -> int:
     return int(most)
 
 
-def check(nodes: Sequence[Node], fed: Mapping[Node, Any], threads: Sequence[int] = THREADS, added: int = 1) -> list[Any]:
+def check(
+    nodes: Sequence[Node], fed: Mapping[Node, Any], threads: Sequence[int] = THREADS, added: int = 1
+) -> list[Any]:
     """Native values are the numpy meaning's. `added` is about how many numbers are added up for one element."""
     want = evaluate(nodes, fed)
     got = run(nodes, fed, threads)
