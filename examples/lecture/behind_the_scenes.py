@@ -3,6 +3,7 @@
 What tf.gradients adds is drawn with its own nodes (framed in magenta), and what a run does not need fades in the last.
 python behind_the_scenes.py [FOLDER]
 """
+
 import sys
 from pathlib import Path
 import tinyflow as tf

@@ -2,6 +2,7 @@
 
 Each becomes an SVG and a page to click through: python slides_graphs.py [FOLDER]
 """
+
 import sys
 from pathlib import Path
 import tinyflow as tf
