@@ -2,7 +2,22 @@
 
 from math import e, inf, nan, pi
 
-from tinyflow.torch import autograd, cuda, indexing, linalg, nn, optim, pointwise, reductions, shapes, sorting, utils
+from tinyflow.torch import (
+    autograd,
+    cuda,
+    distributions,
+    indexing,
+    linalg,
+    nn,
+    optim,
+    pointwise,
+    products,
+    reductions,
+    shapes,
+    sorting,
+    testing,
+    utils,
+)
 from tinyflow.torch.creation import (
     arange,
     as_tensor,
@@ -65,6 +80,7 @@ from tinyflow.torch.random import (
     seed,
     set_rng_state,
 )
+from tinyflow.torch.serialization import load, save
 from tinyflow.torch.tensor import Tensor
 
 float = float32

@@ -9,8 +9,9 @@ from tinyflow.graph.node import Node, toposort
 from tinyflow.ops.functions import ones, zeros
 from tinyflow.ops.leaf import VARIABLE
 from tinyflow.passes.gradient import gradients
+from tinyflow.torch.custom import Function, once_differentiable, watch
 from tinyflow.torch.errors import MODIFIED, NO_GRAD_FN, NOT_DIFFERENTIATED, NOT_SCALAR_OUTPUT, UNUSED, SizeError
-from tinyflow.torch.modes import MODE, enable_grad
+from tinyflow.torch.modes import MODE, enable_grad, inference_mode, no_grad, set_grad_enabled
 from tinyflow.torch.storage import CUT, LEAVES
 from tinyflow.torch.tensor import RETAINED, Tensor, assign, fresh, use
 
@@ -87,7 +88,7 @@ def backward_from(
 
 def accumulate(t: Tensor, g: Node, create_graph: bool) -> None:
     new = fresh(g, create_graph, True)
-    for hook in (t._hooks or {}).values():
+    for hook in list((t._hooks or {}).values()) if t.is_leaf else ():
         changed = hook(new)
         new = new if changed is None else changed
     if t._grad is None:
@@ -155,17 +156,33 @@ class Handle:
 
 
 def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Handle:
-    """Calls hook(gradient) when this leaf's gradient has been found; what it returns takes the gradient's place."""
+    """Calls hook(gradient) when this tensor's gradient has been found; what it returns takes the gradient's place."""
     if not self.requires_grad:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-    if not self.is_leaf and not self._retains:
-        raise NotImplementedError("hooks on tensors that are no leaves: call retain_grad() first; the hook then sees the gradient, but cannot change what flows on")  # fmt: skip
-    self._hooks = self._hooks or {}
-    number = len(self._hooks)
+    if self._hooks is None:
+        self._hooks = {}
+        if not self.is_leaf:  # what is computed of it from now on sends its gradient through the hooks
+            hooked = watch(self, self._hooks)
+            self._storage, self._view, self._base = hooked._storage, None, None
+    number = max(self._hooks, default=-1) + 1
     self._hooks[number] = hook
     return Handle(self._hooks, number)
 
 
 for _name, _method in ({"backward": backward_from, "register_hook": register_hook}).items():
     setattr(Tensor, _name, _method)
-__all__ = ["backward", "grad"]
+
+
+def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:
+    """The tensor without its history; kept for old programs."""
+    data = data.detach() if data.requires_grad else data
+    return data.requires_grad_() if requires_grad else data
+
+
+class function:
+    """The names of torch.autograd.function."""
+
+    Function, once_differentiable = Function, staticmethod(once_differentiable)
+
+
+__all__ = ["Function", "Variable", "backward", "enable_grad", "function", "grad", "inference_mode", "no_grad", "set_grad_enabled"]

@@ -56,7 +56,7 @@ def unify(*xs: Any, floats: bool = False) -> Sequence[Node]:
         d = first.dtype
         if first.shape == last.shape and (d.is_floating or not floats):
             return xs
-    elif type(first) is Node and (type(last) is float and first.dtype.is_floating or type(last) is int and first.dtype is not bool_):
+    elif type(first) is Node and ((type(last) is float and first.dtype.is_floating) or (type(last) is int and first.dtype is not bool_)):
         d = first.dtype if len(xs) == 2 else result_type(*xs)
     else:
         d = result_type(*xs)

@@ -188,6 +188,7 @@ def uniform_node(k: Node, shape: Shape, d: DType, a: float = 0.0, b: float = 1.0
 
 
 def random_node(k: Node, shape: Shape, d: DType, low: int = 0, high: int | None = None) -> Node:
+    low, high = (0, low) if high is None and low else (low, high)
     limit = (1 << 24 if d.is_floating else 2 if d.kind == "b" else 1 << (31 if d.size == 4 else 8 if d.size == 1 else 53)) if high is None else high
     return integers(k, low, limit, shape)
 

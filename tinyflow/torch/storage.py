@@ -179,7 +179,7 @@ def writes_in_place(s: Storage, held: set[Node]) -> bool:
 
 
 def run(pending: list[Storage], in_place: list[Storage], known: dict[Node, Node]) -> None:
-    nodes = without_known([s.node for s in pending], known)
+    nodes = runnable(without_known([s.node for s in pending], known))
     chosen = {id(s) for s in in_place}
     writes = {s.leaf: n for s, n in zip(pending, nodes, strict=True) if id(s) in chosen}
     roots = dict.fromkeys(n for s, n in zip(pending, nodes, strict=True) if id(s) not in chosen)
@@ -196,6 +196,16 @@ def run(pending: list[Storage], in_place: list[Storage], known: dict[Node, Node]
             s.settle(None)
         else:
             s.settle(np.ascontiguousarray(array).reshape(s.node.shape))
+
+
+def runnable(nodes: list[Node]) -> list[Node]:
+    """The nodes without what only stands for gradients; see custom.py, which sets this to more."""
+    for change in BEFORE_RUN:
+        nodes = change(nodes)
+    return nodes
+
+
+BEFORE_RUN: list[Callable[[list[Node]], list[Node]]] = []
 
 
 def without_known(nodes: list[Node], known: dict[Node, Node]) -> list[Node]:
@@ -220,7 +230,7 @@ def one_by_one(pending: list[Storage]) -> None:
     done: list[tuple[Storage, np.ndarray]] = []
     for s in pending:
         try:
-            done.append((s, execute.realise([s.node], STORE)[0]))
+            done.append((s, execute.realise(runnable([s.node]), STORE)[0]))
         except Exception as e:
             s.failure = e
             s.registry.live.pop(s.serial, None)

@@ -8,6 +8,7 @@ from typing import Any
 from tinyflow.torch.creation import tensor
 from tinyflow.torch.functions import FUNCTIONS
 from tinyflow.torch.modes import no_grad
+from tinyflow.torch.nn import rnn_utils as rnn
 from tinyflow.torch.tensor import Tensor
 
 
@@ -54,3 +55,6 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Tensor]) -> None:
         for p in parameters:
             p.copy_(vec[start : start + p.numel()].view_as(p))
             start += p.numel()
+
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "get_total_norm", "parameters_to_vector", "rnn", "vector_to_parameters"]
