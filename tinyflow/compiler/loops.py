@@ -145,6 +145,6 @@ def show(kernel: Kernel) -> str:
     for s in kernel.stores:
         inner = ", ".join(f"{i.name} < {expr.show(i.extent)}{' in lanes' if i is s.lanes else ''}" for i in s.inner)
         lines.append(
-            f"    {f'for {inner}: ' if inner else ''}{s.target.label}[{expr.show(s.offset)}] = {expr.show(s.value)}"
+            f"    {f'for {inner}: ' if inner else ''}{s.target.label}[{expr.bare(expr.show(s.offset))}] = {expr.bare(expr.show(s.value))}"
         )
     return "\n".join(lines)

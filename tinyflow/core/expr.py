@@ -452,11 +452,36 @@ def show(e: Index_) -> str:
     if isinstance(e, Dim | Index):
         return e.name
     if isinstance(e, Poly):
-        parts = ("*".join([*([] if c == 1 and m else [str(c)]), *map(show, m)]) for m, c in e.terms)
+        parts = (
+            ("-" if c == -1 and m else "") + "*".join([*([] if c in (1, -1) and m else [str(c)]), *map(show, m)])
+            for m, c in e.terms
+        )
         return "(" + " + ".join(parts).replace("+ -", "- ") + ")"
     if isinstance(e, Load):
-        return f"{getattr(e.buffer, 'label', e.buffer)}[{show(e.offset)}]"
+        return f"{getattr(e.buffer, 'label', e.buffer)}[{bare(show(e.offset))}]"
     if isinstance(e, Fold):
-        return f"{e.fn}({', '.join(f'{k.name}<{show(k.extent)}' for k in e.over)}: {show(e.body)})"
+        return f"{FOLD_NAMES.get(e.fn, e.fn)}({', '.join(f'{k.name}<{show(k.extent)}' for k in e.over)}: {bare(show(e.body))})"
     assert isinstance(e, Apply)
-    return f"{e.fn}({', '.join(map(show, e.args))})"
+    operands = [show(a) for a in e.args]
+    if e.fn in INFIX:
+        return f"({operands[0]} {INFIX[e.fn]} {operands[1]})"
+    if e.fn in ("neg", "not"):
+        return f"{'-' if e.fn == 'neg' else 'not '}{operands[0]}"
+    return f"{e.dtype.name if e.fn == 'cast' else e.fn}({', '.join(map(bare, operands))})"
+
+
+FOLD_NAMES = {"add": "sum", "mul": "product"}
+INFIX = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "eq": "==", "ne": "!=", "and": "and", "or": "or",
+    "idiv": "//", "imod": "%",
+}  # fmt: skip
+
+
+def bare(text: str) -> str:
+    """A text without the brackets around all of it."""
+    depth = 0
+    for k, c in enumerate(text):
+        depth += (c == "(") - (c == ")")
+        if depth == 0 and k < len(text) - 1:
+            return text
+    return text[1:-1] if text.startswith("(") else text

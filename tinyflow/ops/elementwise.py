@@ -63,6 +63,9 @@ def _samples(arity: int, dtypes: tuple[DType, ...], low: float, high: float) -> 
 FLOATS, NUMBERS, ALL = (float32, float64), (float32, float64, int32, uint8), (float32, int32, bool_)
 
 
+ROWS: dict[str, Callable[..., Node]] = {}  # every row's function, for faces that show it under its own name
+
+
 def row(name: str, numpy: Callable[..., Any], at: Callable[..., Expr], grad: Any, arity: int, dtype: Any, types: tuple[DType, ...], domain: tuple[float, float]) -> Op:  # fmt: skip
     return define(name, numpy=numpy, shape=same, dtype=dtype, at=lambda i, *xs: at(*(x(*i) for x in xs)), grad=grad, elementwise=True,
                   samples=_samples(arity, types, *domain))  # fmt: skip
@@ -76,6 +79,7 @@ def unary(name: str, numpy: Any, at: Any, grad: Any, domain: tuple[float, float]
         return make(op, x)
 
     build.__name__, build.__doc__ = name, f"{name}(x), element by element."
+    ROWS[name] = build
     return build
 
 
@@ -86,6 +90,7 @@ def binary(name: str, numpy: Any, at: Any, grad: Any, domain: tuple[float, float
         return make(op, *broadcast(a, b))
 
     build.__name__, build.__doc__ = name, f"{name}(a, b), element by element; shapes broadcast as in numpy."
+    ROWS[name] = build
     return build
 
 

@@ -39,7 +39,9 @@ def gradients(
         found = y.op.grad(g, y, *y.inputs, **y.attrs)
         for x, gx in zip(y.inputs, found if isinstance(found, tuple) else (found,), strict=True):
             if gx is not None and x in wanted and x.dtype.is_floating:
-                parts.setdefault(x, []).append(gx() if callable(gx) else gx)  # a costly one is made only if it is wanted
+                parts.setdefault(x, []).append(
+                    gx() if callable(gx) else gx
+                )  # a costly one is made only if it is wanted
     return [result.get(t) for t in targets]
 
 

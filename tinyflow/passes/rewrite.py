@@ -47,7 +47,7 @@ def fill(pattern: Node, found: dict[Node, Node], like: Node) -> Node:
         return expand(found[pattern], like.shape)
     if pattern.op is CONSTANT:
         return expand(constant(pattern.attrs["value"], like.dtype), like.shape)
-    return make(pattern.op, *(fill(p, found, like) for p in pattern.inputs), **pattern.attrs)
+    return at_line(like, make(pattern.op, *(fill(p, found, like) for p in pattern.inputs), **pattern.attrs))
 
 
 def applier(rules: Sequence[Rule], barred: Callable[[Node], bool] = lambda node: False) -> Callable[[Node], Node]:
