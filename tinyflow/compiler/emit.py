@@ -220,10 +220,8 @@ class Emitter(Writer):
         """Where the first lane lies."""
         assert self.lane is not None
         rest = expr.add(offset, expr.mul(self.lane, -1))
-        saved, self.mask = self.mask, None
         start = self.value(rest) if isinstance(rest, Expr) else Value(str(rest), int64, False)
         at = self.op("add {t} {0}, {1}", [start, self.env[first_lane(self.lane)]])
-        self.mask = saved
         base = self.buffers.setdefault(buffer, f"%buf{len(self.buffers)}")
         p = self.name("p")
         self.line(f"{p} = getelementptr {dtype.llvm}, ptr {base}, i64 {at.name}")
