@@ -181,7 +181,23 @@ def test_program(name: str) -> None:
     both(*PROGRAMS[name], grad=False)
 
 
-@pytest.mark.parametrize("name", ["add_", "mul_", "relu_", "row", "column", "transpose", "steps", "history", "setitems", "element", "copies", "old values"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "add_",
+        "mul_",
+        "relu_",
+        "row",
+        "column",
+        "transpose",
+        "steps",
+        "history",
+        "setitems",
+        "element",
+        "copies",
+        "old values",
+    ],
+)
 def test_gradients_flow_through_changes(name: str) -> None:
     program, *arrays = PROGRAMS[name]
 

@@ -158,7 +158,9 @@ def test_module(name: str) -> None:
     both(lambda t, *a: (mine if t is ours else other)(*a), *arrays, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if n not in ("MultiheadAttention", "TransformerEncoder", "TransformerEncoder first")])
+@pytest.mark.parametrize(
+    "name", [n for n in MODULES if n not in ("MultiheadAttention", "TransformerEncoder", "TransformerEncoder first")]
+)
 def test_module_prints_alike(name: str) -> None:
     assert repr(build(ours.nn)[name][0]) == repr(build(theirs.nn)[name][0])
 

@@ -56,7 +56,10 @@ def test_format() -> None:
         assert f"{t.tensor(1.23456):.2f} {t.tensor(3):d} {t.tensor([1.0])}" == "1.23 3 tensor([1.])"
 
 
-@pytest.mark.parametrize("options", [{"precision": 2}, {"sci_mode": True}, {"linewidth": 40}, {"threshold": 5, "edgeitems": 1}, {"profile": "short"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"precision": 2}, {"sci_mode": True}, {"linewidth": 40}, {"threshold": 5, "edgeitems": 1}, {"profile": "short"}],
+)
 def test_options(options: dict[str, Any]) -> None:
     a = array(3, 9, low=-50, high=50)
     try:

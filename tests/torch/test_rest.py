@@ -97,7 +97,12 @@ def test_a_custom_function_is_no_new_program_each_step(monkeypatch: pytest.Monke
 
 def test_seed_gives_the_same_numbers_and_draws_differ() -> None:
     def draw() -> Any:
-        return [ours.randn(3).tolist(), ours.rand(3).tolist(), ours.randperm(5).tolist(), ours.randint(9, (3,)).tolist()]
+        return [
+            ours.randn(3).tolist(),
+            ours.rand(3).tolist(),
+            ours.randperm(5).tolist(),
+            ours.randint(9, (3,)).tolist(),
+        ]
 
     ours.manual_seed(5)
     first, second = draw(), draw()
@@ -146,7 +151,9 @@ def test_distributions() -> None:
         lambda t, v, i: t.distributions.Categorical(probs=v.abs()).entropy(),
         lambda t, v, i: t.distributions.Bernoulli(v.sigmoid()).log_prob((v > 0).float()),
         lambda t, v, i: t.distributions.Uniform(v - 1, v + 1).log_prob(v),
-        lambda t, v, i: t.distributions.kl_divergence(t.distributions.Normal(v, 1.0 + v * 0), t.distributions.Normal(v * 0, 2.0 + v * 0)),
+        lambda t, v, i: t.distributions.kl_divergence(
+            t.distributions.Normal(v, 1.0 + v * 0), t.distributions.Normal(v * 0, 2.0 + v * 0)
+        ),
     ):
         np.testing.assert_allclose(make(ours, x, k).numpy(), make(theirs, y, j).numpy(), rtol=2e-5, atol=1e-6)
     drawn = ours.distributions.Categorical(probs=ours.tensor([[0.0, 1.0], [1.0, 0.0]])).sample((5,))
@@ -193,7 +200,13 @@ def test_save_and_load(tmp_path: Path) -> None:
     opt = ours.optim.Adam(model.parameters())
     model(ours.ones(4, 3)).sum().backward()
     opt.step()
-    saved = {"model": model.state_dict(), "opt": opt.state_dict(), "epoch": 3, "shape": (1, [2.5, None, True]), "empty": ours.zeros(0, 2)}
+    saved = {
+        "model": model.state_dict(),
+        "opt": opt.state_dict(),
+        "epoch": 3,
+        "shape": (1, [2.5, None, True]),
+        "empty": ours.zeros(0, 2),
+    }
     path = tmp_path / "all.pt"
     ours.save(saved, path)
     back = ours.load(path, weights_only=True)
@@ -261,7 +274,11 @@ def test_devices_and_settings() -> None:
     assert ours.tensor([1.5]).dtype is ours.float64 and (ours.arange(3) / 2).dtype is ours.float64
     ours.set_default_dtype(ours.float32)
     assert ours.result_type(ours.tensor([1]), 1.0) is ours.float32
-    assert ours.Tensor([1, 2]).dtype is ours.float32 and ours.Tensor(2, 3).shape == (2, 3) and ours.LongTensor([1]).dtype is ours.int64
+    assert (
+        ours.Tensor([1, 2]).dtype is ours.float32
+        and ours.Tensor(2, 3).shape == (2, 3)
+        and ours.LongTensor([1]).dtype is ours.int64
+    )
     assert ours.is_tensor(ours.ones(1)) and not ours.is_tensor(1)
     assert ours.empty(3, 2).numel() == ours.numel(ours.zeros(6)) == 6
 

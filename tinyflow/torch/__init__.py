@@ -51,7 +51,8 @@ from tinyflow.torch.dtypes import (
     set_default_dtype,
     uint8,
 )
-from tinyflow.torch.face import PUBLIC, absent
+from tinyflow.torch.errors import absent
+from tinyflow.torch.face import PUBLIC
 from tinyflow.torch.modes import (
     enable_grad,
     inference_mode,

@@ -35,11 +35,15 @@ def seed(t: Tensor, node: Node, gradient: Tensor | None) -> Node:
             raise RuntimeError(NOT_SCALAR_OUTPUT)
         return ones(node.shape, node.dtype)
     if tuple(gradient._shape) != tuple(t._shape):
-        raise SizeError(f"Mismatch in shape: grad_output[0] has a shape of {gradient.shape} and output[0] has a shape of {t.shape}.")
+        raise SizeError(
+            f"Mismatch in shape: grad_output[0] has a shape of {gradient.shape} and output[0] has a shape of {t.shape}."
+        )
     return use(gradient)
 
 
-def differentiate(outputs: Sequence[Tensor], seeds: Sequence[Any], inputs: Sequence[Tensor] | None) -> tuple[list[Tensor], list[Node | None]]:
+def differentiate(
+    outputs: Sequence[Tensor], seeds: Sequence[Any], inputs: Sequence[Tensor] | None
+) -> tuple[list[Tensor], list[Node | None]]:
     """The tensors that take gradients (all leaves below the outputs, if none are named), and their gradients."""
     roots = [history(t) for t in outputs]
     starts = [seed(t, n, g) for t, n, g in zip(outputs, roots, seeds, strict=True)]
@@ -185,4 +189,14 @@ class function:
     Function, once_differentiable = Function, staticmethod(once_differentiable)
 
 
-__all__ = ["Function", "Variable", "backward", "enable_grad", "function", "grad", "inference_mode", "no_grad", "set_grad_enabled"]
+__all__ = [
+    "Function",
+    "Variable",
+    "backward",
+    "enable_grad",
+    "function",
+    "grad",
+    "inference_mode",
+    "no_grad",
+    "set_grad_enabled",
+]

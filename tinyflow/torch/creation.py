@@ -39,7 +39,14 @@ def array_of(data: Any, dtype: Any = None) -> np.ndarray:
     return np.ascontiguousarray(array, core_of(dtype).numpy).reshape(array.shape)
 
 
-NARROW = {"float16": "float32", "int8": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64", "uint64": "int64"}
+NARROW = {
+    "float16": "float32",
+    "int8": "int32",
+    "int16": "int32",
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
+}
 
 
 def plain_data(data: Any) -> Any:
@@ -63,7 +70,9 @@ def literal_type(data: Any, array: np.ndarray) -> DType:
     """Python numbers give bool, int64 and the default float; arrays among them keep their type."""
     if array.size and not isinstance(first(data), np.ndarray | np.generic):
         return {"b": bool_, "f": Defaults.dtype}.get(array.dtype.kind, int64)
-    return core_of(NARROW.get(array.dtype.name, array.dtype)) if array.size and array.dtype.kind != "V" else Defaults.dtype
+    return (
+        core_of(NARROW.get(array.dtype.name, array.dtype)) if array.size and array.dtype.kind != "V" else Defaults.dtype
+    )
 
 
 def first(data: Any) -> Any:
@@ -72,7 +81,9 @@ def first(data: Any) -> Any:
     return data
 
 
-def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def tensor(
+    data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
+) -> Tensor:
     """A new tensor with a copy of the data: numbers, nested sequences of them, or an array."""
     check_device(device)
     t = from_array(array_of(data, dtype))
@@ -86,7 +97,11 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     check_device(device)
     if isinstance(data, Tensor):
         return data if dtype is None else data.to(dtype)
-    if isinstance(data, np.ndarray) and data.dtype.name in SHAREABLE and (dtype is None or core_of(dtype).numpy == data.dtype):
+    if (
+        isinstance(data, np.ndarray)
+        and data.dtype.name in SHAREABLE
+        and (dtype is None or core_of(dtype).numpy == data.dtype)
+    ):
         return from_numpy(data)
     return tensor(data, dtype=dtype)
 
@@ -102,7 +117,9 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
     if array.dtype.name not in SHAREABLE:
-        raise TypeError(f"can't convert np.ndarray of type {array.dtype}. The supported types are: {', '.join(SHAREABLE)}")
+        raise TypeError(
+            f"can't convert np.ndarray of type {array.dtype}. The supported types are: {', '.join(SHAREABLE)}"
+        )
     if array.flags.c_contiguous and array.dtype.isnative:
         return from_array(array.view(np.ndarray), shared=True)
     order = sorted(range(array.ndim), key=lambda d: -array.strides[d])
@@ -161,7 +178,9 @@ def made(node: Node, requires_grad: bool, device: Any = None) -> Tensor:
 
 
 def filler(value: Any, doc: str) -> Callable[..., Tensor]:
-    def fill(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, out: Any = None, **layout: Any) -> Tensor:
+    def fill(
+        *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, out: Any = None, **layout: Any
+    ) -> Tensor:
         shape = sizes((layout["size"],) if "size" in layout else size)
         return made(f.full(shape, value, Defaults.dtype if dtype is None else core_of(dtype)), requires_grad, device)
 
@@ -174,7 +193,9 @@ ones = filler(1, "A tensor of ones.")
 empty = filler(0, "A tensor of a given shape. Its values are not to be relied upon (they are zeros).")
 
 
-def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def full(
+    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Tensor:
     """A tensor with one value everywhere."""
     if isinstance(fill_value, Tensor):
         node = e.cast(use(fill_value), core_of(dtype)) if dtype is not None else use(fill_value)
@@ -209,7 +230,11 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     if whole:
         return made(e.cast(f.arange(start, end, step, int64), d), requires_grad, device)
     count = math.ceil((end - start) / step)
-    node = iota(count, d) * constant(step, d) + constant(start, d) if d.is_floating else e.cast(iota(count, int64), d) * int(step) + int(start)
+    node = (
+        iota(count, d) * constant(step, d) + constant(start, d)
+        if d.is_floating
+        else e.cast(iota(count, int64), d) * int(step) + int(start)
+    )
     return made(node, requires_grad, device)
 
 
@@ -219,7 +244,9 @@ def torch_range(start: Any, end: Any, step: Any = 1, **kwargs: Any) -> Tensor:
     return arange(start, end + step / 2, step, **kwargs)
 
 
-def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """steps numbers from start to end, evenly spaced; counted from the nearer end, so that both ends are exact"""
     d = Defaults.dtype if dtype is None else core_of(dtype)
     start, end = float(start), float(end)
@@ -314,7 +341,9 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     from tinyflow.torch.tensor import assign
 
     src = src if isinstance(src, Tensor) else as_tensor(src)
-    fits = len(src._shape) <= len(self._shape) and all(a == b or a == 1 for a, b in zip(src._shape[::-1], self._shape[::-1]))
+    fits = len(src._shape) <= len(self._shape) and all(
+        a == b or a == 1 for a, b in zip(src._shape[::-1], self._shape[::-1])
+    )
     if not fits:
         raise RuntimeError(broadcast_text([self._shape, src._shape]))
     return assign(self, src, fn="CopyBackwards")

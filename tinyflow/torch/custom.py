@@ -116,7 +116,10 @@ class Function:
         tensors = [a for a in args if isinstance(a, Tensor)]
 
         def grad(g: Node) -> tuple[Node | None, ...]:
-            seeds = [fresh(g, True) if i == k else other.new_zeros(other.shape) if ctx.zeros else None for i, other in enumerate(many)]
+            seeds = [
+                fresh(g, True) if i == k else other.new_zeros(other.shape) if ctx.zeros else None
+                for i, other in enumerate(many)
+            ]
             found = cls.backward(ctx, *seeds)
             found = found if isinstance(found, tuple) else (found,)
             pairs = [(a, d) for a, d in zip(args, found, strict=False) if isinstance(a, Tensor)]

@@ -41,7 +41,14 @@ bool_   = dtype("bool",    core.bool_)
 
 FACE = {d.core: d for d in (float32, float64, int32, int64, uint8, bool_)}
 PYTHON = {float: core.float32, int: core.int64, bool: core.bool_}
-LEGACY = {core.float32: "Float", core.float64: "Double", core.int32: "Int", core.int64: "Long", core.uint8: "Byte", core.bool_: "Bool"}
+LEGACY = {
+    core.float32: "Float",
+    core.float64: "Double",
+    core.int32: "Int",
+    core.int64: "Long",
+    core.uint8: "Byte",
+    core.bool_: "Bool",
+}
 CATEGORY = {core.bool_: 0, core.uint8: 1, core.int32: 1, core.int64: 1, core.float32: 2, core.float64: 2}
 
 
@@ -134,7 +141,9 @@ class finfo:
     def __init__(self, type: Any = None) -> None:
         d = Defaults.dtype if type is None else core_of(type)
         if not d.is_floating:
-            raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{FACE[d]}'")
+            raise TypeError(
+                f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{FACE[d]}'"
+            )
         f = np.finfo(d.numpy)
         self.bits, self.dtype = int(f.bits), d.name
         self.eps, self.max, self.min = float(f.eps), float(f.max), float(f.min)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from tinyflow.core.errors import ShapeError
 
 INPLACE_LEAF = "a leaf Variable that requires grad is being used in an in-place operation."
@@ -24,3 +27,19 @@ class SizeError(ShapeError, RuntimeError):
 
 class DimError(ShapeError, IndexError):
     """A dimension out of range."""
+
+
+KNOWN_ABSENT = {
+    "float16": "half precision", "half": "half precision", "bfloat16": "half precision", "int8": "8-bit signed integers", "int16": "16-bit integers",
+    "complex64": "complex numbers", "complex128": "complex numbers", "atan": "inverse trigonometric functions", "acos": "inverse trigonometric functions", "asin": "inverse trigonometric functions",
+    "fft": "Fourier transforms", "svd": "decompositions of matrices", "inv": "decompositions of matrices", "jit": "TorchScript; use torch.compile", "fx": "graph capture; use torch.compile",
+}  # fmt: skip
+
+
+def absent(name: str, known: Iterable[str], module: str = "tinyflow.torch") -> AttributeError:
+    """The error for a name that is not there: what it would be, or what it may have been meant to be."""
+    if name in KNOWN_ABSENT:
+        return AttributeError(f"{module} has no {name!r}: tinyflow does not do {KNOWN_ABSENT[name]}")
+    near = difflib.get_close_matches(name, list(known), 3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return AttributeError(f"{module} has no {name!r}{hint or '; dir() lists what there is'}")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
+import numpy as np
+
 from tinyflow.core.dtypes import DTYPES
-from tinyflow.torch.creation import legacy_class, result_dtype
+from tinyflow.torch.creation import legacy_class, result_dtype, tensor
 from tinyflow.torch.dtypes import LEGACY, dtype
 from tinyflow.torch.functions import FUNCTIONS
 from tinyflow.torch.tensor import Tensor
 
 HIDDEN = {"reshaped", "copied", "cast", "diag_vector", "new", "index"}
-KNOWN_ABSENT = {
-    "float16": "half precision", "half": "half precision", "bfloat16": "half precision", "int8": "8-bit signed integers", "int16": "16-bit integers",
-    "complex64": "complex numbers", "complex128": "complex numbers", "jit": "TorchScript; use torch.compile", "fx": "graph capture; use torch.compile",
-}  # fmt: skip
 
 
 def is_tensor(obj: Any) -> bool:
@@ -38,6 +35,20 @@ def equal(input: Tensor, other: Tensor) -> bool:
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether |input - other| <= atol + rtol |other| everywhere. Looks at both."""
     return bool(FUNCTIONS["all"](FUNCTIONS["isclose"](input, other, rtol, atol, equal_nan)))
+
+
+def _assert(condition: Any, message: str) -> None:
+    assert condition, message
+
+
+def tril_indices(row: int, col: int, offset: int = 0, **_: Any) -> Tensor:
+    """Rows and columns of the lower triangle: (2, count)"""
+    return tensor(np.stack(np.tril_indices(row, offset, col)))
+
+
+def triu_indices(row: int, col: int, offset: int = 0, **_: Any) -> Tensor:
+    """Rows and columns of the upper triangle: (2, count)"""
+    return tensor(np.stack(np.triu_indices(row, offset, col)))
 
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -89,17 +100,26 @@ PUBLIC: dict[str, Any] = {name: f for name, f in FUNCTIONS.items() if name not i
 PUBLIC |= {f"{LEGACY[d]}Tensor": legacy_class(d) for d in DTYPES}
 WHOLE = (
     is_tensor, is_floating_point, numel, equal, allclose, broadcast_tensors, broadcast_shapes, detach, can_cast, get_num_threads, set_num_threads,
+    _assert, tril_indices, triu_indices,
 )  # fmt: skip
 PUBLIC |= {f.__name__: f for f in WHOLE}
 PUBLIC |= {"compile": compile, "result_type": result_dtype}
-for _name in ["relu", "sigmoid", "tanh", "exp", "log", "sqrt", "abs", "neg", "floor", "ceil", "round", "sin", "cos", "clamp", "square"]:
+PUBLIC |= {name: f"torch.{name}" for name in ("strided", "preserve_format", "contiguous_format", "channels_last")}
+for _name in [
+    "relu",
+    "sigmoid",
+    "tanh",
+    "exp",
+    "log",
+    "sqrt",
+    "abs",
+    "neg",
+    "floor",
+    "ceil",
+    "round",
+    "sin",
+    "cos",
+    "clamp",
+    "square",
+]:
     PUBLIC[f"{_name}_"] = getattr(Tensor, f"{_name}_")
-
-
-def absent(name: str, known: Any, module: str = "tinyflow.torch") -> AttributeError:
-    """The error for a name that is not there: what it would be, or what it may have been meant to be."""
-    if name in KNOWN_ABSENT:
-        return AttributeError(f"{module} has no {name!r}: tinyflow does not do {KNOWN_ABSENT[name]}")
-    near = difflib.get_close_matches(name, list(known), 3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return AttributeError(f"{module} has no {name!r}{hint or '; dir() lists what there is'}")

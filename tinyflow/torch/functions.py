@@ -127,7 +127,9 @@ def check_fits(t: Tensor, y: Node) -> None:
 
 
 def legacy(d: DType) -> str:
-    return {"float32": "Float", "float64": "Double", "int32": "Int", "int64": "Long", "uint8": "Byte", "bool": "Bool"}[FACE[d].name]
+    return {"float32": "Float", "float64": "Double", "int32": "Int", "int64": "Long", "uint8": "Byte", "bool": "Bool"}[
+        FACE[d].name
+    ]
 
 
 def grad_fn_name(name: str) -> str:
@@ -144,12 +146,16 @@ SHOWN_AS = {
 
 def with_axis(number: int) -> Callable[..., str]:
     """Functions of all elements, and along axes, are shown with numbers of their own."""
-    return lambda name, args, kwargs: name[:-1] + str(number if len(args) > 1 or "dim" in kwargs or "axis" in kwargs else 1 - number)
+    return lambda name, args, kwargs: (
+        name[:-1] + str(number if len(args) > 1 or "dim" in kwargs or "axis" in kwargs else 1 - number)
+    )
 
 
 def product_name(name: str, args: Any, kwargs: Any) -> str:
     ranks = tuple(a.ndim for a in args if isinstance(a, Tensor))
-    return {(1, 1): "DotBackward0", (2, 1): "MvBackward0", (2, 2): "MmBackward0", (1, 2): "SqueezeBackward4"}.get(ranks, "UnsafeViewBackward0")
+    return {(1, 1): "DotBackward0", (2, 1): "MvBackward0", (2, 2): "MmBackward0", (1, 2): "SqueezeBackward4"}.get(
+        ranks, "UnsafeViewBackward0"
+    )
 
 
 # names that depend on the operands

@@ -36,7 +36,9 @@ def parse(x: Tensor, given: Any) -> Index:
     """Numbers, slices, None and ... are applied as views; what remains are tensors of indices."""
     items = list(given) if isinstance(given, tuple) else [given]
     items = [spelled(i) for i in items]
-    wanted = sum(i.ndim if is_mask(i) else 1 for i in items if i is not None and i is not Ellipsis and not isinstance(i, bool))
+    wanted = sum(
+        i.ndim if is_mask(i) else 1 for i in items if i is not None and i is not Ellipsis and not isinstance(i, bool)
+    )
     if wanted > x.ndim:
         raise DimError(f"too many indices for tensor of dimension {x.ndim}")
     if not any(i is Ellipsis for i in items):
@@ -79,10 +81,16 @@ def spelled(i: Any) -> Any:
     if isinstance(i, bool | np.bool_):
         return tensor(bool(i))
     if isinstance(i, list | tuple | np.ndarray | range):
-        return as_tensor(np.asarray(i)) if not isinstance(i, np.ndarray) and len(i) else as_tensor(np.asarray(i, None if len(i) else np.int64))
+        return (
+            as_tensor(np.asarray(i))
+            if not isinstance(i, np.ndarray) and len(i)
+            else as_tensor(np.asarray(i, None if len(i) else np.int64))
+        )
     if hasattr(i, "__index__"):
         return i.__index__()
-    raise TypeError(f"only integers, slices (`:`), ellipsis (`...`), None and long or bool tensors are valid indices (got {type(i).__name__})")
+    raise TypeError(
+        f"only integers, slices (`:`), ellipsis (`...`), None and long or bool tensors are valid indices (got {type(i).__name__})"
+    )
 
 
 def is_mask(i: Any) -> bool:
@@ -153,7 +161,9 @@ def plan(x: Node, places: dict[int, Node]) -> Plan:
         index_shape = broadcast_shapes(*(places[d].shape for d in axes))
     except ShapeError:
         shapes = ", ".join(str(list(places[d].shape)) for d in axes)
-        raise DimError(f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}") from None
+        raise DimError(
+            f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}"
+        ) from None
     flat: Any = None
     for d in axes:
         i = m.expand(e.cast(wrapped(places[d], x.shape[d]), int64), index_shape)
@@ -244,13 +254,17 @@ def setitem(self: Tensor, given: Any, value: Any) -> None:
         return
     axes = list(index.places)
     value = value if isinstance(value, Tensor | int | float) else as_tensor(value)
-    new = lift("index_put", lambda x, v, *i: put(x, dict(zip(axes, i, strict=True)), v))(index.part, value, *index.places.values())
+    new = lift("index_put", lambda x, v, *i: put(x, dict(zip(axes, i, strict=True)), v))(
+        index.part, value, *index.places.values()
+    )
     index.part.copy_(new)
 
 
 def index_put(self: Tensor, indices: Sequence[Tensor], values: Any, accumulate: bool = False) -> Tensor:
     axes = list(range(len(indices)))
-    return lift("index_put", lambda x, v, *i: put(x, dict(zip(axes, i, strict=True)), v, accumulate))(self, values, *indices)
+    return lift("index_put", lambda x, v, *i: put(x, dict(zip(axes, i, strict=True)), v, accumulate))(
+        self, values, *indices
+    )
 
 
 # ------------------------------------------------------------------------------------------ one index per element
@@ -286,7 +300,9 @@ def index_select(input: Node, dim: int, index: Node) -> Node:
 
 
 def scattered(accumulate: bool) -> Any:
-    def scatter(input: Node, dim: int, index: Node, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Node:
+    def scatter(
+        input: Node, dim: int, index: Node, src: Any = None, *, value: Any = None, reduce: str | None = None
+    ) -> Node:
         needs_long(index, "scatter")
         d = normal_dim(dim, input.ndim)
         given = value if src is None else src
@@ -338,7 +354,13 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     return input.expand(shape)[mask.expand(shape)]
 
 
-def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
     """The distinct values in ascending order. Looks at the value."""
     values, inverse, counts = np.unique(input.detach()._array(), return_inverse=True, return_counts=True, axis=dim)
     shape = input._shape if dim is None else (-1,)
@@ -375,7 +397,9 @@ install(ROWS, in_place="scatter scatter_add index_add index_copy index_fill")
 install_tensor(TENSORS)
 FUNCTIONS["where"] = where
 Tensor.where = lambda self, condition, other: choose(condition, self, other)
-Tensor.index_put_ = lambda self, indices, values, accumulate=False: self.copy_(index_put(alias(self), indices, values, accumulate))
+Tensor.index_put_ = lambda self, indices, values, accumulate=False: self.copy_(
+    index_put(alias(self), indices, values, accumulate)
+)
 Tensor.masked_scatter = lambda self, mask, source: index_put(self, mask_places(mask.expand(self._shape), self._shape), source.reshape(-1)[: int(mask.expand(self._shape).sum())])  # fmt: skip
 Tensor.__getitem__ = getitem
 Tensor.__setitem__ = setitem

@@ -22,11 +22,13 @@ def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, 
     """The norm of a vector, or the Frobenius norm of a matrix."""
     pair = (dim is None and A.ndim == 2) or (isinstance(dim, tuple) and len(dim) == 2)
     if pair and ord not in (None, "fro"):
-        raise NotImplementedError(f"linalg.norm of a matrix with ord={ord!r}; there is the Frobenius norm, and vector_norm")
+        raise NotImplementedError(
+            f"linalg.norm of a matrix with ord={ord!r}; there is the Frobenius norm, and vector_norm"
+        )
     return find(A, 2 if ord in (None, "fro") else ord, dim, keepdim, dtype)
 
 
 def __getattr__(name: str) -> Any:
-    from tinyflow.torch.face import absent
+    from tinyflow.torch.errors import absent
 
     raise absent(name, globals(), "torch.linalg")

@@ -56,7 +56,9 @@ def unify(*xs: Any, floats: bool = False) -> Sequence[Node]:
         d = first.dtype
         if first.shape == last.shape and (d.is_floating or not floats):
             return xs
-    elif type(first) is Node and ((type(last) is float and first.dtype.is_floating) or (type(last) is int and first.dtype is not bool_)):
+    elif type(first) is Node and (
+        (type(last) is float and first.dtype.is_floating) or (type(last) is int and first.dtype is not bool_)
+    ):
         d = first.dtype if len(xs) == 2 else result_type(*xs)
     else:
         d = result_type(*xs)
@@ -143,7 +145,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Node:
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode != "trunc":
-        raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
+        raise RuntimeError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
+        )
     a, b = unify(input, other)
     if a.dtype.is_floating:
         return trunc(e.div(a, b))
@@ -262,7 +266,9 @@ def bitwise(name: str, op: Callable[..., Node]) -> Callable[..., Node]:
     def compute(input: Any, other: Any) -> Node:
         a, b = unify(input, other)
         if a.dtype is not bool_:
-            raise NotImplementedError(f"{name} of {a.dtype}: tinyflow has no bitwise op on integers; it takes bool tensors")
+            raise NotImplementedError(
+                f"{name} of {a.dtype}: tinyflow has no bitwise op on integers; it takes bool tensors"
+            )
         return op(a, b)
 
     return compute
@@ -318,7 +324,9 @@ def nan_to_num(input: Node, nan: float = 0.0, posinf: float | None = None, negin
 def isclose(input: Node, other: Node, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Node:
     """|input - other| <= atol + rtol |other|"""
     a, b = unify(input, other, floats=True)
-    close = e.logical_or(e.equal(a, b), e.logical_and(isfinite(b), e.less_equal(e.abs_(a - b), e.abs_(b) * rtol + atol)))
+    close = e.logical_or(
+        e.equal(a, b), e.logical_and(isfinite(b), e.less_equal(e.abs_(a - b), e.abs_(b) * rtol + atol))
+    )
     return e.logical_or(close, e.logical_and(isnan(a), isnan(b))) if equal_nan else close
 
 
@@ -412,7 +420,15 @@ OPERATORS = {
     "neg": ROWS["neg"], "invert": bitwise_not, "abs": e.abs_, "pos": lambda x: x,
 }
 # fmt: on
-FN = {"truediv": "div", "floordiv": "floor_divide", "mod": "remainder", "radd": "add", "rmul": "mul", "rtruediv": "div", "rsub": "rsub"}
+FN = {
+    "truediv": "div",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "radd": "add",
+    "rmul": "mul",
+    "rtruediv": "div",
+    "rsub": "rsub",
+}
 install(ROWS, in_place=IN_PLACE)
 install({"where": where}, methods=False)
 

@@ -17,12 +17,21 @@ from tinyflow.torch.functions import install, lift
 from tinyflow.torch.pointwise import add, scaled
 from tinyflow.torch.tensor import Tensor
 
-TYPE_NAMES = {"float32": "float", "float64": "double", "int32": "int", "int64": "long int", "uint8": "unsigned char", "bool": "bool"}
+TYPE_NAMES = {
+    "float32": "float",
+    "float64": "double",
+    "int32": "int",
+    "int64": "long int",
+    "uint8": "unsigned char",
+    "bool": "bool",
+}
 
 
 def check_types(a: Node, b: Node) -> None:
     if a.dtype is not b.dtype:
-        raise SizeError(f"expected m1 and m2 to have the same dtype, but got: {TYPE_NAMES[a.dtype.name]} != {TYPE_NAMES[b.dtype.name]}")
+        raise SizeError(
+            f"expected m1 and m2 to have the same dtype, but got: {TYPE_NAMES[a.dtype.name]} != {TYPE_NAMES[b.dtype.name]}"
+        )
 
 
 def fits(p: Any, q: Any) -> bool:
@@ -48,7 +57,9 @@ def product(a: Node, b: Node) -> Node:
             raise SizeError(f"size mismatch, got input ({rows}), mat ({rows}x{a.shape[-1]}), vec ({b.shape[0]})")
         if b.ndim > 2:
             raise SizeError(f"Expected size for first two dimensions of batch2 tensor to be: [{b.shape[0]}, {a.shape[-1]}] but got: [{b.shape[0]}, {b.shape[-2]}].")  # fmt: skip
-        raise SizeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{a.shape[-1]} and {b.shape[-2]}x{b.shape[-1]})")
+        raise SizeError(
+            f"mat1 and mat2 shapes cannot be multiplied ({rows}x{a.shape[-1]} and {b.shape[-2]}x{b.shape[-1]})"
+        )
     check_types(a, b)
     return c.matmul(a, b)
 
@@ -56,7 +67,9 @@ def product(a: Node, b: Node) -> Node:
 def matmul(input: Node, other: Node) -> Node:
     """The matrix product of the last two axes; those in front broadcast, vectors count as rows or columns."""
     if input.ndim == 0 or other.ndim == 0:
-        raise SizeError("both arguments to matmul need to be at least 1D, but they are " f"{input.ndim}D and {other.ndim}D")
+        raise SizeError(
+            f"both arguments to matmul need to be at least 1D, but they are {input.ndim}D and {other.ndim}D"
+        )
     return product(input, other)
 
 
@@ -105,7 +118,9 @@ def linear(input: Node, weight: Node, bias: Node | None = None) -> Node:
         rows = 1
         for n in input.shape[:-1]:
             rows = rows * n  # type: ignore[assignment,operator]
-        raise SizeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{input.shape[-1]} and {weight.shape[-1]}x{weight.shape[0]})")
+        raise SizeError(
+            f"mat1 and mat2 shapes cannot be multiplied ({rows}x{input.shape[-1]} and {weight.shape[-1]}x{weight.shape[0]})"
+        )
     check_types(input, weight)
     y = c.matmul(input, weight, transpose_b=weight.ndim == 2)
     return y if bias is None else add(y, bias)
@@ -170,14 +185,27 @@ def tensordot(a: Node, b: Node, dims: Any = 2) -> Node:
     if isinstance(dims, int):
         left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
-        left, right = ([d % x.ndim for d in (part if isinstance(part, tuple | list) else (part,))] for part, x in zip(dims, (a, b), strict=True))
+        left, right = (
+            [d % x.ndim for d in (part if isinstance(part, tuple | list) else (part,))]
+            for part, x in zip(dims, (a, b), strict=True)
+        )
     names = string.ascii_letters
     first = names[: a.ndim]
     second = [names[a.ndim + d] for d in range(b.ndim)]
     for p, q in zip(left, right, strict=True):
         second[q] = first[p]
-    out = "".join(x for d, x in enumerate(first) if d not in left) + "".join(x for d, x in enumerate(second) if d not in right)
+    out = "".join(x for d, x in enumerate(first) if d not in left) + "".join(
+        x for d, x in enumerate(second) if d not in right
+    )
     return c.einsum(f"{first},{''.join(second)}->{out}", a, b)
+
+
+def cdist(x1: Node, x2: Node, p: float = 2.0) -> Node:
+    """The p-norms of all differences of rows: (..., n, d), (..., m, d) -> (..., n, m)"""
+    from tinyflow.torch.reductions import norm
+
+    a, b = m.expand_dims(x1, -2), m.expand_dims(x2, -3)
+    return norm(e.sub(*e.broadcast(a, b)), p, -1)
 
 
 # fmt: off
@@ -185,7 +213,7 @@ ROWS: dict[str, Any] = {
     "mm": mm, "matmul": matmul, "bmm": bmm, "dot": dot, "vdot": dot, "inner": lambda input, other: tensordot(input, other, ([-1], [-1])), "mv": mv, "outer": outer, "ger": outer,
     "addmm": weighted(mm), "addmv": weighted(mv), "baddbmm": weighted(bmm), "addbmm": weighted(lambda a, b: r.sum_(bmm(a, b), 0)), "addr": weighted(outer),
 }
-FUNCTIONS_ONLY = {"linear": linear, "einsum": einsum, "tensordot": tensordot}
+FUNCTIONS_ONLY = {"linear": linear, "einsum": einsum, "tensordot": tensordot, "cdist": cdist}
 # fmt: on
 install(ROWS, in_place="addmm addmv baddbmm addr")
 install(FUNCTIONS_ONLY, methods=False)

@@ -140,7 +140,9 @@ def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = 
     return tensor(order, dtype=int64 if dtype is None else dtype)
 
 
-def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+def normal(
+    mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None, dtype: Any = None, **_: Any
+) -> Tensor:
     """Normal numbers of given mean and deviation: numbers with a size, or tensors."""
     if size is not None:
         return randn(*sizes((size,)), generator=generator, dtype=dtype) * std + mean
@@ -189,7 +191,11 @@ def uniform_node(k: Node, shape: Shape, d: DType, a: float = 0.0, b: float = 1.0
 
 def random_node(k: Node, shape: Shape, d: DType, low: int = 0, high: int | None = None) -> Node:
     low, high = (0, low) if high is None and low else (low, high)
-    limit = (1 << 24 if d.is_floating else 2 if d.kind == "b" else 1 << (31 if d.size == 4 else 8 if d.size == 1 else 53)) if high is None else high
+    limit = (
+        (1 << 24 if d.is_floating else 2 if d.kind == "b" else 1 << (31 if d.size == 4 else 8 if d.size == 1 else 53))
+        if high is None
+        else high
+    )
     return integers(k, low, limit, shape)
 
 

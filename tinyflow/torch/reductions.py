@@ -121,7 +121,9 @@ def picked(x: Node, place: Node, axis: int) -> Node:
     return r.sum_(e.where(hit, x, 0), axis)
 
 
-def extremum(name: str, whole: Callable[..., Node], place: Callable[..., Node], pair: Callable[..., Node]) -> Callable[..., Any]:
+def extremum(
+    name: str, whole: Callable[..., Node], place: Callable[..., Node], pair: Callable[..., Node]
+) -> Callable[..., Any]:
     def find(input: Node, dim: Any = None, keepdim: bool = False) -> Any:
         if dim is None:
             if 0 in input.shape:
@@ -142,7 +144,9 @@ def extremum(name: str, whole: Callable[..., Node], place: Callable[..., Node], 
     def call(input: Node, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
         return find(input, dim if other is None else other, keepdim)
 
-    call.__doc__ = f"The {name} of all elements; with dim, (values, indices) along it; with another tensor, element by element."
+    call.__doc__ = (
+        f"The {name} of all elements; with dim, (values, indices) along it; with another tensor, element by element."
+    )
     return call
 
 
@@ -234,6 +238,23 @@ def cumsum(input: Node, dim: int, *, dtype: Any = None) -> Node:
     return m.permute(matmul(m.permute(x, order), upper), m.inverse(order))
 
 
+def cumprod(input: Node, dim: int, *, dtype: Any = None) -> Node:
+    """The products of all entries up to each one along an axis: each times the one k before it, for k = 1, 2, 4..."""
+    x = summed(input, dtype)
+    if x.ndim == 0:
+        return x
+    d = normal_dim(dim, x.ndim)
+    n: Any = x.shape[d]
+    k = 1
+    while k < n:
+        size = tuple(n - k if a == d else s for a, s in enumerate(x.shape))
+        before = m.pad(
+            m.slice_(x, (0,) * x.ndim, size), tuple(k if a == d else 0 for a in range(x.ndim)), (0,) * x.ndim, value=1
+        )
+        x, k = x * before, 2 * k
+    return x
+
+
 def count_nonzero(input: Node, dim: Any = None) -> Node:
     return r.sum_(e.cast(truth(input), int64), axes(dim, input))
 
@@ -262,8 +283,8 @@ ROWS: dict[str, Any] = {
     "prod": prod, "mean": mean, "var": var, "std": std, "norm": norm, "std_mean": std_mean, "var_mean": var_mean,
     "max": extremum("max", r.max_, r.argmax, maximum), "min": extremum("min", r.min_, r.argmin, minimum),
     "amax": over_axes(r.max_), "amin": over_axes(r.min_), "aminmax": aminmax, "argmax": argument(r.argmax), "argmin": argument(r.argmin),
-    "any": truth_of(f.any_), "all": truth_of(f.all_), "count_nonzero": count_nonzero, "trace": trace, "cumsum": cumsum, "diff": diff,
+    "any": truth_of(f.any_), "all": truth_of(f.all_), "count_nonzero": count_nonzero, "trace": trace, "cumsum": cumsum, "cumprod": cumprod, "diff": diff,
     "softmax": softmax, "log_softmax": log_softmax, "logsumexp": logsumexp,
 }
 # fmt: on
-install(ROWS, in_place="cumsum")
+install(ROWS, in_place="cumsum cumprod")

@@ -1,7 +1,7 @@
 """save and load: nested dicts, lists and tuples of tensors and plain values. Never by pickle: loading runs no code.
 
-    file := npz of the tensors as 0.npy, 1.npy ... and tree.json, which says where they stand
-          | safetensors, for a flat dict of tensors under a name that ends in .safetensors
+file := npz of the tensors as 0.npy, 1.npy ... and tree.json, which says where they stand
+      | safetensors, for a flat dict of tensors under a name that ends in .safetensors
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ PLAIN = (str, int, float, bool, type(None))
 def save(obj: Any, f: Any) -> None:
     """Writes an object to a path or a file; a path is written whole or not at all."""
     if isinstance(obj, Module):
-        raise TypeError("save(module): modules are Python objects, and loading one would run code; save module.state_dict() instead")
+        raise TypeError(
+            "save(module): modules are Python objects, and loading one would run code; save module.state_dict() instead"
+        )
     if isinstance(f, str | os.PathLike):
         path = os.fspath(f)
         write = write_safetensors if path.endswith(".safetensors") else write_npz
@@ -57,7 +59,10 @@ def written(obj: Any, arrays: list[np.ndarray]) -> Any:
         arrays.append(array_of(obj).reshape(obj._shape))
         return {"tensor": len(arrays) - 1}
     if isinstance(obj, dict):
-        return {"dict": [[written(k, arrays), written(v, arrays)] for k, v in obj.items()], "ordered": isinstance(obj, OrderedDict)}
+        return {
+            "dict": [[written(k, arrays), written(v, arrays)] for k, v in obj.items()],
+            "ordered": isinstance(obj, OrderedDict),
+        }
     if isinstance(obj, list | tuple):
         return {"tuple" if isinstance(obj, tuple) else "list": [written(x, arrays) for x in obj]}
     if isinstance(obj, np.ndarray | np.generic):
@@ -69,7 +74,9 @@ def written(obj: Any, arrays: list[np.ndarray]) -> Any:
 
 def write_safetensors(obj: Any, file: Any) -> None:
     if not isinstance(obj, dict) or not all(isinstance(v, Tensor) for v in obj.values()):
-        raise TypeError("save to .safetensors takes a flat dict of tensors, such as a state_dict; use another ending for nested data")
+        raise TypeError(
+            "save to .safetensors takes a flat dict of tensors, such as a state_dict; use another ending for nested data"
+        )
     header, at = {}, 0
     for name, t in obj.items():
         size = t.nbytes
@@ -109,7 +116,9 @@ def read_npz(file: Any, name: str) -> Any:
             names = set(z.namelist())
             if "tree.json" not in names:
                 if any(n.endswith(".pkl") for n in names):
-                    raise ValueError("it is a pickled checkpoint of PyTorch, and loading it would run code; convert it to safetensors first")
+                    raise ValueError(
+                        "it is a pickled checkpoint of PyTorch, and loading it would run code; convert it to safetensors first"
+                    )
                 keys = [n[:-4] for n in names if n.endswith(".npy")]
                 return {k: from_array(npy(z, k, name)) for k in keys}
             tree = json.loads(z.read("tree.json"))

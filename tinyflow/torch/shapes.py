@@ -44,7 +44,11 @@ def full_shape(shape: Sequence[Any], have: Shape) -> Shape:
     known, total = 1, views.numel(have)
     for n in shape:
         known *= n if n != -1 else 1
-    bad = shape.count(-1) > 1 or any(n < -1 for n in shape) or (total % known if -1 in shape and known else total != known)
+    bad = (
+        shape.count(-1) > 1
+        or any(n < -1 for n in shape)
+        or (total % known if -1 in shape and known else total != known)
+    )
     if shape.count(-1) > 1:
         raise SizeError("only one dimension can be inferred")
     if bad:
@@ -69,7 +73,9 @@ def shown_as(t: Tensor, shape: Shape, fn: str) -> Tensor | None:
 def view(self: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape; an error where that would take a copy."""
     if len(shape) == 1 and type(shape[0]).__name__ == "dtype":
-        raise NotImplementedError("view(dtype) reads the same bytes as another type, which tinyflow does not; use to(dtype)")
+        raise NotImplementedError(
+            "view(dtype) reads the same bytes as another type, which tinyflow does not; use to(dtype)"
+        )
     got = shown_as(self, full_shape(shape, self._shape), "ViewBackward0")
     if got is None:
         raise RuntimeError(
@@ -116,14 +122,20 @@ def t(input: Tensor) -> Tensor:
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Some axes moved to other places, the others in their order."""
     src = [normal_dim(d, input.ndim) for d in (source if isinstance(source, tuple | list) else (source,))]
-    dst = [normal_dim(d, input.ndim) for d in (destination if isinstance(destination, tuple | list) else (destination,))]
+    dst = [
+        normal_dim(d, input.ndim) for d in (destination if isinstance(destination, tuple | list) else (destination,))
+    ]
     rest = iter(d for d in range(input.ndim) if d not in src)
     return permute(input, *(src[dst.index(d)] if d in dst else next(rest) for d in range(input.ndim)))
 
 
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """Without axes of size 1."""
-    dims = range(input.ndim) if dim is None else [normal_dim(d, input.ndim) for d in (dim if isinstance(dim, tuple | list) else (dim,))]
+    dims = (
+        range(input.ndim)
+        if dim is None
+        else [normal_dim(d, input.ndim) for d in (dim if isinstance(dim, tuple | list) else (dim,))]
+    )
     shape = tuple(n for d, n in enumerate(input._shape) if not (d in dims and n == 1))
     return viewed(input, "reshape", (shape,), "SqueezeBackward1" if dim is not None else "SqueezeBackward0")
 
@@ -152,7 +164,9 @@ def sliced(input: Tensor, dim: int, start: Dim, length: Dim, step: int = 1) -> T
     """length elements from start along one axis."""
     begin = tuple(start if d == dim else 0 for d in range(input.ndim))
     size = tuple(length if d == dim else n for d, n in enumerate(input._shape))
-    return viewed(input, "slice", (begin, size, tuple(step if d == dim else 1 for d in range(input.ndim))), "SliceBackward0")
+    return viewed(
+        input, "slice", (begin, size, tuple(step if d == dim else 1 for d in range(input.ndim))), "SliceBackward0"
+    )
 
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
@@ -215,7 +229,11 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     if input.ndim == 0:
         return reshape(input, 1)
-    return input if a == b else reshape(input, (*input._shape[:a], product(input._shape[a : b + 1]), *input._shape[b + 1 :]))
+    return (
+        input
+        if a == b
+        else reshape(input, (*input._shape[:a], product(input._shape[a : b + 1]), *input._shape[b + 1 :]))
+    )
 
 
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
@@ -321,7 +339,9 @@ def tile(input: Node, *dims: Any) -> Node:
 def repeat_interleave(input: Node, repeats: int, dim: int | None = None) -> Node:
     """Each entry along an axis repeated, one after the other."""
     if not isinstance(repeats, int):
-        raise NotImplementedError("repeat_interleave takes a whole number of repeats; a tensor of them makes a shape that only data can tell")
+        raise NotImplementedError(
+            "repeat_interleave takes a whole number of repeats; a tensor of them makes a shape that only data can tell"
+        )
     x = input if dim is not None else m.reshape(input, (-1,))
     d = normal_dim(0 if dim is None else dim, x.ndim)
     wide = m.expand(m.expand_dims(x, d + 1), (*x.shape[: d + 1], repeats, *x.shape[d + 1 :]))
@@ -337,7 +357,11 @@ def roll(input: Node, shifts: Any, dims: Any = None) -> Node:
     """Entries moved along an axis; those that leave at the end come in at the start."""
     if dims is None:
         return m.reshape(roll(m.reshape(input, (-1,)), shifts, 0), input.shape)
-    moves = zip(listed((shifts,)) if not isinstance(shifts, int) else (shifts,), (dims,) if isinstance(dims, int) else dims, strict=True)
+    moves = zip(
+        listed((shifts,)) if not isinstance(shifts, int) else (shifts,),
+        (dims,) if isinstance(dims, int) else dims,
+        strict=True,
+    )
     for shift, dim in moves:
         d = normal_dim(dim, input.ndim)
         n: Any = input.shape[d]
@@ -374,7 +398,10 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> list[Node]:
     if indexing == "xy" and len(xs) > 1:
         order[:2] = [1, 0]
     shape = tuple(m.reshape(xs[d], (-1,)).shape[0] for d in order)
-    return [m.expand(m.reshape(x, tuple(-1 if order[a] == d else 1 for a in range(len(xs)))), shape) for d, x in enumerate(xs)]
+    return [
+        m.expand(m.reshape(x, tuple(-1 if order[a] == d else 1 for a in range(len(xs)))), shape)
+        for d, x in enumerate(xs)
+    ]
 
 
 def one_hot(tensor: Node, num_classes: int = -1) -> Node:

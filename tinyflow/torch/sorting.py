@@ -71,7 +71,10 @@ def topk(input: Node, k: int, dim: int = -1, largest: bool = True, sorted: bool 
 def kthvalue(input: Node, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """The k-th least entry along an axis, and its place."""
     d = normal_dim(dim, input.ndim)
-    begin, size = tuple(k - 1 if a == d else 0 for a in range(input.ndim)), tuple(1 if a == d else n for a, n in enumerate(input.shape))
+    begin, size = (
+        tuple(k - 1 if a == d else 0 for a in range(input.ndim)),
+        tuple(1 if a == d else n for a, n in enumerate(input.shape)),
+    )
     places = m.slice_(order(input, d, False), begin, size)
     values = ix.take_along(input, places, d)
     return TYPES["kthvalue"](*((values, places) if keepdim else (r.sum_(values, d), r.sum_(places, d))))
@@ -86,4 +89,13 @@ def median(input: Node, dim: int | None = None, keepdim: bool = False) -> Any:
     return TYPES["median"](*kthvalue(input, (n + 1) // 2, dim, keepdim))
 
 
-install({"sort": sort, "argsort": argsort, "topk": topk, "kthvalue": kthvalue, "median": median, "msort": lambda input: sort(input, 0).values})
+install(
+    {
+        "sort": sort,
+        "argsort": argsort,
+        "topk": topk,
+        "kthvalue": kthvalue,
+        "median": median,
+        "msort": lambda input: sort(input, 0).values,
+    }
+)

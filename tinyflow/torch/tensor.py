@@ -121,7 +121,9 @@ class Tensor:
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is not None and tuple(value._shape) != tuple(self._shape):
-            raise RuntimeError(f"assigned grad has data of a different size: {list(value._shape)} for {list(self._shape)}")
+            raise RuntimeError(
+                f"assigned grad has data of a different size: {list(value._shape)} for {list(self._shape)}"
+            )
         self._grad = value
 
     @property
@@ -223,7 +225,9 @@ class Tensor:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
-            raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment")
+            raise RuntimeError(
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment"
+            )
         if id(self) not in memo:
             memo[id(self)] = copied(self)
         return memo[id(self)]
@@ -394,7 +398,9 @@ def use(t: Tensor) -> Node:
         base = s.node if s.pending else s.leaf
         return base if t._view is None else read_through(t, base)  # type: ignore[arg-type]
     if s.attached and not t._detached:
-        if s.grad_leaf and s.pending:  # the leaf has a new value on the way: compute it, so that the leaf stays the leaf
+        if (
+            s.grad_leaf and s.pending
+        ):  # the leaf has a new value on the way: compute it, so that the leaf stays the leaf
             s.look()
         base = s.leaf if s.grad_leaf else s.node
         return base if t._view is None else read_through(t, base)  # type: ignore[arg-type]
@@ -412,7 +418,9 @@ def read_through(t: Tensor, base: Node) -> Node:
     return t._seen  # type: ignore[return-value]
 
 
-def assign(t: Tensor, value: Tensor | Node, attached: bool = False, taint: bool = False, fn: str | None = None) -> Tensor:
+def assign(
+    t: Tensor, value: Tensor | Node, attached: bool = False, taint: bool = False, fn: str | None = None
+) -> Tensor:
     """In place: t gets a new value, and so do all that share its memory."""
     s = t._storage
     if s.grad_leaf and not t._detached and MODE.grad:
@@ -447,7 +455,9 @@ def require_grad(t: Tensor, wanted: bool) -> None:
         return
     if not s.node.dtype.is_floating:
         raise RuntimeError("only Tensors of floating point dtype can require gradients")
-    if t._view is not None or t._detached or s.attached:  # it shares memory with tensors that have no part in its gradients
+    if (
+        t._view is not None or t._detached or s.attached
+    ):  # it shares memory with tensors that have no part in its gradients
         own_leaf(t)
         s = t._storage
     if s.leaf is None:

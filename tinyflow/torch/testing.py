@@ -21,9 +21,16 @@ def assert_close(actual: Any, expected: Any, *, rtol: float | None = None, atol:
         return
     a, b = as_tensor(actual), as_tensor(expected)
     assert a.shape == b.shape, msg or f"The values for attribute 'shape' do not match: {a.shape} != {b.shape}."
-    assert not check_dtype or a.dtype is b.dtype, msg or f"The values for attribute 'dtype' do not match: {a.dtype} != {b.dtype}."
+    assert not check_dtype or a.dtype is b.dtype, (
+        msg or f"The values for attribute 'dtype' do not match: {a.dtype} != {b.dtype}."
+    )
     near = TOLERANCES.get(a.dtype.name, (0.0, 0.0))
     x, y = a.detach().numpy(), b.detach().numpy()
     np.testing.assert_allclose(
-        x, y, rtol=near[0] if rtol is None else rtol, atol=near[1] if atol is None else atol, equal_nan=equal_nan, err_msg=str(msg or "")
+        x,
+        y,
+        rtol=near[0] if rtol is None else rtol,
+        atol=near[1] if atol is None else atol,
+        equal_nan=equal_nan,
+        err_msg=str(msg or ""),
     )

@@ -123,7 +123,13 @@ def embedding(input: Node, weight: Node, padding_idx: int | None = None) -> Node
 # ------------------------------------------------------------------------------------------ normalisation
 
 
-def layer_norm(input: Node, normalized_shape: Sequence[int], weight: Node | None = None, bias: Node | None = None, eps: float = 1e-5) -> Node:
+def layer_norm(
+    input: Node,
+    normalized_shape: Sequence[int],
+    weight: Node | None = None,
+    bias: Node | None = None,
+    eps: float = 1e-5,
+) -> Node:
     """(x - mean) / sqrt(variance + eps) weight + bias, over the last axes"""
     n = len(normalized_shape)
     if tuple(input.shape[input.ndim - n :]) != tuple(normalized_shape):
@@ -131,7 +137,9 @@ def layer_norm(input: Node, normalized_shape: Sequence[int], weight: Node | None
     return f.layer_norm(input, weight, bias, tuple(range(input.ndim - n, input.ndim)), eps)
 
 
-def rms_norm(input: Node, normalized_shape: Sequence[int], weight: Node | None = None, eps: float | None = None) -> Node:
+def rms_norm(
+    input: Node, normalized_shape: Sequence[int], weight: Node | None = None, eps: float | None = None
+) -> Node:
     """x / sqrt(mean x^2 + eps) weight, over the last axes"""
     axes = tuple(range(input.ndim - len(normalized_shape), input.ndim))
     small = 1.1920928955078125e-07 if eps is None else eps
@@ -149,7 +157,9 @@ def affine(y: Node, weight: Node | None, bias: Node | None) -> Node:
     return y if bias is None else y + per_channel(bias, y.ndim)
 
 
-def group_norm(input: Node, num_groups: int, weight: Node | None = None, bias: Node | None = None, eps: float = 1e-5) -> Node:
+def group_norm(
+    input: Node, num_groups: int, weight: Node | None = None, bias: Node | None = None, eps: float = 1e-5
+) -> Node:
     """Normalised over groups of channels"""
     n, c = input.shape[:2]
     if isinstance(c, int) and c % num_groups:
@@ -171,7 +181,9 @@ def batch_norm_training(input: Node, weight: Node | None, bias: Node | None, eps
     return affine(f.normalise(input, batch_axes(input), eps), weight, bias)
 
 
-def batch_norm_known(input: Node, running_mean: Node, running_var: Node, weight: Node | None, bias: Node | None, eps: float) -> Node:
+def batch_norm_known(
+    input: Node, running_mean: Node, running_var: Node, weight: Node | None, bias: Node | None, eps: float
+) -> Node:
     scale = e.sqrt(running_var + eps)
     y = (input - per_channel(running_mean, input.ndim)) / per_channel(scale, input.ndim)
     return affine(y, weight, bias)

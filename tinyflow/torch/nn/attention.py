@@ -18,7 +18,15 @@ from tinyflow.torch.tensor import Tensor
 class MultiheadAttention(Module):
     """softmax(q k^T / sqrt(d)) v for each head, over projections of query, key and value; then one projection of all heads"""
 
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, batch_first: bool = False, **_: Any) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        batch_first: bool = False,
+        **_: Any,
+    ) -> None:
         super().__init__()
         if embed_dim % num_heads:
             raise AssertionError("embed_dim must be divisible by num_heads")
@@ -78,9 +86,15 @@ class TransformerEncoderLayer(Module):
         self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first)
         self.linear1, self.dropout = Linear(d_model, dim_feedforward, bias), Dropout(dropout)
         self.linear2 = Linear(dim_feedforward, d_model, bias)
-        self.norm1, self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias), LayerNorm(d_model, layer_norm_eps, bias=bias)
+        self.norm1, self.norm2 = (
+            LayerNorm(d_model, layer_norm_eps, bias=bias),
+            LayerNorm(d_model, layer_norm_eps, bias=bias),
+        )
         self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
-        self.norm_first, self.activation = norm_first, F.TABLE[activation] if isinstance(activation, str) else activation
+        self.norm_first, self.activation = (
+            norm_first,
+            F.TABLE[activation] if isinstance(activation, str) else activation,
+        )
 
     def forward(self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False) -> Any:
         x = src

@@ -22,7 +22,11 @@ class Sequential(Module):
 
     def __init__(self, *args: Any) -> None:
         super().__init__()
-        items = args[0].items() if len(args) == 1 and isinstance(args[0], OrderedDict) else ((str(i), m) for i, m in enumerate(args))
+        items = (
+            args[0].items()
+            if len(args) == 1 and isinstance(args[0], OrderedDict)
+            else ((str(i), m) for i, m in enumerate(args))
+        )
         for name, module in items:
             self.add_module(name, module)
 
@@ -102,7 +106,9 @@ class ModuleList(Module):
                 runs.append((i, i, text))
         if not runs:
             return "ModuleList()"
-        lines = [(f"({a}): {t}" if a == b else f"({a}-{b}): {b - a + 1} x {t}").replace("\n", "\n  ") for a, b, t in runs]
+        lines = [
+            (f"({a}): {t}" if a == b else f"({a}-{b}): {b - a + 1} x {t}").replace("\n", "\n  ") for a, b, t in runs
+        ]
         return "ModuleList(\n  " + "\n  ".join(lines) + "\n)"
 
 
@@ -167,7 +173,10 @@ class ParameterList(Module):
         return self._parameters[str(place(index, len(self)))]
 
     def extra_repr(self) -> str:
-        return "\n".join(f"  ({k}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]" for k, p in self._parameters.items())
+        return "\n".join(
+            f"  ({k}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]"
+            for k, p in self._parameters.items()
+        )
 
 
 class ParameterDict(Module):

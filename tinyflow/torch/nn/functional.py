@@ -59,7 +59,9 @@ def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, eps: fl
     return gumbel(logits, default_generator.key(), tau, hard, dim)
 
 
-def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None, *_: Any, **__: Any) -> Tensor:
+def embedding(
+    input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None, *_: Any, **__: Any
+) -> Tensor:
     """Rows of the weight by number: (...) -> (..., width)"""
     if max_norm is not None:
         raise NotImplementedError("embedding with max_norm; scale the weight yourself under no_grad")
@@ -124,6 +126,6 @@ def relu_(input: Tensor) -> Tensor:
 
 
 def __getattr__(name: str) -> Any:
-    from tinyflow.torch.face import absent
+    from tinyflow.torch.errors import absent
 
     raise absent(name, globals(), "torch.nn.functional")

@@ -41,7 +41,9 @@ def first(x: Node) -> Node:
 def batched(x: Node, rank: int) -> tuple[Node, bool]:
     """An image alone counts as a batch of one."""
     if x.ndim not in (rank + 1, rank + 2):
-        raise SizeError(f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to conv{rank}d, but got input of size: {list(x.shape)}")
+        raise SizeError(
+            f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to conv{rank}d, but got input of size: {list(x.shape)}"
+        )
     return (m.expand_dims(x, 0), True) if x.ndim == rank + 1 else (x, False)
 
 
@@ -53,13 +55,23 @@ def single(y: Node, alone: bool) -> Node:
 
 
 def convolution(rank: int) -> Any:
-    def conv(input: Node, weight: Node, bias: Node | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Node:
+    def conv(
+        input: Node,
+        weight: Node,
+        bias: Node | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Node:
         x, alone = batched(input, rank)
         if isinstance(x.shape[1], int) and isinstance(weight.shape[1], int) and x.shape[1] != weight.shape[1] * groups:
             raise SizeError(f"Given groups={groups}, weight of size {list(weight.shape)}, expected input{list(x.shape)} to have {weight.shape[1] * groups} channels, but got {x.shape[1]} channels instead")  # fmt: skip
         s, d, kernel = each(stride, rank), each(dilation, rank), weight.shape[2:]
         low, high = paddings(padding, kernel, s, d, rank)
-        room = [n + a + b - k * (size - 1) - 1 for n, a, b, k, size in zip(x.shape[2:], low, high, d, kernel, strict=True)]  # type: ignore[operator]
+        room = [
+            n + a + b - k * (size - 1) - 1 for n, a, b, k, size in zip(x.shape[2:], low, high, d, kernel, strict=True)
+        ]  # type: ignore[operator]
         if any(isinstance(n, int) and n < 0 for n in room):
             padded = [n + a + b for n, a, b in zip(x.shape[2:], low, high, strict=True)]  # type: ignore[operator]
             raise SizeError(f"Calculated padded input size per channel: ({' x '.join(map(str, padded))}). Kernel size: ({' x '.join(map(str, kernel))}). Kernel size can't be greater than actual input size")  # fmt: skip
@@ -95,12 +107,16 @@ def transposed(rank: int) -> Any:
         high = tuple(r - n + q for r, n, q in zip(reach, p, o, strict=True))
         w = m.flip(weight, range(2, rank + 2))
         w = m.reshape(w, (groups, weight.shape[0] // groups, *weight.shape[1:]))  # type: ignore[operator]
-        w = m.reshape(m.permute(w, (0, 2, 1, *range(3, w.ndim))), (groups * weight.shape[1], weight.shape[0] // groups, *kernel))  # type: ignore[operator]
+        w = m.reshape(
+            m.permute(w, (0, 2, 1, *range(3, w.ndim))), (groups * weight.shape[1], weight.shape[0] // groups, *kernel)
+        )  # type: ignore[operator]
         out = tuple(n + a + b - r for n, a, b, r in zip(wide.shape[2:], low, high, reach, strict=True))
         y = c.convolution(last(wide), m.permute(w, (*range(2, rank + 2), 1, 0)), (1,) * rank, low, out, d, groups)
         return single(first(y if bias is None else y + bias), alone)
 
-    conv.__doc__ = f"The gradient of a convolution over {rank} axes by its image: x (n, c, *spatial), w (c, o/groups, *kernel)"
+    conv.__doc__ = (
+        f"The gradient of a convolution over {rank} axes by its image: x (n, c, *spatial), w (c, o/groups, *kernel)"
+    )
     return conv
 
 
@@ -122,7 +138,9 @@ def max_pool(rank: int) -> Any:
         k, p, d = each(kernel_size, rank), each(padding, rank), each(dilation, rank)
         s = each(stride, rank) if stride not in (None, []) else k
         if any(b > a // 2 for a, b in zip(k, p, strict=True)):
-            raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={p[0]}, kernel_size={k[0]} and dilation={d[0]}")
+            raise RuntimeError(
+                f"pad should be at most half of effective kernel size, but got pad={p[0]}, kernel_size={k[0]} and dilation={d[0]}"
+            )
         more = [extra(*row) if ceil_mode else 0 for row in zip(x.shape[2:], k, s, p, d, strict=True)]
         y = f.max_pool(last(x), k, s, p, tuple(a + b for a, b in zip(p, more, strict=True)), d)
         return single(first(y), alone)
@@ -194,7 +212,9 @@ def uneven_max(y: Node, axis: int, n: Any, o: int) -> Node:
 def pad(input: Node, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Node:
     """Elements added (or, where negative, taken away) at the ends, the last axis first: (before, after) for each."""
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise RuntimeError("Padding length must be divisible by 2 and at most twice the number of dimensions of the input")
+        raise RuntimeError(
+            "Padding length must be divisible by 2 and at most twice the number of dimensions of the input"
+        )
     low, high = [0] * input.ndim, [0] * input.ndim
     for k in range(len(pad) // 2):
         low[-1 - k], high[-1 - k] = pad[2 * k], pad[2 * k + 1]
@@ -228,7 +248,14 @@ def by_index(x: Node, low: Sequence[int], high: Sequence[int], mode: str) -> Nod
     return x
 
 
-def interpolate(input: Node, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None, **_: Any) -> Node:
+def interpolate(
+    input: Node,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    **_: Any,
+) -> Node:
     """An image resized: "nearest", or "linear", "bilinear" and "trilinear" along each axis"""
     rank = input.ndim - 2
     have = input.shape[2:]

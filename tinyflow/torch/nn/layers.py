@@ -31,8 +31,12 @@ class Simple(Module):
         super().__init__()
         names = list(self.settings)
         if len(args) > len(names):
-            raise TypeError(f"{type(self).__name__} takes {len(names)} settings ({', '.join(names)}), and was given {len(args)}")
-        given = dict(zip(names, args, strict=False)) | {k: v for k, v in kwargs.items() if k not in ("size_average", "reduce")}
+            raise TypeError(
+                f"{type(self).__name__} takes {len(names)} settings ({', '.join(names)}), and was given {len(args)}"
+            )
+        given = dict(zip(names, args, strict=False)) | {
+            k: v for k, v in kwargs.items() if k not in ("size_average", "reduce")
+        }
         unknown = [k for k in given if k not in self.settings]
         if unknown:
             raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument '{unknown[0]}'")
@@ -145,6 +149,8 @@ Unflatten  = simple("Unflatten",    lambda input, dim, unflattened_size: input.u
 PixelShuffle = simple("PixelShuffle", T["pixel_shuffle"],        named("upscale_factor"),      upscale_factor=REQUIRED)
 Upsample   = simple("Upsample",     T["interpolate"],            lambda m: f"scale_factor={float(m.scale_factor)}, mode={m.mode!r}" if m.scale_factor else f"size={m.size}, mode={m.mode!r}",
                     size=None, scale_factor=None, mode="nearest", align_corners=None)
+UpsamplingNearest2d = simple("UpsamplingNearest2d", lambda input, size, scale_factor: T["interpolate"](input, size, scale_factor), None, size=None, scale_factor=None)
+UpsamplingBilinear2d = simple("UpsamplingBilinear2d", lambda input, size, scale_factor: T["interpolate"](input, size, scale_factor, "bilinear", True), None, size=None, scale_factor=None)
 Unfold     = simple("Unfold",       T["unfold"],                 named("kernel_size", "dilation", "padding", "stride"), kernel_size=REQUIRED, dilation=1, padding=0, stride=1)
 CosineSimilarity = simple("CosineSimilarity", T["cosine_similarity"], None,                    dim=1, eps=1e-8)
 MSELoss    = simple("MSELoss",      T["mse_loss"],               None,                         reduction="mean")
@@ -177,7 +183,9 @@ def padding_layer(name: str, rank: int, mode: str, value: bool = False) -> type[
     def extra_repr(self: Any) -> str:
         return f"padding={self.padding}, value={self.value}" if value else f"{self.padding}"
 
-    return type(name, (Module,), {"__init__": __init__, "forward": forward, "extra_repr": extra_repr, "__module__": __name__})
+    return type(
+        name, (Module,), {"__init__": __init__, "forward": forward, "extra_repr": extra_repr, "__module__": __name__}
+    )
 
 
 PADS = {f"{kind}Pad{rank}d": padding_layer(f"{kind}Pad{rank}d", rank, mode, kind == "Constant")
@@ -213,7 +221,9 @@ class PReLU(Module):
 class Linear(Module):
     """y = x W^T + b, W and b uniform in ±1/sqrt(in_features)"""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(empty(out_features, in_features, dtype=dtype, device=device))
@@ -269,7 +279,9 @@ class Embedding(Module):
                 self.weight.data[self.padding_idx] = 0.0  # type: ignore[index]
 
     @classmethod
-    def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None, **kwargs: Any) -> Embedding:
+    def from_pretrained(
+        cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None, **kwargs: Any
+    ) -> Embedding:
         layer = cls(*embeddings.shape, padding_idx=padding_idx, _weight=embeddings, **kwargs)
         layer.weight.requires_grad_(not freeze)
         return layer
@@ -278,7 +290,9 @@ class Embedding(Module):
         return F.embedding(input, self.weight, self.padding_idx, self.max_norm)
 
     def extra_repr(self) -> str:
-        return f"{self.num_embeddings}, {self.embedding_dim}" + (f", padding_idx={self.padding_idx}" if self.padding_idx is not None else "")
+        return f"{self.num_embeddings}, {self.embedding_dim}" + (
+            f", padding_idx={self.padding_idx}" if self.padding_idx is not None else ""
+        )
 
 
 # ------------------------------------------------------------------------------------------ normalisation
@@ -287,12 +301,16 @@ class Embedding(Module):
 class LayerNorm(Module):
     """Normalised over the last axes, then scaled and shifted"""
 
-    def __init__(self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True, **_: Any) -> None:
+    def __init__(
+        self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True, **_: Any
+    ) -> None:
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.register_parameter("weight", Parameter(ones(self.normalized_shape)) if elementwise_affine else None)
-        self.register_parameter("bias", Parameter(zeros(self.normalized_shape)) if elementwise_affine and bias else None)
+        self.register_parameter(
+            "bias", Parameter(zeros(self.normalized_shape)) if elementwise_affine and bias else None
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         return T["layer_norm"](input, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -304,7 +322,9 @@ class LayerNorm(Module):
 class RMSNorm(Module):
     """Divided by the root of the mean square over the last axes, then scaled"""
 
-    def __init__(self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, **_: Any) -> None:
+    def __init__(
+        self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, **_: Any
+    ) -> None:
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
@@ -320,7 +340,9 @@ class RMSNorm(Module):
 class GroupNorm(Module):
     """Normalised over groups of channels, then scaled and shifted a channel"""
 
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, bias: bool = True, **_: Any) -> None:
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, bias: bool = True, **_: Any
+    ) -> None:
         super().__init__()
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         self.register_parameter("weight", Parameter(ones(num_channels)) if affine else None)
@@ -331,6 +353,10 @@ class GroupNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
+
+
+class _BatchNorm(Module):
+    """What batch norms of all ranks have in common: their name in isinstance."""
 
 
 def batch_norm(name: str, ranks: tuple[int, ...], instance: bool = False) -> type[Module]:
@@ -357,16 +383,20 @@ def batch_norm(name: str, ranks: tuple[int, ...], instance: bool = False) -> typ
             if momentum is None:
                 momentum = 1.0 / float(self.num_batches_tracked)
         training = self.training or self.running_mean is None
-        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, training, momentum or 0.0, self.eps)
+        return F.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, training, momentum or 0.0, self.eps
+        )
 
     def extra_repr(self: Any) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
 
     body = {"__init__": __init__, "forward": forward, "extra_repr": extra_repr, "__module__": __name__}
-    return type(name, (Module,), body)
+    return type(name, (Module if instance else _BatchNorm,), body)
 
 
-BatchNorm1d, BatchNorm2d, BatchNorm3d = (batch_norm(f"BatchNorm{r}d", ranks) for r, ranks in ((1, (2, 3)), (2, (4,)), (3, (5,))))
+BatchNorm1d, BatchNorm2d, BatchNorm3d = (
+    batch_norm(f"BatchNorm{r}d", ranks) for r, ranks in ((1, (2, 3)), (2, (4,)), (3, (5,)))
+)
 InstanceNorm1d, InstanceNorm2d, InstanceNorm3d = (batch_norm(f"InstanceNorm{r}d", (r + 2,), True) for r in (1, 2, 3))
 
 
@@ -378,15 +408,37 @@ def convolution(rank: int, transposed: bool = False) -> type[Module]:
     name = f"Conv{'Transpose' if transposed else ''}{rank}d"
     function = T[f"conv_transpose{rank}d" if transposed else f"conv{rank}d"]
 
-    def __init__(self: Any, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, *rest: Any, **named: Any) -> None:
+    def __init__(
+        self: Any,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        *rest: Any,
+        **named: Any,
+    ) -> None:
         Module.__init__(self)
-        order = ("output_padding", "groups", "bias", "dilation", "padding_mode") if transposed else ("dilation", "groups", "bias", "padding_mode")
+        order = (
+            ("output_padding", "groups", "bias", "dilation", "padding_mode")
+            if transposed
+            else ("dilation", "groups", "bias", "padding_mode")
+        )
         given = {"output_padding": 0, "dilation": 1, "groups": 1, "bias": True, "padding_mode": "zeros"}
         given |= dict(zip(order, rest, strict=False)) | {k: v for k, v in named.items() if k not in ("device", "dtype")}
-        self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, given["groups"], given["padding_mode"]
+        self.in_channels, self.out_channels, self.groups, self.padding_mode = (
+            in_channels,
+            out_channels,
+            given["groups"],
+            given["padding_mode"],
+        )
         if in_channels % self.groups or out_channels % self.groups:
             raise ValueError(f"{'in' if in_channels % self.groups else 'out'}_channels must be divisible by groups")
-        self.kernel_size, self.stride, self.dilation = each(kernel_size, rank), each(stride, rank), each(given["dilation"], rank)
+        self.kernel_size, self.stride, self.dilation = (
+            each(kernel_size, rank),
+            each(stride, rank),
+            each(given["dilation"], rank),
+        )
         self.padding = padding if isinstance(padding, str) else each(padding, rank)
         self.output_padding, self.transposed = each(given["output_padding"], rank), transposed
         shape = (in_channels, out_channels // self.groups) if transposed else (out_channels, in_channels // self.groups)
@@ -399,7 +451,16 @@ def convolution(rank: int, transposed: bool = False) -> type[Module]:
 
     def forward(self: Any, input: Tensor) -> Tensor:
         if transposed:
-            return function(input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+            return function(
+                input,
+                self.weight,
+                self.bias,
+                self.stride,
+                self.padding,
+                self.output_padding,
+                self.groups,
+                self.dilation,
+            )
         if self.padding_mode != "zeros":
             wide = T["pad"](input, [p for n in reversed(self.padding) for p in (n, n)], self.padding_mode)
             return function(wide, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
@@ -414,7 +475,13 @@ def convolution(rank: int, transposed: bool = False) -> type[Module]:
         text += ", bias=False" if self.bias is None else ""
         return text + (f", padding_mode={self.padding_mode}" if self.padding_mode != "zeros" else "")
 
-    body = {"__init__": __init__, "reset_parameters": reset_parameters, "forward": forward, "extra_repr": extra_repr, "__module__": __name__}
+    body = {
+        "__init__": __init__,
+        "reset_parameters": reset_parameters,
+        "forward": forward,
+        "extra_repr": extra_repr,
+        "__module__": __name__,
+    }
     return type(name, (Module,), body)
 
 

@@ -30,7 +30,14 @@ REDUCTIONS: dict[str, Callable[[Node], Node]] = {"mean": mean, "sum": sum_, "non
 def elementwise(loss: Callable[..., Node]) -> Callable[..., Node]:
     """A loss of two tensors element by element."""
 
-    def call(input: Node, target: Node, size_average: Any = None, reduce: Any = None, reduction: str = "mean", **settings: Any) -> Node:
+    def call(
+        input: Node,
+        target: Node,
+        size_average: Any = None,
+        reduce: Any = None,
+        reduction: str = "mean",
+        **settings: Any,
+    ) -> Node:
         try:
             x, t = e.broadcast(input, target)
         except ValueError:
@@ -71,7 +78,14 @@ def divergence(x: Node, t: Node, log_target: bool = False) -> Node:
     return e.where(e.less(0.0, t), t * (e.log(e.where(e.less(0.0, t), t, 1.0)) - x), 0.0)
 
 
-def kl_div(input: Node, target: Node, size_average: Any = None, reduce: Any = None, reduction: str = "mean", log_target: bool = False) -> Node:
+def kl_div(
+    input: Node,
+    target: Node,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Node:
     """The divergence of Kullback and Leibler"""
     y = divergence(*e.broadcast(input, target), log_target)
     return sum_(y) / float(y.shape[0]) if reduction == "batchmean" else reduced(y, reduction)  # type: ignore[arg-type]
@@ -96,7 +110,9 @@ def binary_cross_entropy_with_logits(
 ) -> Node:  # fmt: skip
     """-(w t log sigmoid(x) + (1 - t) log(1 - sigmoid(x)))"""
     if tuple(input.shape) != tuple(target.shape):
-        raise ValueError(f"Target size (torch.Size({list(target.shape)})) must be the same as input size (torch.Size({list(input.shape)}))")
+        raise ValueError(
+            f"Target size (torch.Size({list(target.shape)})) must be the same as input size (torch.Size({list(input.shape)}))"
+        )
     if pos_weight is None:
         y = f.sigmoid_cross_entropy(input, target)
     else:
@@ -118,10 +134,14 @@ def at_class(x: Node, labels: Node, axis: int) -> Node:
 def class_axis(input: Node, target: Node) -> int:
     axis = 1 if input.ndim > 1 else 0
     want = tuple(n for d, n in enumerate(input.shape) if d != axis)
-    fits = len(want) == target.ndim and all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(want, target.shape, strict=True))
+    fits = len(want) == target.ndim and all(
+        a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(want, target.shape, strict=True)
+    )
     if not fits:
         if input.ndim > 1 and target.ndim and input.shape[0] != target.shape[0]:
-            raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]}).")
+            raise ValueError(
+                f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]})."
+            )
         raise SizeError(f"Expected target size {list(want)}, got {list(target.shape)}")
     return axis
 
@@ -131,7 +151,9 @@ def nll_loss(input: Node, target: Node, weight: Node | None = None, size_average
     axis = class_axis(input, target)
     if not target.dtype.is_integer:
         raise RuntimeError(f"expected scalar type Long but found {target.dtype.name.capitalize()}")
-    return weighted_classes(-at_class(input, labels := safe(target, ignore_index), axis), target, labels, weight, ignore_index, reduction)
+    return weighted_classes(
+        -at_class(input, labels := safe(target, ignore_index), axis), target, labels, weight, ignore_index, reduction
+    )
 
 
 def safe(target: Node, ignore_index: int) -> Node:
@@ -139,7 +161,9 @@ def safe(target: Node, ignore_index: int) -> Node:
     return e.where(e.equal(target, ignore_index), 0, target)
 
 
-def weighted_classes(y: Node, target: Node, labels: Node, weight: Node | None, ignore_index: int, reduction: str) -> Node:
+def weighted_classes(
+    y: Node, target: Node, labels: Node, weight: Node | None, ignore_index: int, reduction: str
+) -> Node:
     counts = e.not_equal(target, ignore_index)
     if weight is not None:
         y = y * ix.gather(weight, labels)
@@ -160,7 +184,9 @@ def cross_entropy(
     classes: Any = input.shape[axis]
     if target.dtype.is_floating:
         if tuple(target.shape) != tuple(input.shape):
-            raise SizeError(f"Expected floating point type for target with class probabilities of shape {list(input.shape)}, got {list(target.shape)}")
+            raise SizeError(
+                f"Expected floating point type for target with class probabilities of shape {list(input.shape)}, got {list(target.shape)}"
+            )
         t = target if not label_smoothing else target * (1.0 - label_smoothing) + label_smoothing / classes
         t = t if weight is None else t * m.reshape(weight, (classes, *(1,) * (input.ndim - 1 - axis)))
         y = -sum_(t * logs, axis)
@@ -173,7 +199,9 @@ def cross_entropy(
     return smoothed(logs, target, weight, ignore_index, reduction, label_smoothing, axis)
 
 
-def smoothed(logs: Node, target: Node, weight: Node | None, ignore_index: int, reduction: str, amount: float, axis: int) -> Node:
+def smoothed(
+    logs: Node, target: Node, weight: Node | None, ignore_index: int, reduction: str, amount: float, axis: int
+) -> Node:
     """(1 - amount) of the class's loss, and amount of the mean of all classes' losses"""
     hard = nll_loss(logs, target, weight, None, ignore_index, None, reduction)
     classes: Any = logs.shape[axis]
@@ -182,7 +210,11 @@ def smoothed(logs: Node, target: Node, weight: Node | None, ignore_index: int, r
     if reduction == "mean":
         labels = safe(target, ignore_index)
         counts = e.not_equal(target, ignore_index)
-        total = sum_(e.cast(counts, logs.dtype)) if weight is None else sum_(e.where(counts, ix.gather(weight, labels), 0.0))
+        total = (
+            sum_(e.cast(counts, logs.dtype))
+            if weight is None
+            else sum_(e.where(counts, ix.gather(weight, labels), 0.0))
+        )
         each = sum_(each) / total
     else:
         each = reduced(each, reduction)
@@ -192,7 +224,14 @@ def smoothed(logs: Node, target: Node, weight: Node | None, ignore_index: int, r
 # ------------------------------------------------------------------------------------------ margins and others
 
 
-def hinge(input: Node, target: Node, margin: float = 1.0, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Node:
+def hinge(
+    input: Node,
+    target: Node,
+    margin: float = 1.0,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Node:
     """x where t is 1, max(0, margin - x) where t is -1"""
     return reduced(e.where(e.equal(target, 1), input, e.relu(margin - input)), reduction)  # type: ignore[operator]
 
@@ -208,7 +247,9 @@ def cosine_embedding(input1: Node, input2: Node, target: Node, margin: float = 0
     return reduced(e.where(e.equal(target, 1), 1.0 - c, e.relu(c - margin)), reduction)  # type: ignore[operator]
 
 
-def gaussian_nll(input: Node, target: Node, var: Node, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> Node:
+def gaussian_nll(
+    input: Node, target: Node, var: Node, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Node:
     """(log var + (x - t)^2 / var) / 2, var being eps at least"""
     v = e.stop_gradient(e.maximum(var, eps) - var) + var
     y = (e.log(v) + squared(*e.broadcast(input, target)) / v) * 0.5

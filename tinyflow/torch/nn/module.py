@@ -107,7 +107,9 @@ class Module:
         kinds = self.__dict__
         if "_parameters" not in kinds:
             if isinstance(value, Parameter | Module):
-                raise AttributeError(f"cannot assign {'parameters' if isinstance(value, Parameter) else 'module'} before Module.__init__() call")
+                raise AttributeError(
+                    f"cannot assign {'parameters' if isinstance(value, Parameter) else 'module'} before Module.__init__() call"
+                )
             object.__setattr__(self, name, value)
             return
         kind = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else "_buffers" if isinstance(value, Buffer) else None  # fmt: skip
@@ -116,7 +118,9 @@ class Module:
             kinds[held][name] = value
             return
         if kind is None and held == "_parameters":
-            raise TypeError(f"cannot assign '{type(value).__name__}' as parameter '{name}' (torch.nn.Parameter or None expected)")
+            raise TypeError(
+                f"cannot assign '{type(value).__name__}' as parameter '{name}' (torch.nn.Parameter or None expected)"
+            )
         for k in KINDS:
             kinds[k].pop(name, None)
         if kind is None:
@@ -162,7 +166,9 @@ class Module:
 
     # -------------------------------------------------------------------------------- what it holds
 
-    def named_modules(self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
         memo = set() if memo is None else memo
         if remove_duplicate and self in memo:
             return
@@ -187,19 +193,25 @@ class Module:
 
     def _named(self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
-        for path, module in self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]:
+        for path, module in (
+            self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
+        ):
             for name, value in module.__dict__[kind].items():
                 if value is not None and not (remove_duplicate and id(value) in seen):
                     seen.add(id(value))
                     yield f"{path}.{name}" if path else name, value
 
-    def named_parameters(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
         return self._named("_parameters", prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         return (p for _, p in self.named_parameters(recurse=recurse))
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
         return self._named("_buffers", prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
@@ -219,17 +231,24 @@ class Module:
 
     # -------------------------------------------------------------------------------- state
 
-    def state_dict(self, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Tensor]:
+    def state_dict(
+        self, destination: Any = None, prefix: str = "", keep_vars: bool = False
+    ) -> OrderedDict[str, Tensor]:
         """Every parameter and persistent buffer by its path; they share memory with the module's own."""
         out: OrderedDict[str, Tensor] = OrderedDict() if destination is None else destination
         for path, module in self.named_modules(prefix=prefix.rstrip("."), remove_duplicate=False):
-            held = [*module._parameters.items(), *((n, b) for n, b in module._buffers.items() if n not in module._non_persistent)]
+            held = [
+                *module._parameters.items(),
+                *((n, b) for n, b in module._buffers.items() if n not in module._non_persistent),
+            ]
             for name, value in held:
                 if value is not None:
                     out[f"{path}.{name}" if path else name] = value if keep_vars else value.detach()
         return out
 
-    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> IncompatibleKeys:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
         """Copies values by path into parameters and buffers; with strict, all paths must match."""
         own = self.state_dict(keep_vars=True)
         missing = [k for k in own if k not in state_dict]

@@ -1,8 +1,8 @@
 """Recurrent cells, and the layers that run them along a sequence. All weights are uniform in ±1/sqrt(hidden_size).
 
-    RNN    h' = tanh(W x + b + U h + c)
-    LSTM   i, f, g, o = W x + b + U h + c;  c' = sigmoid(f) c + sigmoid(i) tanh(g);  h' = sigmoid(o) tanh(c')
-    GRU    r = sigmoid(..), z = sigmoid(..), n = tanh(W x + b + r (U h + c));  h' = (1 - z) n + z h
+RNN    h' = tanh(W x + b + U h + c)
+LSTM   i, f, g, o = W x + b + U h + c;  c' = sigmoid(f) c + sigmoid(i) tanh(g);  h' = sigmoid(o) tanh(c')
+GRU    r = sigmoid(..), z = sigmoid(..), n = tanh(W x + b + r (U h + c));  h' = (1 - z) n + z h
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ def gru_step(x: Tensor, state: State, w: tuple[Any, ...], _: str) -> State:
 
 
 # name -> (gates, how many tensors the state has, the step)
-KINDS: dict[str, tuple[int, int, Callable[..., State]]] = {"RNN": (1, 1, rnn_step), "LSTM": (4, 2, lstm_step), "GRU": (3, 1, gru_step)}
+KINDS: dict[str, tuple[int, int, Callable[..., State]]] = {
+    "RNN": (1, 1, rnn_step),
+    "LSTM": (4, 2, lstm_step),
+    "GRU": (3, 1, gru_step),
+}
 
 
 def weights(module: Module, sizes: list[tuple[str, tuple[int, ...]]], hidden: int, bias: bool) -> None:
@@ -58,11 +62,18 @@ def weights(module: Module, sizes: list[tuple[str, tuple[int, ...]]], hidden: in
 def cell(kind: str) -> type[Module]:
     gates, states, step = KINDS[kind]
 
-    def __init__(self: Any, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", **_: Any) -> None:
+    def __init__(
+        self: Any, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", **_: Any
+    ) -> None:
         Module.__init__(self)
         self.input_size, self.hidden_size, self.nonlinearity = input_size, hidden_size, nonlinearity
         n = gates * hidden_size
-        weights(self, [("weight_ih", (n, input_size)), ("weight_hh", (n, hidden_size)), ("bias_ih", (n,)), ("bias_hh", (n,))], hidden_size, bias)
+        weights(
+            self,
+            [("weight_ih", (n, input_size)), ("weight_hh", (n, hidden_size)), ("bias_ih", (n,)), ("bias_hh", (n,))],
+            hidden_size,
+            bias,
+        )
 
     def forward(self: Any, input: Tensor, hx: Any = None) -> Any:
         state = hx if isinstance(hx, tuple) else (hx,) if hx is not None else None
@@ -74,7 +85,11 @@ def cell(kind: str) -> type[Module]:
     def extra_repr(self: Any) -> str:
         return f"{self.input_size}, {self.hidden_size}"
 
-    return type(f"{kind}Cell", (Module,), {"__init__": __init__, "forward": forward, "extra_repr": extra_repr, "__module__": __name__})
+    return type(
+        f"{kind}Cell",
+        (Module,),
+        {"__init__": __init__, "forward": forward, "extra_repr": extra_repr, "__module__": __name__},
+    )
 
 
 RNNCell, LSTMCell, GRUCell = cell("RNN"), cell("LSTM"), cell("GRU")
@@ -88,7 +103,12 @@ class Recurrent(Module):
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
                  dropout: float = 0.0, bidirectional: bool = False, nonlinearity: str = "tanh", **_: Any) -> None:  # fmt: skip
         super().__init__()
-        self.input_size, self.hidden_size, self.num_layers, self.batch_first = input_size, hidden_size, num_layers, batch_first
+        self.input_size, self.hidden_size, self.num_layers, self.batch_first = (
+            input_size,
+            hidden_size,
+            num_layers,
+            batch_first,
+        )
         self.dropout, self.bidirectional, self.nonlinearity = dropout, bidirectional, nonlinearity
         self.ends = ("", "_reverse") if bidirectional else ("",)
         n = KINDS[self.kind][0] * hidden_size
@@ -111,9 +131,15 @@ class Recurrent(Module):
         steps = x.unbind(0)
         last: list[State] = []
         for layer in range(self.num_layers):
-            runs = [self._run(steps, layer, end, tuple(s[len(last) + k] for s in start)) for k, end in enumerate(self.ends)]
+            runs = [
+                self._run(steps, layer, end, tuple(s[len(last) + k] for s in start)) for k, end in enumerate(self.ends)
+            ]
             last += [state for _, state in runs]
-            steps = [FUNCTIONS["cat"](parts, -1) for parts in zip(*(ys for ys, _ in runs), strict=True)] if len(runs) > 1 else runs[0][0]
+            steps = (
+                [FUNCTIONS["cat"](parts, -1) for parts in zip(*(ys for ys, _ in runs), strict=True)]
+                if len(runs) > 1
+                else runs[0][0]
+            )
             if self.dropout and layer < self.num_layers - 1:
                 steps = [F.dropout(y, self.dropout, self.training) for y in steps]
         y = FUNCTIONS["stack"](list(steps), 0)

@@ -6,6 +6,6 @@ from tinyflow.torch.optim.optimizer import Optimizer
 
 
 def __getattr__(name: str) -> object:
-    from tinyflow.torch.face import absent
+    from tinyflow.torch.errors import absent
 
     raise absent(name, globals(), "torch.optim")

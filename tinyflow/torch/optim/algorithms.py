@@ -45,7 +45,17 @@ class SGD(Optimizer):
               w=(weight_decay, weight_decay >= 0.0, "weight_decay value"))  # fmt: skip
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-        super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov, maximize=maximize))
+        super().__init__(
+            params,
+            dict(
+                lr=lr,
+                momentum=momentum,
+                dampening=dampening,
+                weight_decay=weight_decay,
+                nesterov=nesterov,
+                maximize=maximize,
+            ),
+        )
 
     def update(self, number: int, group: Group, params: list[Tensor]) -> None:
         m = group["momentum"]
@@ -57,7 +67,11 @@ class SGD(Optimizer):
                 state = self.state[t]
                 first = state.get("momentum_buffer") is None
                 state = {} if first else state
-                b = remember(self.state[t], "momentum_buffer", g if first else node(state["momentum_buffer"]) * m + g * (1.0 - group["dampening"]))
+                b = remember(
+                    self.state[t],
+                    "momentum_buffer",
+                    g if first else node(state["momentum_buffer"]) * m + g * (1.0 - group["dampening"]),
+                )
                 g = g + b * m if group["nesterov"] else b
             write(t, p - e.cast(lr, p.dtype) * g)
 
@@ -128,8 +142,23 @@ class RMSprop(Optimizer):
 
     def __init__(self, params: Any, lr: Any = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0, momentum: float = 0,
                  centered: bool = False, *, maximize: bool = False, foreach: Any = None, **_: Any) -> None:  # fmt: skip
-        check(lr=(lr, isinstance(lr, Tensor) or lr >= 0.0, "learning rate"), e=(eps, eps >= 0.0, "epsilon value"), a=(alpha, alpha >= 0.0, "alpha value"))
-        super().__init__(params, dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered, maximize=maximize))
+        check(
+            lr=(lr, isinstance(lr, Tensor) or lr >= 0.0, "learning rate"),
+            e=(eps, eps >= 0.0, "epsilon value"),
+            a=(alpha, alpha >= 0.0, "alpha value"),
+        )
+        super().__init__(
+            params,
+            dict(
+                lr=lr,
+                alpha=alpha,
+                eps=eps,
+                weight_decay=weight_decay,
+                momentum=momentum,
+                centered=centered,
+                maximize=maximize,
+            ),
+        )
 
     def update(self, number: int, group: Group, params: list[Tensor]) -> None:
         lr, alpha = self.scalar(number, "lr", group["lr"], params[0]), group["alpha"]
@@ -153,7 +182,17 @@ class Adagrad(Optimizer):
     def __init__(self, params: Any, lr: Any = 1e-2, lr_decay: float = 0, weight_decay: float = 0, initial_accumulator_value: float = 0,
                  eps: float = 1e-10, *, maximize: bool = False, **_: Any) -> None:  # fmt: skip
         check(lr=(lr, isinstance(lr, Tensor) or lr >= 0.0, "learning rate"), e=(eps, eps >= 0.0, "epsilon value"))
-        super().__init__(params, dict(lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay, initial=initial_accumulator_value, maximize=maximize))
+        super().__init__(
+            params,
+            dict(
+                lr=lr,
+                lr_decay=lr_decay,
+                eps=eps,
+                weight_decay=weight_decay,
+                initial=initial_accumulator_value,
+                maximize=maximize,
+            ),
+        )
 
     def update(self, number: int, group: Group, params: list[Tensor]) -> None:
         step = advance([self.state[t] for t in params])

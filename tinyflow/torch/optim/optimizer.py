@@ -32,7 +32,9 @@ class Optimizer:
         self.param_groups: list[Group] = []
         self._scalars: dict[tuple[int, str], Node] = {}
         if isinstance(params, Tensor):
-            raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but got torch.FloatTensor")
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got torch.FloatTensor"
+            )
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -43,7 +45,9 @@ class Optimizer:
         """More parameters, with settings of their own."""
         group = dict(param_group)
         params = group["params"]
-        group["params"] = [params] if isinstance(params, Tensor) else [p[1] if isinstance(p, tuple) else p for p in params]
+        group["params"] = (
+            [params] if isinstance(params, Tensor) else [p[1] if isinstance(p, tuple) else p for p in params]
+        )
         for p in group["params"]:
             if not isinstance(p, Tensor):
                 raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}")
@@ -103,7 +107,10 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """The state by number of parameter, and the groups with numbers in the parameters' place."""
         numbers = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
-        groups = [{k: v for k, v in g.items() if k != "params"} | {"params": [numbers[id(p)] for p in g["params"]]} for g in self.param_groups]
+        groups = [
+            {k: v for k, v in g.items() if k != "params"} | {"params": [numbers[id(p)] for p in g["params"]]}
+            for g in self.param_groups
+        ]
         return {"state": {numbers[id(p)]: dict(s) for p, s in self.state.items()}, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -112,7 +119,9 @@ class Optimizer:
         if len(groups) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
         if any(len(a["params"]) != len(b["params"]) for a, b in zip(groups, self.param_groups, strict=True)):
-            raise ValueError("loaded state dict contains a parameter group that doesn't match the size of optimizer's group")
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+            )
         by_number: dict[Any, Tensor] = {}
         for saved, group in zip(groups, self.param_groups, strict=True):
             by_number.update(zip(saved["params"], group["params"], strict=True))
@@ -125,7 +134,9 @@ class Optimizer:
     def __repr__(self) -> str:
         text = f"{type(self).__name__} ("
         for i, group in enumerate(self.param_groups):
-            text += f"\nParameter Group {i}\n" + "".join(f"    {k}: {group[k]}\n" for k in sorted(group) if k != "params")
+            text += f"\nParameter Group {i}\n" + "".join(
+                f"    {k}: {group[k]}\n" for k in sorted(group) if k != "params"
+            )
         return text + ")"
 
 

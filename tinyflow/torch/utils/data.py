@@ -95,7 +95,13 @@ SequentialSampler = Sampler
 class RandomSampler(Sampler):
     """In random order; with replacement if asked."""
 
-    def __init__(self, data_source: Any, replacement: bool = False, num_samples: int | None = None, generator: Generator | None = None) -> None:
+    def __init__(
+        self,
+        data_source: Any,
+        replacement: bool = False,
+        num_samples: int | None = None,
+        generator: Generator | None = None,
+    ) -> None:
         super().__init__(data_source)
         self.replacement, self.count, self.generator = replacement, num_samples or len(data_source), generator
 
@@ -161,7 +167,9 @@ class DataLoader:
             raise ValueError("sampler option is mutually exclusive with shuffle")
         if not self.iterable:
             self.sampler = sampler or (RandomSampler(dataset, generator=generator) if shuffle else Sampler(dataset))
-            self.batch_sampler = batch_sampler or (BatchSampler(self.sampler, batch_size, drop_last) if batch_size is not None else None)
+            self.batch_sampler = batch_sampler or (
+                BatchSampler(self.sampler, batch_size, drop_last) if batch_size is not None else None
+            )
 
     def __len__(self) -> int:
         return len(self.batch_sampler if self.batch_sampler is not None else self.sampler)
