@@ -45,7 +45,7 @@ class Native(NamedTuple):
     place: Callable[..., object]
     numbers: Any  # the slots of the leaves, then of the outputs
     numbers_at: int
-    sharing: bool  # whether roots are not the outputs one by one
+    sharing: bool  # whether roots are not the outputs one by one, or may be dead
     which: tuple[int, ...]  # the output that each root is
     writes: tuple[
         tuple[int | None, int, bool], ...
@@ -89,6 +89,7 @@ class Runner:
         self.symbolic = tuple(k for k, f in enumerate(self.fixed) if f is None)
         self.sources = tuple((n, n.op is PLACEHOLDER) for n in self.given)
         self.fed = tuple((k, n, n.dtype.numpy, self.fixed[k]) for k, n in enumerate(self.given) if n.op is PLACEHOLDER)
+        self.held = tuple((k, n, self.fixed[k]) for k, n in enumerate(self.given) if n.op is not PLACEHOLDER)
         self.native: Native | None = None
         self.known: dict[Hashable, Sized] = {}
         self.dims: tuple[Expr, ...] = ()
@@ -100,6 +101,12 @@ class Runner:
             a = arrays[k]
             if type(a) is not np.ndarray or a.dtype is not dtype or not a.flags.c_contiguous:
                 arrays[k] = a = np.asarray(a, dtype, order="C")
+            if shape is not None and a.shape != shape:
+                raise GraphError(misfit(n, a.shape))
+        for k, n, shape in self.held:
+            a = arrays[k]
+            if not a.flags.c_contiguous:
+                arrays[k] = np.ascontiguousarray(a)
             if shape is not None and a.shape != shape:
                 raise GraphError(misfit(n, a.shape))
         if config.REFERENCE or config.NAN:
@@ -186,7 +193,7 @@ def place_writes(
     fresh = []
     for v, (slot, leaf, placed), shape in zip(written, native.writes, shapes, strict=True):
         held = store.get(v)
-        if slot is None and held is not None and held.shape == shape and held.flags.writeable:
+        if slot is None and held is not None and held.shape == shape and held.flags.carray:
             if not placed:
                 slots[leaf] = address(held)
             continue
@@ -350,7 +357,7 @@ def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Na
         place=placer(),
         numbers=numbers,
         numbers_at=numbers.buffer_info()[0],
-        sharing=which != tuple(range(len(outputs))),
+        sharing=bool(predicates) or which != tuple(range(len(outputs))),
         which=which,
         writes=written,
         shapes=shapes,
