@@ -101,6 +101,7 @@ from tinyflow.symbolic.math import (
     to_int32,
     to_int64,
 )  # fmt: skip
+from tinyflow.symbolic.math import of_row as _of_row
 from tinyflow.symbolic.names import missing as _missing
 from tinyflow.symbolic.options import ConfigProto, GPUOptions, GraphOptions, OptimizerOptions, RunMetadata, RunOptions
 from tinyflow.symbolic.random import multinomial, random_normal, random_uniform, truncated_normal
@@ -161,4 +162,8 @@ def __getattr__(name: str) -> object:
     if name in _NAMESPACES:
         globals()[name] = _import(_NAMESPACES[name])
         return globals()[name]
+    found = _of_row(name)
+    if found is not None:
+        globals()[name] = found
+        return found
     return _missing("tf")(name)

@@ -130,6 +130,15 @@ for _name, (_kind, _operands, _meaning, _doc) in ELEMENTWISE.items():
     TABLE[_name].__name__ = TABLE[_name].__qualname__ = _name
 
 
+def of_row(name: str) -> Callable[..., Tensor] | None:
+    """The function of a row of ops/elementwise.py that TensorFlow 1 has no name for: a new row is there at once."""
+    build = e.ROWS.get(name)
+    if build is None:
+        return None
+    operands = "x" if build.__code__.co_argcount == 1 else "x y"
+    return function("".join(map(str.capitalize, name.split("_"))), operands, build, build.__doc__ or name)
+
+
 # ------------------------------------------------------------------------------------------ types
 
 
@@ -187,13 +196,17 @@ for _name, (_kind, _meaning, _doc) in REDUCTIONS.items():
 
 
 def argument(name: str, kind: str, meaning: Callable[..., Node]) -> Callable[..., Tensor]:
-    def build(input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = dtypes.int64) -> Tensor:
+    def build(
+        input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = dtypes.int64
+    ) -> Tensor:
         axis = dimension if axis is None else axis
         d, want = 0 if axis is None else integer(axis, "the axis"), as_dtype(output_type)
         return tensor(kind, lambda x: e.cast(meaning(x, d), want), [convert(input)], name, types=[want])
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"The position of the {'greatest' if kind == 'ArgMax' else 'least'} element along an axis (0 by default)."
+    build.__doc__ = (
+        f"The position of the {'greatest' if kind == 'ArgMax' else 'least'} element along an axis (0 by default)."
+    )
     return build
 
 
@@ -267,20 +280,36 @@ def batch_matmul(x: Any, y: Any, adj_x: bool = False, adj_y: bool = False, name:
 def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, a_is_sparse: bool = False, b_is_sparse: bool = False, name: str | None = None) -> Tensor:  # fmt: skip
     """Matrix times vector: (..., m, k), (..., k) -> (..., m)."""
     turned = bool(transpose_a or adjoint_a)
-    return combine("MatVec", lambda x, y: squeeze(contraction.matmul(x, expand_dims(y, -1), turned), (-1,)), ("a", "b"), (a, b), name or "MatVec")
+    return combine(
+        "MatVec",
+        lambda x, y: squeeze(contraction.matmul(x, expand_dims(y, -1), turned), (-1,)),
+        ("a", "b"),
+        (a, b),
+        name or "MatVec",
+    )
 
 
 def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
     """The sum of products over pairs of axes: axes=1 is the last of a with the first of b; or give ([of a], [of b])."""
-    pair = integers(axes, "the axes of tensordot") if not isinstance(axes, list | tuple) else [integers(x, "the axes of tensordot") for x in axes]
+    pair = (
+        integers(axes, "the axes of tensordot")
+        if not isinstance(axes, list | tuple)
+        else [integers(x, "the axes of tensordot") for x in axes]
+    )
 
     def product(x: Node, y: Node) -> Node:
-        ours, theirs = (list(range(x.ndim - pair[0], x.ndim)), list(range(pair[0]))) if isinstance(pair[0], int) and len(pair) == 1 else pair
+        ours, theirs = (
+            (list(range(x.ndim - pair[0], x.ndim)), list(range(pair[0])))
+            if isinstance(pair[0], int) and len(pair) == 1
+            else pair
+        )
         ours, theirs = [d % x.ndim for d in ours], [d % y.ndim for d in theirs]
         keep_x, keep_y = [d for d in range(x.ndim) if d not in ours], [d for d in range(y.ndim) if d not in theirs]
         rows = matrix(permute(x, (*keep_x, *ours)), len(keep_x))
         columns = matrix(permute(y, (*theirs, *keep_y)), len(theirs))
-        return reshape(contraction.matmul(rows, columns), (*(x.shape[d] for d in keep_x), *(y.shape[d] for d in keep_y)))
+        return reshape(
+            contraction.matmul(rows, columns), (*(x.shape[d] for d in keep_x), *(y.shape[d] for d in keep_y))
+        )
 
     return combine("Tensordot", product, ("a", "b"), (a, b), name or "Tensordot")
 
@@ -320,7 +349,14 @@ def einsum(equation: str, *inputs: Any, **kwargs: Any) -> Tensor:
 def count_nonzero(input_tensor: Any, axis: Any = None, keepdims: bool | None = None, dtype: Any = dtypes.int64, name: str | None = None,
                   reduction_indices: Any = None, keep_dims: bool | None = None) -> Tensor:  # fmt: skip
     """How many elements are not 0."""
-    return TABLE["reduce_sum"](cast(cast(input_tensor, dtypes.bool_), dtype), axis, keepdims, name or "count_nonzero", reduction_indices, keep_dims)
+    return TABLE["reduce_sum"](
+        cast(cast(input_tensor, dtypes.bool_), dtype),
+        axis,
+        keepdims,
+        name or "count_nonzero",
+        reduction_indices,
+        keep_dims,
+    )
 
 
 def cumsum(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None) -> Tensor:
@@ -370,9 +406,17 @@ def global_norm(t_list: Sequence[Any], name: str | None = None) -> Tensor:
     return tensor("GlobalNorm", length, given, name or "global_norm")
 
 
-def clip_by_global_norm(t_list: Sequence[Any], clip_norm: Any, use_norm: Any = None, name: str | None = None) -> tuple[list[Tensor | None], Tensor]:
+def clip_by_global_norm(
+    t_list: Sequence[Any], clip_norm: Any, use_norm: Any = None, name: str | None = None
+) -> tuple[list[Tensor | None], Tensor]:
     """The tensors, all scaled by clip_norm / max(global_norm, clip_norm), and their global norm."""
     length = global_norm(t_list) if use_norm is None else convert(use_norm)
     clip = convert(clip_norm, length.dtype)
-    scale = combine("ClipScale", lambda c, n: c / e.maximum(n, c), ("clip_norm", "norm"), (clip, length), name or "clip_by_global_norm")
+    scale = combine(
+        "ClipScale",
+        lambda c, n: c / e.maximum(n, c),
+        ("clip_norm", "norm"),
+        (clip, length),
+        name or "clip_by_global_norm",
+    )
     return [None if t is None else TABLE["multiply"](t, scale) for t in t_list], length

@@ -429,7 +429,13 @@ FN = {
     "rtruediv": "div",
     "rsub": "rsub",
 }
-install(ROWS, in_place=IN_PLACE)
+HIDDEN = {"stop_gradient"}  # x.detach() is its name here
+NEW = {  # a new row of ops/elementwise.py is there at once, under its own name
+    name: of_float(build) if build.__code__.co_argcount == 1 else (lambda a, b, build=build: build(*unify(a, b)))
+    for name, build in e.ROWS.items()
+    if name not in ROWS and name not in HIDDEN
+}
+install(ROWS | NEW, in_place=IN_PLACE)
 install({"where": where}, methods=False)
 
 
