@@ -5,6 +5,7 @@ signature(roots) -> key, leaves, dims         leaves and symbolic dimensions in 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,11 @@ def signature(roots: Sequence[Node], leading: Sequence[Node] = ()) -> Signature:
             attrs = tuple(n.attrs.values())
             rows.append((n.op, tuple([place[x] for x in n.inputs]), renamed(attrs, names) if names else attrs))
     return Signature((tuple(rows), tuple(place[r] for r in roots), tuple(place[n] for n in leading)), leaves, dims)
+
+
+def structural_hash(roots: Sequence[Node]) -> str:
+    """A short name for the structure of a graph, the same in every process."""
+    return hashlib.sha256(repr(signature(roots).key).encode()).hexdigest()[:16]
 
 
 def symbols(leaves: Sequence[Node]) -> tuple[Expr, ...]:
