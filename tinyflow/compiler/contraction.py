@@ -158,7 +158,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         vectors = min(vectors, -(-columns // lanes))
     width = vectors * lanes
     scope = Scope(buffered, {}, core.ndim)
-    indices = tuple(expr.index(n, h) for n, h in zip(sizes[:3], "bmn", strict=True))
+    indices = tuple(expr.index(n, h) for n, h in zip(sizes[:3], ("batch", "row", "column"), strict=True))
     k, letters = summed(spec, found)
     for group_letters, i in zip((found.batch, found.m, found.n), indices, strict=True):
         letters.update(zip(group_letters, split(i, tuple(spec.size[a] for a in group_letters)), strict=True))
@@ -294,9 +294,9 @@ def pack(
     """panels[batch][p][k][j] = B at column p*width + j; zero after the last column."""
     scope = Scope(buffered, {}, core.ndim)
     columns, width = extent(spec, found.n), tile.width
-    b = expr.index(extent(spec, found.batch), "b")
-    p = expr.index(expr.floordiv(columns + (width - 1), width), "p")
-    j = expr.index(width, "j")
+    b = expr.index(extent(spec, found.batch), "batch")
+    p = expr.index(expr.floordiv(columns + (width - 1), width), "panel")
+    j = expr.index(width, "column")
     k = tuple(expr.index(spec.size[a], a) for a in found.k)
     column = expr.index(columns, "n")
     letters: dict[str, Index_] = dict(zip(found.k, k, strict=True))

@@ -97,9 +97,9 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     updates, index = n.inputs
     lead, size = n.attrs["batch"], n.attrs["size"]
     scope = Scope(buffered, {}, 0)
-    batch = tuple(expr.index(m, "b") for m in index.shape[:lead])
-    entries = tuple(expr.index(m, "e") for m in index.shape[lead:])
-    inner = tuple(expr.index(m, "i") for m in updates.shape[index.ndim :])
+    batch = tuple(expr.index(m, f"b{d}") for d, m in enumerate(index.shape[:lead]))
+    entries = tuple(expr.index(m, f"e{d}") for d, m in enumerate(index.shape[lead:]))
+    inner = tuple(expr.index(m, f"i{d}") for d, m in enumerate(updates.shape[index.ndim :]))
     row = expr.index(size, "row")
     place = Reader(index, scope, n).checked((*batch, *entries), size)
     offset = flatten((*batch, row, *inner), n.shape)

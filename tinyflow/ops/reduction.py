@@ -32,7 +32,7 @@ def folded_at(fn: str) -> Callable[..., Expr]:
     """fn over new indices on the axes, the output's index on the others."""
 
     def at(i: Any, x: Any, axes: Axes) -> Expr:
-        over = [expr.axis(x.shape[d], "k") for d in axes]
+        over = [expr.axis(x.shape[d], f"k{d}" if len(axes) > 1 else "k") for d in axes]
         kept = iter(i)
         inner = iter(over)
         body = x(*(next(inner) if d in axes else next(kept) for d in range(len(x.shape))))
