@@ -18,7 +18,7 @@ from tinyflow.torch.modes import MODE, no_grad
 from tinyflow.torch.storage import BEFORE_RUN
 from tinyflow.torch.tensor import Tensor, fresh, use
 
-CALLS: WeakSet[Call] = WeakSet()  # those that live: most programs have none
+MADE: WeakSet[Node] = WeakSet()  # the custom nodes that live: most programs have none
 
 
 class Call:
@@ -28,7 +28,6 @@ class Call:
 
     def __init__(self, grad: Callable[[Node], tuple[Node | None, ...]]) -> None:
         self.grad = grad
-        CALLS.add(self)
 
 
 CUSTOM = Op(  # in no table: it has no meaning of its own, and never runs
@@ -40,12 +39,26 @@ CUSTOM = Op(  # in no table: it has no meaning of its own, and never runs
 )
 
 
+def custom(out: Node, *xs: Node, call: Call) -> Node:
+    node = make(CUSTOM, out, *xs, call=call)
+    MADE.add(node)
+    return node
+
+
 def without_custom(nodes: Sequence[Node]) -> list[Node]:
     """The nodes that are to be run."""
-    if not CALLS or not any(n.op is CUSTOM for n in toposort(nodes)):
+    if not MADE or not any(n.op is CUSTOM for n in toposort(nodes)):
         return list(nodes)
     new = rewrite(nodes, lambda n: n.inputs[0] if n.op is CUSTOM else n)
     return [new[n] for n in nodes]
+
+
+STRAIGHT = Call(lambda g: (None, g))
+
+
+def straight_through(value: Node, history: Node) -> Node:
+    """The value of one node with the gradient of another: what is left when a value is changed behind autograd's back."""
+    return custom(value, history, call=STRAIGHT)
 
 
 BEFORE_RUN.append(without_custom)
@@ -125,7 +138,7 @@ class Function:
             pairs = [(a, d) for a, d in zip(args, found, strict=False) if isinstance(a, Tensor)]
             return (None, *(None if d is None else use(d) for _, d in pairs))
 
-        node = make(CUSTOM, y._storage.node if y._view is None else use(y), *map(use, tensors), call=Call(grad))
+        node = custom(y._storage.node if y._view is None else use(y), *map(use, tensors), call=Call(grad))
         return fresh(node, True, False, f"{cls.__name__}Backward")
 
 
@@ -150,7 +163,7 @@ def watched(x: Node, hooks: dict[int, Callable[..., Any]]) -> Node:
             g = g if changed is None else use(changed)
         return (g,)
 
-    return make(CUSTOM, x, call=Call(grad))
+    return custom(x, call=Call(grad))
 
 
 watch = lift("watched", watched)

@@ -435,6 +435,10 @@ def assign(
         node = expand(node, t._shape)
     if t._view is not None:
         node = views.write(t._view, s.node if s.attached and not s.grad_leaf else s.value(), node)
+    if s.attached and not s.grad_leaf and (t._detached or not MODE.grad):  # the value changes, the history does not
+        from tinyflow.torch.custom import straight_through
+
+        node = straight_through(node, s.node)
     s.update(node, attached and not t._detached, taint)
     if fn is not None:
         t._fn = fn
