@@ -7,23 +7,12 @@ from tinyflow.core.dtypes import bool_ as bool
 from tinyflow.symbolic.array import (
     broadcast_to,
     concat,
-    diag,
-    diag_part,
     expand_dims,
-    eye,
-    fill,
     gather,
     gather_nd,
-    linspace,
-    matrix_band_part,
-    matrix_diag,
-    matrix_diag_part,
     matrix_transpose,
     one_hot,
-    ones,
-    ones_like,
     pad,
-    placeholder_with_default,
     rank,
     reshape,
     reverse,
@@ -35,21 +24,34 @@ from tinyflow.symbolic.array import (
     squeeze,
     stack,
     tile,
-    trace,
     transpose,
     unstack,
     where,
-    zeros,
-    zeros_like,
-)  # fmt: skip
-from tinyflow.symbolic.array import linspace as lin_space
-from tinyflow.symbolic.array import range_ as range
+)
 from tinyflow.symbolic.array import reverse as reverse_v2
 from tinyflow.symbolic.array import slice_ as slice
 from tinyflow.symbolic.array import stack as pack
 from tinyflow.symbolic.array import unstack as unpack
 from tinyflow.symbolic.control import Assert, Print, case, cond, group, no_op, tuple
 from tinyflow.symbolic.control import print_ as print
+from tinyflow.symbolic.filling import (
+    diag,
+    diag_part,
+    eye,
+    fill,
+    linspace,
+    matrix_band_part,
+    matrix_diag,
+    matrix_diag_part,
+    ones,
+    ones_like,
+    placeholder_with_default,
+    trace,
+    zeros,
+    zeros_like,
+)
+from tinyflow.symbolic.filling import linspace as lin_space
+from tinyflow.symbolic.filling import range_ as range
 from tinyflow.symbolic.gradient import gradients
 from tinyflow.symbolic.graph import (
     Graph,
@@ -66,7 +68,7 @@ from tinyflow.symbolic.graph import (
     name_scope,
     reset_default_graph,
     set_random_seed,
-)  # fmt: skip
+)
 from tinyflow.symbolic.initializers import Constant as constant_initializer
 from tinyflow.symbolic.initializers import Ones as ones_initializer
 from tinyflow.symbolic.initializers import RandomNormal as random_normal_initializer
@@ -100,7 +102,7 @@ from tinyflow.symbolic.math import (
     to_float,
     to_int32,
     to_int64,
-)  # fmt: skip
+)
 from tinyflow.symbolic.math import of_row as _of_row
 from tinyflow.symbolic.names import missing as _missing
 from tinyflow.symbolic.options import ConfigProto, GPUOptions, GraphOptions, OptimizerOptions, RunMetadata, RunOptions
@@ -115,7 +117,7 @@ from tinyflow.symbolic.scopes import (
     no_regularizer,
     variable_op_scope,
     variable_scope,
-)  # fmt: skip
+)
 from tinyflow.symbolic.session import InteractiveSession, Session, get_default_session
 from tinyflow.symbolic.shape import Dimension, TensorShape
 from tinyflow.symbolic.tensor import Tensor, as_dtype, constant, convert_to_tensor, placeholder, string
@@ -139,7 +141,7 @@ from tinyflow.symbolic.variable import (
     report_uninitialized_variables,
     trainable_variables,
     variables_initializer,
-)  # fmt: skip
+)
 
 __version__ = "0.1.0"
 newaxis = None

@@ -45,7 +45,9 @@ def test_fetching_the_dead_side(sess: tf.Session, graph: tf.Graph) -> None:
     tf.cond(p, lambda: tf.square(x, name="yes"), lambda: tf.negative(x, name="no"))
     assert sess.run("cond/yes:0", {p: True}) == 1 and sess.run("cond/no:0", {p: False}) == -1
     for name, taken in (("cond/yes:0", False), ("cond/no:0", True), ("cond/Switch:1", False)):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=f"'{name}'.*switch that was not taken.*test_control.py"):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=f"'{name}'.*switch that was not taken.*test_control.py"
+        ):
             sess.run(name, {p: taken})
         with pytest.raises(tf.errors.InvalidArgumentError, match=name):
             sess.run([x, name], {p: taken})
@@ -61,7 +63,9 @@ def test_nested_results(sess: tf.Session) -> None:
 
 def test_nested_conds(sess: tf.Session) -> None:
     p, q, x = tf.placeholder(tf.bool, []), tf.placeholder(tf.bool, []), tf.placeholder(tf.float32, [])
-    r = tf.cond(p, lambda: tf.cond(q, lambda: x * 2.0, lambda: x * 3.0), lambda: tf.cond(q, lambda: x * 5.0, lambda: x * 7.0))
+    r = tf.cond(
+        p, lambda: tf.cond(q, lambda: x * 2.0, lambda: x * 3.0), lambda: tf.cond(q, lambda: x * 5.0, lambda: x * 7.0)
+    )
     g = tf.gradients(r, x)[0]
     for a in (True, False):
         for b in (True, False):
@@ -85,7 +89,9 @@ def test_variables_in_a_branch(sess: tf.Session) -> None:
 
 def test_case(sess: tf.Session) -> None:
     x = tf.placeholder(tf.int32, [])
-    r = tf.case([(x < 0, lambda: tf.constant(-1)), (tf.equal(x, 0), lambda: tf.constant(0))], default=lambda: tf.constant(1))
+    r = tf.case(
+        [(x < 0, lambda: tf.constant(-1)), (tf.equal(x, 0), lambda: tf.constant(0))], default=lambda: tf.constant(1)
+    )
     assert [sess.run(r, {x: k}) for k in (-5, 0, 5)] == [-1, 0, 1]
 
 
@@ -225,4 +231,6 @@ def test_names_of_variables(graph: tf.Graph) -> None:
         names = [tf.Variable(1.0, name="v").name for _ in range(3)]
     assert names == ["scope/v:0", "scope/v_1:0", "scope/v_2:0"]
     assert tf.Variable(1.0).name == "Variable:0"
-    assert {"scope/v", "scope/v/Assign", "scope/v/read", "scope/v/initial_value"} <= {op.name for op in graph.get_operations()}
+    assert {"scope/v", "scope/v/Assign", "scope/v/read", "scope/v/initial_value"} <= {
+        op.name for op in graph.get_operations()
+    }

@@ -308,7 +308,14 @@ def test_sizes_by_value() -> None:
 
 
 def test_types_of_constants() -> None:
-    types = [(1.5, tf.float32), (2, tf.int32), (2**40, tf.int64), (True, tf.bool), (np.float64(1), tf.float64), (np.int64(3), tf.int64)]
+    types = [
+        (1.5, tf.float32),
+        (2, tf.int32),
+        (2**40, tf.int64),
+        (True, tf.bool),
+        (np.float64(1), tf.float64),
+        (np.int64(3), tf.int64),
+    ]
     for value, dtype in types:
         assert tf.constant(value).dtype is dtype
     assert tf.constant([1.0, 2]).dtype is tf.float32

@@ -12,7 +12,14 @@ import tinyflow as tf
 
 def test_unique_names(graph: tf.Graph) -> None:
     a, b = tf.constant(1.0), tf.constant(2.0)
-    assert [t.name for t in (a, b, tf.add(a, b), tf.add(a, b), a + b, a + b)] == ["Const:0", "Const_1:0", "Add:0", "Add_1:0", "add:0", "add_1:0"]
+    assert [t.name for t in (a, b, tf.add(a, b), tf.add(a, b), a + b, a + b)] == [
+        "Const:0",
+        "Const_1:0",
+        "Add:0",
+        "Add_1:0",
+        "add:0",
+        "add_1:0",
+    ]
     assert tf.placeholder(tf.float32, [3], name="x").name == "x:0"
     assert tf.placeholder(tf.float32, [3], name="x").name == "x_1:0"
     names = [op.name for op in graph.get_operations()]
@@ -63,7 +70,14 @@ def test_an_operation(graph: tf.Graph) -> None:
     x = tf.placeholder(tf.float32, [2], name="x")
     y = tf.square(x, name="y")
     op = y.op
-    assert (op.name, op.type, op.inputs, op.outputs, op.control_inputs, op.graph) == ("y", "Square", (x,), [y], (), graph)
+    assert (op.name, op.type, op.inputs, op.outputs, op.control_inputs, op.graph) == (
+        "y",
+        "Square",
+        (x,),
+        [y],
+        (),
+        graph,
+    )
     assert op.node is y.node
     assert "test_graph.py" in str(op.where)
     assert y.consumers() == [] and x.consumers() == [op]
@@ -71,7 +85,13 @@ def test_an_operation(graph: tf.Graph) -> None:
 
 def test_tensors_are_not_values(graph: tf.Graph) -> None:
     x = tf.placeholder(tf.float32, [2], name="x")
-    for use, hint in ((bool, "tf.cond"), (iter, "tf.unstack"), (len, "get_shape"), (float, "sess.run"), (np.asarray, "numpy")):
+    for use, hint in (
+        (bool, "tf.cond"),
+        (iter, "tf.unstack"),
+        (len, "get_shape"),
+        (float, "sess.run"),
+        (np.asarray, "numpy"),
+    ):
         with pytest.raises(TypeError, match=hint) as error:
             use(x)
         assert "'x:0'" in str(error.value)
@@ -210,16 +230,27 @@ def test_variables_that_cannot_be_shared() -> None:
 
 
 def test_initializers_and_regularizers(graph: tf.Graph) -> None:
-    with tf.variable_scope("s", initializer=tf.constant_initializer(3.0), regularizer=tf.contrib.layers.l2_regularizer(0.5)):
+    with tf.variable_scope(
+        "s", initializer=tf.constant_initializer(3.0), regularizer=tf.contrib.layers.l2_regularizer(0.5)
+    ):
         a = tf.get_variable("a", [2])
         b = tf.get_variable("b", initializer=tf.ones([3]))
     c = tf.get_variable("c", [2], tf.int32)
-    d = tf.get_variable("d", [2, 2], initializer=lambda shape, dtype, partition_info=None: tf.fill(shape, tf.constant(7.0)))
+    d = tf.get_variable(
+        "d", [2, 2], initializer=lambda shape, dtype, partition_info=None: tf.fill(shape, tf.constant(7.0))
+    )
     e = tf.get_variable("e", initializer=4.0)
     f = tf.get_variable("f", [2], initializer=tf.ones_initializer)
     with tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
-        assert [np.ravel(v).tolist() for v in sess.run([a, b, c, d, e, f])] == [[3, 3], [1, 1, 1], [0, 0], [7, 7, 7, 7], [4], [1, 1]]
+        assert [np.ravel(v).tolist() for v in sess.run([a, b, c, d, e, f])] == [
+            [3, 3],
+            [1, 1, 1],
+            [0, 0],
+            [7, 7, 7, 7],
+            [4],
+            [1, 1],
+        ]
         assert sess.run(tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)) == [4.5, 0.75]
 
 

@@ -56,9 +56,17 @@ def test_by_numpy_it_learns_the_same() -> None:
 
 def test_the_names_of_its_operations() -> None:
     names = lecture(0)
-    assert [names[k].name for k in ("x", "W", "y", "y_", "cross_entropy")] == ["Placeholder:0", "Variable:0", "Softmax:0", "Placeholder_1:0", "Mean:0"]
+    assert [names[k].name for k in ("x", "W", "y", "y_", "cross_entropy")] == [
+        "Placeholder:0",
+        "Variable:0",
+        "Softmax:0",
+        "Placeholder_1:0",
+        "Mean:0",
+    ]
     types = {op.name: op.type for op in tf.get_default_graph().get_operations()}
-    assert types["Variable/Assign"] == "Assign" and types["Variable/read"] == "Identity" and types["Softmax"] == "Softmax"
+    assert (
+        types["Variable/Assign"] == "Assign" and types["Variable/read"] == "Identity" and types["Softmax"] == "Softmax"
+    )
 
 
 def test_the_loss_is_finite_where_a_probability_underflows() -> None:

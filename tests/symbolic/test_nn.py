@@ -62,7 +62,10 @@ def test_cross_entropies(sess: tf.Session) -> None:
     near(sess.run(tf.nn.sigmoid_cross_entropy_with_logits(labels=y, logits=z)), wanted)
     wanted = -3 * LABELS * np.log(sigmoid(LOGITS)) - (1 - LABELS) * np.log(1 - sigmoid(LOGITS))
     near(sess.run(tf.nn.weighted_cross_entropy_with_logits(y, z, 3.0)), wanted)
-    for bad in (lambda: tf.nn.softmax_cross_entropy_with_logits(y, z), lambda: tf.nn.sigmoid_cross_entropy_with_logits(logits=z)):
+    for bad in (
+        lambda: tf.nn.softmax_cross_entropy_with_logits(y, z),
+        lambda: tf.nn.sigmoid_cross_entropy_with_logits(logits=z),
+    ):
         with pytest.raises(ValueError, match="by name"):
             bad()
     with pytest.raises(ValueError, match="one axis less"):
@@ -102,7 +105,10 @@ def test_losses(sess: tf.Session, name: str) -> None:
 
 def test_label_smoothing(sess: tf.Session) -> None:
     smooth = LABELS * 0.9 + 0.1 / 5
-    near(sess.run(tf.losses.softmax_cross_entropy(LABELS, LOGITS, label_smoothing=0.1)), -(smooth * np.log(softmax(LOGITS))).sum(-1).mean())
+    near(
+        sess.run(tf.losses.softmax_cross_entropy(LABELS, LOGITS, label_smoothing=0.1)),
+        -(smooth * np.log(softmax(LOGITS))).sum(-1).mean(),
+    )
 
 
 # ------------------------------------------------------------------------------------------ images
@@ -134,7 +140,14 @@ def test_conv2d(sess: tf.Session, padding: str, stride: int, dilation: int) -> N
         x = tf.placeholder(tf.float32, shape)
         y = tf.nn.conv2d(x, FILTERS, [1, stride, stride, 1], padding, dilations=[1, dilation, dilation, 1])
         near(sess.run(y, {x: IMAGES}), wanted, 1e-4)
-    first = tf.nn.conv2d(IMAGES.transpose(0, 3, 1, 2), FILTERS, [1, 1, stride, stride], padding, data_format="NCHW", dilations=[1, 1, dilation, dilation])
+    first = tf.nn.conv2d(
+        IMAGES.transpose(0, 3, 1, 2),
+        FILTERS,
+        [1, 1, stride, stride],
+        padding,
+        data_format="NCHW",
+        dilations=[1, 1, dilation, dilation],
+    )
     near(sess.run(first), wanted.transpose(0, 3, 1, 2), 1e-4)
 
 
@@ -152,16 +165,27 @@ def test_depthwise(sess: tf.Session) -> None:
     wanted = np.concatenate([convolved(IMAGES[..., c : c + 1], w[:, :, c : c + 1], 1, "SAME") for c in range(3)], -1)
     near(sess.run(tf.nn.depthwise_conv2d(IMAGES, w, [1, 1, 1, 1], "SAME")), wanted, 1e-4)
     point = rng.normal(size=(1, 1, 6, 2)).astype(np.float32)
-    near(sess.run(tf.nn.separable_conv2d(IMAGES, w, point, [1, 1, 1, 1], "SAME")), convolved(wanted, point, 1, "VALID"), 1e-4)
+    near(
+        sess.run(tf.nn.separable_conv2d(IMAGES, w, point, [1, 1, 1, 1], "SAME")),
+        convolved(wanted, point, 1, "VALID"),
+        1e-4,
+    )
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_pooling(sess: tf.Session, padding: str) -> None:
-    grown = np.pad(IMAGES, [(0, 0), (0, 1), (0, 0), (0, 0)], constant_values=np.nan) if padding == "SAME" else IMAGES[:, :6]
+    grown = (
+        np.pad(IMAGES, [(0, 0), (0, 1), (0, 0), (0, 0)], constant_values=np.nan) if padding == "SAME" else IMAGES[:, :6]
+    )
     windows = grown.reshape(2, grown.shape[1] // 2, 2, 3, 2, 3)
     for first in (False, True):
         x = IMAGES.transpose(0, 3, 1, 2) if first else IMAGES
-        how = dict(ksize=[1, 1, 2, 2] if first else [1, 2, 2, 1], strides=[1, 1, 2, 2] if first else [1, 2, 2, 1], padding=padding, data_format="NCHW" if first else "NHWC")
+        how = dict(
+            ksize=[1, 1, 2, 2] if first else [1, 2, 2, 1],
+            strides=[1, 1, 2, 2] if first else [1, 2, 2, 1],
+            padding=padding,
+            data_format="NCHW" if first else "NHWC",
+        )
         for fn, wanted in ((tf.nn.max_pool, np.nanmax(windows, (2, 4))), (tf.nn.avg_pool, np.nanmean(windows, (2, 4)))):
             near(sess.run(fn(x, **how)), wanted.transpose(0, 3, 1, 2) if first else wanted)
 
@@ -197,7 +221,13 @@ def test_normalisation(sess: tf.Session) -> None:
     near(sess.run(variance), IMAGES.var((0, 1, 2)))
     away = (IMAGES - IMAGES.mean((0, 1, 2))) / np.sqrt(IMAGES.var((0, 1, 2)) + 0.01)
     near(sess.run(tf.nn.batch_normalization(IMAGES, mean, variance, None, None, 0.01)), away)
-    near(sess.run(tf.nn.batch_normalization(IMAGES, mean, variance, tf.constant([1.0, 2, 3]), tf.constant([2.0, 2, 2]), 0.01)), away * 2 + [1, 2, 3], 1e-4)
+    near(
+        sess.run(
+            tf.nn.batch_normalization(IMAGES, mean, variance, tf.constant([1.0, 2, 3]), tf.constant([2.0, 2, 2]), 0.01)
+        ),
+        away * 2 + [1, 2, 3],
+        1e-4,
+    )
     squares = np.pad(IMAGES**2, [(0, 0)] * 3 + [(1, 1)])
     total = squares[..., :-2] + squares[..., 1:-1] + squares[..., 2:]
     near(sess.run(tf.nn.lrn(IMAGES, 1, 2.0, 0.5, 0.75)), IMAGES / (2 + 0.5 * total) ** 0.75)
@@ -223,7 +253,13 @@ def test_lookups(sess: tf.Session) -> None:
 
 def test_dense(sess: tf.Session) -> None:
     x = tf.placeholder(tf.float32, [None, 5])
-    y = tf.layers.dense(x, 3, tf.nn.relu, bias_initializer=tf.ones_initializer(), kernel_regularizer=tf.contrib.layers.l2_regularizer(1.0))
+    y = tf.layers.dense(
+        x,
+        3,
+        tf.nn.relu,
+        bias_initializer=tf.ones_initializer(),
+        kernel_regularizer=tf.contrib.layers.l2_regularizer(1.0),
+    )
     z = tf.layers.dense(y, 2, use_bias=False, name="last")
     again = tf.layers.dense(y, 2, use_bias=False, name="last", reuse=True)
     assert [v.name for v in tf.trainable_variables()] == ["dense/kernel:0", "dense/bias:0", "last/kernel:0"]
@@ -242,7 +278,11 @@ def test_dense(sess: tf.Session) -> None:
 def test_layers_as_objects(sess: tf.Session) -> None:
     layer = tf.layers.Dense(3, name="shared")
     a, b = layer(tf.ones([2, 5])), layer(tf.ones([1, 5]))
-    assert [v.name for v in tf.global_variables()] == ["shared/kernel:0", "shared/bias:0"] == [v.name for v in layer.variables]
+    assert (
+        [v.name for v in tf.global_variables()]
+        == ["shared/kernel:0", "shared/bias:0"]
+        == [v.name for v in layer.variables]
+    )
     sess.run(tf.global_variables_initializer())
     near(sess.run(a)[:1], sess.run(b))
     assert layer.kernel.shape.as_list() == [5, 3]
@@ -256,7 +296,14 @@ def test_layers_of_images(sess: tf.Session) -> None:
     flat = tf.layers.flatten(pooled)
     grown = tf.layers.conv2d_transpose(x, 2, 3, 2, "same")
     valid = tf.layers.conv2d_transpose(x, 2, 3, 2)
-    assert [t.shape.as_list()[1:] for t in (y, pooled, mean, flat, grown, valid)] == [[7, 6, 4], [3, 3, 4], [1, 1, 4], [36], [14, 12, 2], [15, 13, 2]]
+    assert [t.shape.as_list()[1:] for t in (y, pooled, mean, flat, grown, valid)] == [
+        [7, 6, 4],
+        [3, 3, 4],
+        [1, 1, 4],
+        [36],
+        [14, 12, 2],
+        [15, 13, 2],
+    ]
     sess.run(tf.global_variables_initializer())
     kernel, bias = sess.run(tf.global_variables()[:2])
     got = sess.run([y, pooled, mean, flat, grown], {x: IMAGES})
@@ -276,7 +323,12 @@ def test_dropout_layer(sess: tf.Session) -> None:
 def test_batch_normalization_layer(sess: tf.Session) -> None:
     x, training = tf.placeholder(tf.float32, [None, 5]), tf.placeholder(tf.bool, [])
     y = tf.layers.batch_normalization(x, training=training, momentum=0.9)
-    assert [v.name.split("/")[1] for v in tf.global_variables()] == ["gamma:0", "beta:0", "moving_mean:0", "moving_variance:0"]
+    assert [v.name.split("/")[1] for v in tf.global_variables()] == [
+        "gamma:0",
+        "beta:0",
+        "moving_mean:0",
+        "moving_variance:0",
+    ]
     assert len(tf.trainable_variables()) == 2
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
     sess.run(tf.global_variables_initializer())
@@ -381,7 +433,9 @@ def test_both_directions(sess: tf.Session) -> None:
             h, _ = gru(SERIES[k : k + 1, t], h, v)
             near(got[k, t], h[0])
     assert a.shape.as_list() == [3, 4, 6]
-    outputs, _, _ = tf.nn.static_bidirectional_rnn(forward, backward, tf.unstack(tf.constant(SERIES), axis=1), dtype=tf.float32, scope="other")
+    outputs, _, _ = tf.nn.static_bidirectional_rnn(
+        forward, backward, tf.unstack(tf.constant(SERIES), axis=1), dtype=tf.float32, scope="other"
+    )
     assert outputs[0].shape.as_list() == [3, 12]
 
 
@@ -391,7 +445,11 @@ def test_a_small_network_learns_compiled() -> None:
 
     tf.set_random_seed(1)
     data = get_mnist(flatten=False, onehot=False).train
-    x, y, keep = tf.placeholder(tf.float32, [None, 28, 28, 1]), tf.placeholder(tf.int64, [None]), tf.placeholder(tf.float32)
+    x, y, keep = (
+        tf.placeholder(tf.float32, [None, 28, 28, 1]),
+        tf.placeholder(tf.int64, [None]),
+        tf.placeholder(tf.float32),
+    )
     h = tf.layers.max_pooling2d(tf.layers.conv2d(x, 4, 5, 2, activation=tf.nn.relu), 2, 2)
     h = tf.nn.dropout(tf.layers.dense(tf.layers.flatten(h), 16, tf.nn.relu), keep)
     logits = tf.layers.dense(h, 10)

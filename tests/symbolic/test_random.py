@@ -8,7 +8,9 @@ import pytest
 import tinyflow as tf
 
 
-def numbers(graph_seed: int | None = None, op_seed: int | None = None, noise: int = 0, runs: int = 1) -> list[list[float]]:
+def numbers(
+    graph_seed: int | None = None, op_seed: int | None = None, noise: int = 0, runs: int = 1
+) -> list[list[float]]:
     with tf.Graph().as_default():
         if graph_seed is not None:
             tf.set_random_seed(graph_seed)
@@ -125,7 +127,11 @@ def test_variables_start_from_the_seed() -> None:
 
 
 def test_initializers() -> None:
-    limits = {tf.glorot_uniform_initializer: np.sqrt(6 / 150), tf.initializers.he_uniform: np.sqrt(6 / 100), tf.contrib.layers.xavier_initializer: np.sqrt(6 / 150)}
+    limits = {
+        tf.glorot_uniform_initializer: np.sqrt(6 / 150),
+        tf.initializers.he_uniform: np.sqrt(6 / 100),
+        tf.contrib.layers.xavier_initializer: np.sqrt(6 / 150),
+    }
     deviations = {tf.glorot_normal_initializer: np.sqrt(2 / 150), tf.initializers.he_normal: np.sqrt(2 / 100)}
     with tf.Session() as sess:
         for make, limit in limits.items():

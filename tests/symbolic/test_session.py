@@ -130,6 +130,16 @@ def test_any_tensor_can_be_fed(sess: tf.Session) -> None:
     assert sess.run(v * 3.0, {v: 5.0}) == 15
 
 
+def test_a_tuple_of_tensors_takes_a_tuple_of_values(sess: tf.Session) -> None:
+    """As the states of recurrent cells do."""
+    state = tf.nn.rnn_cell.LSTMStateTuple(tf.zeros([2]), tf.zeros([2]))
+    total = state.c + 10.0 * state.h
+    for _ in range(2):
+        assert sess.run(total, {state: tf.nn.rnn_cell.LSTMStateTuple([1, 2], [3, 4])}).tolist() == [31, 42]
+    with pytest.raises(ValueError, match="2 tensors"):
+        sess.run(total, {state: ([1, 2],)})
+
+
 def test_sizes_of_zero(sess: tf.Session) -> None:
     x = tf.placeholder(tf.float32, [None, 3])
     assert sess.run(x * 2.0, {x: np.zeros((0, 3))}).shape == (0, 3)
@@ -144,7 +154,9 @@ def test_symbolic_sizes_that_broadcast(sess: tf.Session) -> None:
         one, two = (np.arange(3.0 * n).reshape(n, 3) + 1 for n in rows)
         got, ga, gb = sess.run([total, da, db], {a: one, b: two})
         assert got == (one * two).sum() and ga.shape == one.shape and gb.shape == two.shape
-        np.testing.assert_allclose(gb, np.broadcast_to(one, (max(rows), 3)) if rows[1] > 1 or rows[0] == 1 else one.sum(0, keepdims=True))
+        np.testing.assert_allclose(
+            gb, np.broadcast_to(one, (max(rows), 3)) if rows[1] > 1 or rows[0] == 1 else one.sum(0, keepdims=True)
+        )
     with pytest.raises(ValueError, match=r"(?s)Mul 'mul'.*\(4, 3\) and \(2, 3\).*test_session.py"):
         sess.run(total, {a: np.ones((4, 3)), b: np.ones((2, 3))})
 
@@ -159,6 +171,11 @@ def test_wrong_shape(sess: tf.Session, value: Any) -> None:
     with pytest.raises(ValueError, match=r"'images:0' .*test_session\.py.*\(\?, 3\).*shape \("):
         sess.run(v.assign(tf.reduce_sum(x)), {x: value})
     assert sess.run(v) == 0, "nothing ran"
+
+
+def test_feeds_that_are_no_dict(sess: tf.Session) -> None:
+    with pytest.raises(TypeError, match="feed_dict is a dict"):
+        sess.run(tf.constant(1.0), [3.0])
 
 
 @pytest.mark.parametrize(
@@ -189,7 +206,9 @@ def test_a_tensor_is_no_value(sess: tf.Session) -> None:
 def test_unfed_placeholder(sess: tf.Session, shape: Any) -> None:
     x = tf.placeholder(tf.float32, shape, name="images")
     loss = tf.reduce_sum(tf.square(x * 2.0), name="loss")
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"'images' \(.*test_session\.py.*float32.*loss <- Square <- mul <- images") as error:
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"'images' \(.*test_session\.py.*float32.*loss <- Square <- mul <- images"
+    ) as error:
         sess.run(loss)
     assert isinstance(error.value, ValueError) and error.value.op is x.op
 
@@ -197,7 +216,9 @@ def test_unfed_placeholder(sess: tf.Session, shape: Any) -> None:
 def test_uninitialised_variable(sess: tf.Session) -> None:
     w = tf.Variable(1.0, name="weights")
     local = tf.Variable(1.0, name="local", collections=[tf.GraphKeys.LOCAL_VARIABLES])
-    with pytest.raises(tf.errors.FailedPreconditionError, match=r"'weights' \(.*test_session\.py.*tf\.global_variables_initializer\(\)"):
+    with pytest.raises(
+        tf.errors.FailedPreconditionError, match=r"'weights' \(.*test_session\.py.*tf\.global_variables_initializer\(\)"
+    ):
         sess.run(w * 2.0)
     with pytest.raises(tf.errors.FailedPreconditionError, match=r"'local'.*tf\.local_variables_initializer\(\)"):
         sess.run(local)

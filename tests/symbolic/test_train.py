@@ -102,7 +102,13 @@ def test_slots_and_their_names() -> None:
     v = tf.Variable(1.0, name="v")
     adam = tf.train.AdamOptimizer()
     step = adam.minimize(v * v)
-    assert [x.name for x in tf.global_variables()] == ["v:0", "beta1_power:0", "beta2_power:0", "v/Adam:0", "v/Adam_1:0"]
+    assert [x.name for x in tf.global_variables()] == [
+        "v:0",
+        "beta1_power:0",
+        "beta2_power:0",
+        "v/Adam:0",
+        "v/Adam_1:0",
+    ]
     assert tf.trainable_variables() == [v]
     assert adam.get_slot_names() == ["m", "v"] and adam.get_slot(v, "v").name == "v/Adam_1:0"
     assert step.name == "Adam" and step.type == "NoOp"
@@ -205,12 +211,21 @@ def test_second_order() -> None:
 
 DECAYS: dict[str, Any] = {
     "exponential": (lambda t: tf.train.exponential_decay(0.1, t, 10, 0.5), lambda t: 0.1 * 0.5 ** (t / 10)),
-    "staircase": (lambda t: tf.train.exponential_decay(0.1, t, 10, 0.5, staircase=True), lambda t: 0.1 * 0.5 ** (t // 10)),
+    "staircase": (
+        lambda t: tf.train.exponential_decay(0.1, t, 10, 0.5, staircase=True),
+        lambda t: 0.1 * 0.5 ** (t // 10),
+    ),
     "natural": (lambda t: tf.train.natural_exp_decay(0.1, t, 10, 0.5), lambda t: 0.1 * np.exp(-0.05 * t)),
     "inverse": (lambda t: tf.train.inverse_time_decay(0.1, t, 10, 0.5), lambda t: 0.1 / (1 + 0.05 * t)),
-    "polynomial": (lambda t: tf.train.polynomial_decay(0.1, t, 20, 0.01, power=2.0), lambda t: 0.09 * (1 - min(t, 20) / 20) ** 2 + 0.01),
+    "polynomial": (
+        lambda t: tf.train.polynomial_decay(0.1, t, 20, 0.01, power=2.0),
+        lambda t: 0.09 * (1 - min(t, 20) / 20) ** 2 + 0.01,
+    ),
     "cosine": (lambda t: tf.train.cosine_decay(0.1, t, 20), lambda t: 0.05 * (1 + np.cos(np.pi * min(t, 20) / 20))),
-    "piecewise": (lambda t: tf.train.piecewise_constant(t, [5, 15], [1.0, 0.5, 0.1]), lambda t: 1.0 if t <= 5 else 0.5 if t <= 15 else 0.1),
+    "piecewise": (
+        lambda t: tf.train.piecewise_constant(t, [5, 15], [1.0, 0.5, 0.1]),
+        lambda t: 1.0 if t <= 5 else 0.5 if t <= 15 else 0.1,
+    ),
 }
 
 

@@ -98,7 +98,9 @@ def test_convolution() -> None:
     x = tf.placeholder(tf.float32)
     images = tf.reshape(x, [-1, 4, 4, 1])
     assert images.shape.ndims is None
-    y = tf.nn.max_pool(tf.nn.conv2d(images, tf.ones([3, 3, 1, 2]), [1, 1, 1, 1], "SAME"), [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
+    y = tf.nn.max_pool(
+        tf.nn.conv2d(images, tf.ones([3, 3, 1, 2]), [1, 1, 1, 1], "SAME"), [1, 2, 2, 1], [1, 2, 2, 1], "SAME"
+    )
     flat = tf.reshape(y, [-1, 8])
     with tf.Session() as sess:
         assert sess.run(flat, {x: np.ones((3, 16))}).shape == (3, 8)

@@ -1,7 +1,7 @@
 """What runs, and when: cond and case, groups of operations, prints and assertions.
 
-    cond := pred, a branch for each side -> Merge of both
-    Branch := predicate, side; what it takes from outside goes through a Switch
+cond := pred, a branch for each side -> Merge of both
+Branch := predicate, side; what it takes from outside goes through a Switch
 """
 
 from __future__ import annotations
@@ -56,7 +56,12 @@ class Branch:
             with self.graph.control_dependencies(None):
                 self.graph._branch = self.outer
                 inputs = [t, self.predicate]
-                both = operation("Switch", lambda x, p: [control.switch(x, p, False), control.switch(x, p, True)], inputs, types=[t.dtype] * 2)
+                both = operation(
+                    "Switch",
+                    lambda x, p: [control.switch(x, p, False), control.switch(x, p, True)],
+                    inputs,
+                    types=[t.dtype] * 2,
+                )
             self.brought[t] = both.outputs[self.side]
             self.inside.add(self.brought[t])
         return self.brought[t]
@@ -124,7 +129,13 @@ def merge(pred: Tensor, false: Tensor, true: Tensor) -> Tensor:
     return tensor("Merge", lambda f, t, p: control.merge(p, f, t), [false, true, pred], "Merge")
 
 
-def case(pred_fn_pairs: Any, default: Callable[[], Any] | None = None, exclusive: bool = False, strict: bool = False, name: str = "case") -> Any:
+def case(
+    pred_fn_pairs: Any,
+    default: Callable[[], Any] | None = None,
+    exclusive: bool = False,
+    strict: bool = False,
+    name: str = "case",
+) -> Any:
     """The function of the first predicate that holds, else default()."""
     pairs = list(pred_fn_pairs.items() if isinstance(pred_fn_pairs, dict) else pred_fn_pairs)
     if not pairs:
@@ -175,7 +186,12 @@ def tuple(tensors: Sequence[Any], name: str | None = None, control_inputs: Seque
 
 
 def with_each(first: Sequence[Operation], tensors: Sequence[Any]) -> list[Any]:
-    return [None if t is None else operation("Identity", lambda n: n, [convert(t)], "control_dependency", first=first).outputs[0] for t in tensors]
+    return [
+        None
+        if t is None
+        else operation("Identity", lambda n: n, [convert(t)], "control_dependency", first=first).outputs[0]
+        for t in tensors
+    ]
 
 
 # ------------------------------------------------------------------------------------------ what Python does after the run
@@ -191,7 +207,9 @@ def Print(input_: Any, data: Sequence[Any], message: str | None = None, first_n:
             print((message or "") + "".join(brief(v, summarize or 3) for v in values), file=sys.stderr)
 
     printing = operation("Print", None, [convert(d) for d in data], name or "Print", host=show, types=[])
-    return operation("Identity", lambda n: n, [convert(input_)], f"{name or 'Print'}/output", first=[printing]).outputs[0]
+    return operation("Identity", lambda n: n, [convert(input_)], f"{name or 'Print'}/output", first=[printing]).outputs[
+        0
+    ]
 
 
 def brief(value: Any, count: int) -> str:
@@ -220,6 +238,6 @@ def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, na
         if not np.all(held):
             raise errors.InvalidArgumentError(f"assertion failed: {''.join(brief(v, summarize or 3) for v in values)}")
 
-    return operation("Assert", None, [convert(condition), *(convert(d) for d in data)], name or "Assert", host=check, types=[])
-
-
+    return operation(
+        "Assert", None, [convert(condition), *(convert(d) for d in data)], name or "Assert", host=check, types=[]
+    )

@@ -1,6 +1,6 @@
 """The errors of the symbolic face: TensorFlow 1's class names, each also the built-in or the core error that it is.
 
-    OpError := (node_def, op, message)             a message alone will do
+OpError := (node_def, op, message)             a message alone will do
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinyflow.core.dtypes import bool_
@@ -26,10 +26,16 @@ def gradients(ys: Any, xs: Any, grad_ys: Any = None, name: str = "gradients", co
     stop_gradients  tensors that are taken as constants
     """
     ys, xs, stops = elements(ys), elements(xs), elements(stop_gradients)
-    seeds = [None] * len(ys) if grad_ys is None else [None if g is None else convert(g, y.dtype) for g, y in zip(listed(grad_ys), ys, strict=True)]
+    seeds = (
+        [None] * len(ys)
+        if grad_ys is None
+        else [None if g is None else convert(g, y.dtype) for g, y in zip(listed(grad_ys), ys, strict=True)]
+    )
     for y in ys:
         if not y.dtype.is_floating:
-            raise TypeError(f"gradients: {y.name!r} is of type {y.dtype}; only floats have gradients. Differentiate what it is computed from")
+            raise TypeError(
+                f"gradients: {y.name!r} is of type {y.dtype}; only floats have gradients. Differentiate what it is computed from"
+            )
     zero = str(getattr(unconnected_gradients, "value", unconnected_gradients)) == "zero"
 
     def meaning(world: Any) -> list[Node | None]:
@@ -50,10 +56,21 @@ def elements(given: Any) -> list[Tensor]:
 
 
 def listed(given: Any) -> list[Any]:
-    return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+    """What is given, as a list: one thing, or several in any collection but a dict."""
+    several = (
+        hasattr(given, "__iter__") and not isinstance(given, Tensor | Mapping) and not hasattr(given, "_as_tensor")
+    )
+    return [] if given is None else list(given) if several else [given]
 
 
-def within(world: Any, ys: Sequence[Tensor], xs: Sequence[Tensor], seeds: Sequence[Tensor | None], stops: Sequence[Tensor], zero: bool) -> list[Node | None]:
+def within(
+    world: Any,
+    ys: Sequence[Tensor],
+    xs: Sequence[Tensor],
+    seeds: Sequence[Tensor | None],
+    stops: Sequence[Tensor],
+    zero: bool,
+) -> list[Node | None]:
     """The gradients in a world.
 
     Equal operations share their nodes, but a gradient is with respect to one tensor: so every x that is computed is
@@ -61,7 +78,16 @@ def within(world: Any, ys: Sequence[Tensor], xs: Sequence[Tensor], seeds: Sequen
     """
     marked = {t: leaf.placeholder(bool_, (), "mark") for t in (*xs, *stops) if t.op.inputs or t.op.type == "Const"}
     marks = set(marked.values())
-    place = World(world.given, {**world.marked, **{t: (*world.marked.get(t, ()), m) for t, m in marked.items()}}, world.complete, world.before) if marked else world
+    place = (
+        World(
+            world.given,
+            {**world.marked, **{t: (*world.marked.get(t, ()), m) for t, m in marked.items()}},
+            world.complete,
+            world.before,
+        )
+        if marked
+        else world
+    )
     targets = [place.node(x) for x in xs]
     ends = [matched(place.node(y), None if s is None else place.node(s)) for y, s in zip(ys, seeds, strict=True)]
     found = passes.gradients([place.node(y) for y in ys], targets, ends, [place.node(s) for s in stops])
@@ -69,7 +95,9 @@ def within(world: Any, ys: Sequence[Tensor], xs: Sequence[Tensor], seeds: Sequen
         found = [f.zeros(x.shape, x.dtype) if g is None else g for g, x in zip(found, targets, strict=True)]
     if not marks:
         return found
-    clean = rewrite([g for g in found if g is not None], lambda n: n.inputs[0] if n.op is AFTER and n.inputs[1] in marks else n)
+    clean = rewrite(
+        [g for g in found if g is not None], lambda n: n.inputs[0] if n.op is AFTER and n.inputs[1] in marks else n
+    )
     return [None if g is None else clean[g] for g in found]
 
 

@@ -276,7 +276,9 @@ class Graph:
         yield
 
     def gradient_override_map(self, op_type_map: Any) -> Any:
-        raise AttributeError("gradient_override_map is not built: an op's gradient is a column of its row in tinyflow/ops")
+        raise AttributeError(
+            "gradient_override_map is not built: an op's gradient is a column of its row in tinyflow/ops"
+        )
 
     def finalize(self) -> None:
         """Nothing can be added from now on."""

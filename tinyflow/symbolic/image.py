@@ -27,7 +27,9 @@ def spatial(given: Any, what: str, data_format: str | None, rank: int = 2) -> tu
     if len(values) == rank:
         return tuple(values)
     if len(values) != rank + 2:
-        raise ValueError(f"{what} has an entry for each of the {rank + 2} axes, or for the {rank} spatial ones, not {given!r}")
+        raise ValueError(
+            f"{what} has an entry for each of the {rank + 2} axes, or for the {rank} spatial ones, not {given!r}"
+        )
     first = is_first(data_format)
     batch, channel = values[0], values[1 if first else -1]
     if batch != 1 or channel != 1:
@@ -48,7 +50,9 @@ def back(x: Node, data_format: str | None) -> Node:
     return m.permute(x, (0, x.ndim - 1, *range(1, x.ndim - 1))) if is_first(data_format) else x
 
 
-def pads(padding: Any, sizes: Sequence[Dim], window: Sequence[Any], stride: Sequence[int], dilation: Sequence[int]) -> Pads:
+def pads(
+    padding: Any, sizes: Sequence[Dim], window: Sequence[Any], stride: Sequence[int], dilation: Sequence[int]
+) -> Pads:
     """How much is added before and after: nothing (VALID), what keeps ceil(n / stride) windows (SAME), or as listed."""
     if not isinstance(padding, str):
         chosen = [tuple(integers(p, "the padding")) for p in padding]
@@ -80,7 +84,10 @@ def conv2d(input: Any, filter: Any = None, strides: Any = None, padding: Any = N
     input (n, height, width, c), filter (height, width, c, o); strides has an entry for each axis of the input; padding is
     'SAME' (ceil(size / stride) windows, zeros around) or 'VALID' (whole windows only).
     """
-    stride, dilation = spatial(1 if strides is None else strides, "strides", data_format), spatial(dilations, "dilations", data_format)
+    stride, dilation = (
+        spatial(1 if strides is None else strides, "strides", data_format),
+        spatial(dilations, "dilations", data_format),
+    )
     w = filters if filter is None else filter
     return combine("Conv2D", lambda x, k: back(convolved(last(x, data_format), k, stride, padding, dilation), data_format),
                    ("input", "filter"), (input, w), name)  # fmt: skip
@@ -89,7 +96,10 @@ def conv2d(input: Any, filter: Any = None, strides: Any = None, padding: Any = N
 def conv1d(value: Any = None, filters: Any = None, stride: Any = None, padding: Any = None, use_cudnn_on_gpu: Any = None, data_format: Any = None,
            name: str | None = None, input: Any = None, dilations: Any = None) -> Tensor:  # fmt: skip
     """Convolution along one axis: value (n, width, c), filters (width, c, o)."""
-    step, dilation = spatial(stride, "stride", None, 1), spatial(1 if dilations is None else dilations, "dilations", None, 1)
+    step, dilation = (
+        spatial(stride, "stride", None, 1),
+        spatial(1 if dilations is None else dilations, "dilations", None, 1),
+    )
     return combine("Conv1D", lambda x, k: convolved(x, k, step, padding, dilation), ("value", "filters"), (input if value is None else value, filters), name or "conv1d")  # fmt: skip
 
 
@@ -106,7 +116,10 @@ def convolution_(input: Any, filter: Any, padding: Any, strides: Any = None, dil
 
 def depthwise_conv2d(input: Any, filter: Any, strides: Any, padding: Any, rate: Any = None, name: str | None = None, data_format: Any = None) -> Tensor:  # fmt: skip
     """Each channel convolved by itself: filter (height, width, c, multiplier) -> c multiplier channels."""
-    stride, dilation = spatial(strides, "strides", data_format), spatial(1 if rate is None else rate, "rate", data_format)
+    stride, dilation = (
+        spatial(strides, "strides", data_format),
+        spatial(1 if rate is None else rate, "rate", data_format),
+    )
 
     def meaning(x: Node, w: Node) -> Node:
         c, k = w.shape[-2:]
@@ -118,7 +131,13 @@ def depthwise_conv2d(input: Any, filter: Any, strides: Any, padding: Any, rate: 
 
 def separable_conv2d(input: Any, depthwise_filter: Any, pointwise_filter: Any, strides: Any, padding: Any, rate: Any = None, name: str | None = None, data_format: Any = None) -> Tensor:  # fmt: skip
     """depthwise_conv2d, then a convolution of windows of one element."""
-    return conv2d(depthwise_conv2d(input, depthwise_filter, strides, padding, rate, name, data_format), pointwise_filter, 1, "VALID", data_format=data_format or "NHWC")
+    return conv2d(
+        depthwise_conv2d(input, depthwise_filter, strides, padding, rate, name, data_format),
+        pointwise_filter,
+        1,
+        "VALID",
+        data_format=data_format or "NHWC",
+    )
 
 
 def conv2d_transpose(value: Any = None, filter: Any = None, output_shape: Any = None, strides: Any = None, padding: Any = "SAME", data_format: str = "NHWC",
@@ -137,7 +156,9 @@ def conv2d_transpose(value: Any = None, filter: Any = None, output_shape: Any = 
     return operation("Conv2DBackpropInput", meaning, [*given, *extra], name or "conv2d_transpose").outputs[0]
 
 
-def transposed(g: Node, w: Node, shape: Sequence[Dim], stride: Sequence[int], padding: Any, dilation: Sequence[int]) -> Node:
+def transposed(
+    g: Node, w: Node, shape: Sequence[Dim], stride: Sequence[int], padding: Any, dilation: Sequence[int]
+) -> Node:
     """A convolution is linear, so its gradient does not depend on the image it is taken at."""
     x = leaf.placeholder(g.dtype, tuple(shape), "image")
     y = convolved(x, w, stride, padding, dilation)
@@ -169,4 +190,3 @@ def pooling(kind: str, meaning: Callable[..., Node]) -> Callable[..., Tensor]:
 max_pool = pooling("MaxPool", f.max_pool)
 avg_pool = pooling("AvgPool", f.avg_pool)
 max_pool.__name__, avg_pool.__name__ = "max_pool", "avg_pool"
-

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinyflow.core import dtypes
-from tinyflow.symbolic import array, random
+from tinyflow.symbolic import filling, random
 from tinyflow.symbolic.shape import TensorShape
 from tinyflow.symbolic.tensor import Tensor, as_dtype, constant
 
@@ -35,7 +35,7 @@ class Zeros(Initializer):
         self.dtype = dtype
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
-        return array.zeros(shape, self.type(dtype))
+        return filling.zeros(shape, self.type(dtype))
 
 
 class Ones(Initializer):
@@ -43,7 +43,7 @@ class Ones(Initializer):
         self.dtype = dtype
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
-        return array.ones(shape, self.type(dtype))
+        return filling.ones(shape, self.type(dtype))
 
 
 class Constant(Initializer):
@@ -52,7 +52,9 @@ class Constant(Initializer):
     def __init__(self, value: Any = 0, dtype: Any = dtypes.float32, verify_shape: bool = False) -> None:
         self.value, self.dtype, self.verify_shape = value, dtype, verify_shape
 
-    def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None, verify_shape: bool | None = None) -> Tensor:
+    def __call__(
+        self, shape: Any, dtype: Any = None, partition_info: Any = None, verify_shape: bool | None = None
+    ) -> Tensor:
         return constant(self.value, self.type(dtype), shape, verify_shape=bool(verify_shape or self.verify_shape))
 
 
@@ -73,7 +75,9 @@ class TruncatedNormal(Initializer):
 
 
 class RandomUniform(Initializer):
-    def __init__(self, minval: float = 0, maxval: float | None = None, seed: Any = None, dtype: Any = dtypes.float32) -> None:
+    def __init__(
+        self, minval: float = 0, maxval: float | None = None, seed: Any = None, dtype: Any = dtypes.float32
+    ) -> None:
         self.minval, self.maxval, self.seed, self.dtype = minval, maxval, seed, dtype
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
@@ -86,7 +90,7 @@ class Identity(Initializer):
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
         rows, columns = TensorShape(shape).as_list()
-        return array.eye(rows, columns, dtype=self.type(dtype)) * self.gain
+        return filling.eye(rows, columns, dtype=self.type(dtype)) * self.gain
 
 
 TRUNCATION = 0.87962566103423978  # the standard deviation of a unit normal cut at two
@@ -115,10 +119,14 @@ class VarianceScaling(Initializer):
 
 FANS = {"fan_in": lambda i, o: i, "fan_out": lambda i, o: o, "fan_avg": lambda i, o: (i + o) / 2}
 DISTRIBUTIONS = {
-    "truncated_normal": lambda shape, sd, dtype, seed: random.truncated_normal(shape, 0.0, sd / TRUNCATION, dtype, seed),
+    "truncated_normal": lambda shape, sd, dtype, seed: random.truncated_normal(
+        shape, 0.0, sd / TRUNCATION, dtype, seed
+    ),
     "normal": lambda shape, sd, dtype, seed: random.truncated_normal(shape, 0.0, sd / TRUNCATION, dtype, seed),
     "untruncated_normal": lambda shape, sd, dtype, seed: random.random_normal(shape, 0.0, sd, dtype, seed),
-    "uniform": lambda shape, sd, dtype, seed: random.random_uniform(shape, -sd * math.sqrt(3), sd * math.sqrt(3), dtype, seed),
+    "uniform": lambda shape, sd, dtype, seed: random.random_uniform(
+        shape, -sd * math.sqrt(3), sd * math.sqrt(3), dtype, seed
+    ),
 }
 
 
@@ -152,7 +160,9 @@ def uniform_unit_scaling(factor: float = 1.0, seed: Any = None, dtype: Any = dty
 
 def xavier_initializer(uniform: bool = True, seed: Any = None, dtype: Any = dtypes.float32) -> VarianceScaling:
     """Glorot and Bengio's, as tf.contrib.layers has it."""
-    return VarianceScaling(1.0 if uniform else 1.3 * TRUNCATION**2, "fan_avg", "uniform" if uniform else "truncated_normal", seed, dtype)
+    return VarianceScaling(
+        1.0 if uniform else 1.3 * TRUNCATION**2, "fan_avg", "uniform" if uniform else "truncated_normal", seed, dtype
+    )
 
 
 def variance_scaling_initializer(factor: float = 2.0, mode: str = "FAN_IN", uniform: bool = False, seed: Any = None, dtype: Any = dtypes.float32) -> VarianceScaling:  # fmt: skip
@@ -162,7 +172,12 @@ def variance_scaling_initializer(factor: float = 2.0, mode: str = "FAN_IN", unif
 
 
 zeros, ones, constant_, identity = Zeros, Ones, Constant, Identity
-random_normal, random_uniform, truncated_normal, variance_scaling = RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling
+random_normal, random_uniform, truncated_normal, variance_scaling = (
+    RandomNormal,
+    RandomUniform,
+    TruncatedNormal,
+    VarianceScaling,
+)
 
 
 def global_variables() -> Any:

@@ -119,7 +119,12 @@ def values(node: Node) -> np.ndarray | None:
         got = None
         if x in arrays and x.dtype.is_integer:
             got = arrays[x]
-        elif x.dtype.is_integer and x.op.name in RULES and is_static(x.shape) and all(found[i] is not None for i in x.inputs):
+        elif (
+            x.dtype.is_integer
+            and x.op.name in RULES
+            and is_static(x.shape)
+            and all(found[i] is not None for i in x.inputs)
+        ):
             try:
                 got = RULES[x.op.name](x, *(found[i] for i in x.inputs))
             except (TypeError, ValueError, IndexError):

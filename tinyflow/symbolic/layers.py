@@ -1,6 +1,6 @@
 """Layers: functions that make their own variables, kernel and bias, in a variable scope of their own.
 
-    y = tf.layers.dense(x, 10, activation=tf.nn.relu)        dense/kernel, dense/bias; dense_1/... the next time
+y = tf.layers.dense(x, 10, activation=tf.nn.relu)        dense/kernel, dense/bias; dense_1/... the next time
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def conv(kind: str, rank: int, inputs: Any, filters: int, kernel_size: Any, padd
         shape = [*window, int(filters), channels] if kind.endswith("transpose") else [*window, channels, int(filters)]
         y = convolved(x, weight("kernel", shape, x, how, None))
         if how["use_bias"]:
-            y = nn.bias_add(y, weight("bias", [int(filters)], x, how, None), "NCHW" if image.is_first(data_format) else None)
+            y = nn.bias_add(
+                y, weight("bias", [int(filters)], x, how, None), "NCHW" if image.is_first(data_format) else None
+            )
         return finished(y, how["activation"], how["activity_regularizer"])
 
 
@@ -114,7 +116,10 @@ def conv2d_transpose(inputs: Any, filters: int, kernel_size: Any, strides: Any =
     def convolved(x: Tensor, kernel: Any) -> Tensor:
         def meaning(g: Node, w: Node) -> Node:
             g = image.last(g, form)
-            grown = tuple(n * s + (max(int(k) - s, 0) if padding.lower() == "valid" else 0) for n, s, k in zip(g.shape[1:-1], step, w.shape, strict=False))  # type: ignore[operator,arg-type]
+            grown = tuple(
+                n * s + (max(int(k) - s, 0) if padding.lower() == "valid" else 0)
+                for n, s, k in zip(g.shape[1:-1], step, w.shape, strict=False)
+            )  # type: ignore[operator,arg-type]
             return image.back(image.transposed(g, w, (g.shape[0], *grown, w.shape[-2]), step, padding, (1, 1)), form)
 
         return operation("Conv2DBackpropInput", meaning, [x, convert(kernel)], "conv2d_transpose").outputs[0]
@@ -122,9 +127,24 @@ def conv2d_transpose(inputs: Any, filters: int, kernel_size: Any, strides: Any =
     return conv("conv2d_transpose", 2, inputs, filters, kernel_size, padding, data_format, how, convolved)
 
 
-def pooled(fn: Callable[..., Tensor], inputs: Any, pool_size: Any, strides: Any, padding: str, data_format: str, name: str | None) -> Tensor:
+def pooled(
+    fn: Callable[..., Tensor],
+    inputs: Any,
+    pool_size: Any,
+    strides: Any,
+    padding: str,
+    data_format: str,
+    name: str | None,
+) -> Tensor:
     form = "NCHW" if image.is_first(data_format) else "NHWC"
-    return fn(inputs, image.spatial(pool_size, "pool_size", None), image.spatial(strides, "strides", None), padding.upper(), form, name)
+    return fn(
+        inputs,
+        image.spatial(pool_size, "pool_size", None),
+        image.spatial(strides, "strides", None),
+        padding.upper(),
+        form,
+        name,
+    )
 
 
 def max_pooling2d(inputs: Any, pool_size: Any, strides: Any, padding: str = "valid", data_format: str = "channels_last", name: str | None = None) -> Tensor:  # fmt: skip
@@ -140,7 +160,9 @@ def average_pooling2d(inputs: Any, pool_size: Any, strides: Any, padding: str = 
 def flatten(inputs: Any, name: str | None = None, data_format: str = "channels_last") -> Tensor:
     """All axes but the first joined: (n, ...) -> (n, product)."""
     x = convert(inputs)
-    return operation("Reshape", lambda n: m.reshape(n, (n.shape[0], expr.product(n.shape[1:]))), [x], name or "flatten").outputs[0]
+    return operation(
+        "Reshape", lambda n: m.reshape(n, (n.shape[0], expr.product(n.shape[1:]))), [x], name or "flatten"
+    ).outputs[0]
 
 
 def chosen(training: Any, yes: Callable[[], Tensor], no: Callable[[], Tensor]) -> Tensor:
@@ -150,10 +172,21 @@ def chosen(training: Any, yes: Callable[[], Tensor], no: Callable[[], Tensor]) -
     return yes() if training else no()
 
 
-def dropout(inputs: Any, rate: Any = 0.5, noise_shape: Any = None, seed: Any = None, training: Any = False, name: str | None = None) -> Tensor:
+def dropout(
+    inputs: Any,
+    rate: Any = 0.5,
+    noise_shape: Any = None,
+    seed: Any = None,
+    training: Any = False,
+    name: str | None = None,
+) -> Tensor:
     """In training, a share `rate` of the elements is 0 and the others are scaled by 1 / (1 - rate); else nothing."""
     x = convert(inputs)
-    return chosen(training, lambda: nn.dropout(x, rate=rate, noise_shape=noise_shape, seed=seed, name=name), lambda: tf_math.TABLE["identity"](x))
+    return chosen(
+        training,
+        lambda: nn.dropout(x, rate=rate, noise_shape=noise_shape, seed=seed, name=name),
+        lambda: tf_math.TABLE["identity"](x),
+    )
 
 
 def batch_normalization(inputs: Any, axis: Any = -1, momentum: float = 0.99, epsilon: float = 0.001, center: bool = True, scale: bool = True,
@@ -178,9 +211,14 @@ def batch_normalization(inputs: Any, axis: Any = -1, momentum: float = 0.99, eps
         beta = weight("beta", size, x, how, None) if center else None
         fixed = {**how, "trainable": False}
         mean = weight("moving_mean", size, x, {**fixed, "mean_initializer": moving_mean_initializer}, None)
-        variance = weight("moving_variance", size, x, {**fixed, "variance_initializer": moving_variance_initializer}, None)
+        variance = weight(
+            "moving_variance", size, x, {**fixed, "variance_initializer": moving_variance_initializer}, None
+        )
         now = nn.moments(x, others)
-        by_batch = chosen(training, lambda: now[0], lambda: mean.value()), chosen(training, lambda: now[1], lambda: variance.value())
+        by_batch = (
+            chosen(training, lambda: now[0], lambda: mean.value()),
+            chosen(training, lambda: now[1], lambda: variance.value()),
+        )
         if training is not False:
             for average, value in zip((mean, variance), by_batch, strict=True):
                 step = assign_sub(average, (average.value() - value) * (1.0 - momentum), name="AssignMovingAvg")
@@ -283,9 +321,14 @@ def fully_connected(inputs: Any, num_outputs: int, activation_fn: Any = nn.TABLE
     x = convert(inputs)
     with variable_scope(scope, default_name="fully_connected", reuse=reuse):
         first = initializers.xavier_initializer() if weights_initializer is None else weights_initializer
-        y = product(x, get_variable("weights", [features(x), int(num_outputs)], x.dtype, first, weights_regularizer, trainable))
+        y = product(
+            x, get_variable("weights", [features(x), int(num_outputs)], x.dtype, first, weights_regularizer, trainable)
+        )
         if normalizer_fn is not None:
             y = normalizer_fn(y, **(normalizer_params or {}))
         elif biases_initializer is not None:
-            y = nn.bias_add(y, get_variable("biases", [int(num_outputs)], x.dtype, biases_initializer, biases_regularizer, trainable))
+            y = nn.bias_add(
+                y,
+                get_variable("biases", [int(num_outputs)], x.dtype, biases_initializer, biases_regularizer, trainable),
+            )
         return finished(y, activation_fn, None)

@@ -1,6 +1,6 @@
 """Losses: a mean over the examples, weighted, and listed in the collection LOSSES.
 
-    loss = sum(weights losses) / number of losses whose weight is not 0
+loss = sum(weights losses) / number of losses whose weight is not 0
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def compute_weighted_loss(losses: Any, weights: Any = 1.0, scope: Any = None, lo
         x, wide = e.broadcast(x * w, w)
         return REDUCE[reduction](x, wide)
 
-    loss = operation("WeightedLoss", total, [losses, weights], scope if isinstance(scope, str) else "weighted_loss").outputs[0]
+    loss = operation(
+        "WeightedLoss", total, [losses, weights], scope if isinstance(scope, str) else "weighted_loss"
+    ).outputs[0]
     add_loss(loss, loss_collection)
     return loss
 
@@ -85,7 +87,9 @@ def get_regularization_loss(scope: str | None = None, name: str = "total_regular
     return tf_math.add_n(losses, name) if losses else convert(0.0)
 
 
-def get_total_loss(add_regularization_losses: bool = True, name: str = "total_loss", scope: str | None = None) -> Tensor:
+def get_total_loss(
+    add_regularization_losses: bool = True, name: str = "total_loss", scope: str | None = None
+) -> Tensor:
     """The sum of all losses that are listed."""
     losses = get_losses(scope) + (get_regularization_losses(scope) if add_regularization_losses else [])
     return tf_math.add_n(losses, name)
@@ -105,14 +109,18 @@ def mean_squared_error(labels: Any, predictions: Any, weights: Any = 1.0, scope:
                        reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:  # fmt: skip
     """The mean of (predictions - labels)²."""
     y, x = pair(labels, predictions)
-    return compute_weighted_loss(TABLE["squared_difference"](x, y), weights, scope or "mean_squared_error", loss_collection, reduction)
+    return compute_weighted_loss(
+        TABLE["squared_difference"](x, y), weights, scope or "mean_squared_error", loss_collection, reduction
+    )
 
 
 def absolute_difference(labels: Any, predictions: Any, weights: Any = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
                         reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:  # fmt: skip
     """The mean of |predictions - labels|."""
     y, x = pair(labels, predictions)
-    return compute_weighted_loss(TABLE["abs"](x - y), weights, scope or "absolute_difference", loss_collection, reduction)
+    return compute_weighted_loss(
+        TABLE["abs"](x - y), weights, scope or "absolute_difference", loss_collection, reduction
+    )
 
 
 def log_loss(labels: Any, predictions: Any, weights: Any = 1.0, epsilon: float = 1e-7, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
@@ -120,14 +128,18 @@ def log_loss(labels: Any, predictions: Any, weights: Any = 1.0, epsilon: float =
     """The mean of -y log(x + epsilon) - (1 - y) log(1 - x + epsilon)."""
     y, x = pair(labels, predictions)
     log = TABLE["log"]
-    return compute_weighted_loss(-y * log(x + epsilon) - (1 - y) * log(1 - x + epsilon), weights, scope or "log_loss", loss_collection, reduction)
+    return compute_weighted_loss(
+        -y * log(x + epsilon) - (1 - y) * log(1 - x + epsilon), weights, scope or "log_loss", loss_collection, reduction
+    )
 
 
 def hinge_loss(labels: Any, logits: Any, weights: Any = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
                reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:  # fmt: skip
     """The mean of max(0, 1 - (2 y - 1) x), of labels y in {0, 1}."""
     y, x = pair(labels, logits)
-    return compute_weighted_loss(nn.TABLE["relu"](1 - (2 * y - 1) * x), weights, scope or "hinge_loss", loss_collection, reduction)
+    return compute_weighted_loss(
+        nn.TABLE["relu"](1 - (2 * y - 1) * x), weights, scope or "hinge_loss", loss_collection, reduction
+    )
 
 
 def huber_loss(labels: Any, predictions: Any, weights: Any = 1.0, delta: float = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
@@ -136,7 +148,9 @@ def huber_loss(labels: Any, predictions: Any, weights: Any = 1.0, delta: float =
     y, x = pair(labels, predictions)
     away = TABLE["abs"](x - y)
     near = TABLE["minimum"](away, delta)
-    return compute_weighted_loss(0.5 * near * near + delta * (away - near), weights, scope or "huber_loss", loss_collection, reduction)
+    return compute_weighted_loss(
+        0.5 * near * near + delta * (away - near), weights, scope or "huber_loss", loss_collection, reduction
+    )
 
 
 def cosine_distance(labels: Any, predictions: Any, axis: Any = None, weights: Any = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
@@ -166,9 +180,13 @@ def sparse_softmax_cross_entropy(labels: Any, logits: Any, weights: Any = 1.0, s
     def squeezed(y: Node, x: Node) -> Node:
         return m.reshape(y, y.shape[:-1]) if y.ndim == x.ndim and y.ndim and y.shape[-1] == 1 else y
 
-    labels = operation("Squeeze", squeezed, [labels, logits], "remove_squeezable_dimensions", types=[labels.dtype]).outputs[0]
+    labels = operation(
+        "Squeeze", squeezed, [labels, logits], "remove_squeezable_dimensions", types=[labels.dtype]
+    ).outputs[0]
     losses = nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    return compute_weighted_loss(losses, weights, scope or "sparse_softmax_cross_entropy_loss", loss_collection, reduction)
+    return compute_weighted_loss(
+        losses, weights, scope or "sparse_softmax_cross_entropy_loss", loss_collection, reduction
+    )
 
 
 def sigmoid_cross_entropy(multi_class_labels: Any, logits: Any, weights: Any = 1.0, label_smoothing: float = 0, scope: Any = None,
@@ -179,5 +197,3 @@ def sigmoid_cross_entropy(multi_class_labels: Any, logits: Any, weights: Any = 1
         y = y * (1.0 - label_smoothing) + 0.5 * label_smoothing
     losses = nn.sigmoid_cross_entropy_with_logits(labels=y, logits=x)
     return compute_weighted_loss(losses, weights, scope or "sigmoid_cross_entropy_loss", loss_collection, reduction)
-
-

@@ -43,10 +43,11 @@ for _name, (_kind, _operand, _meaning, _doc) in ACTIVATIONS.items():
     TABLE[_name].__name__ = TABLE[_name].__qualname__ = _name
 
 
-
 def leaky_relu(features: Any, alpha: Any = 0.2, name: str | None = None) -> Tensor:
     """x where x > 0, alpha x elsewhere."""
-    return combine("LeakyRelu", lambda x, a: e.where(e.greater(x, 0), x, x * a), ("features", "alpha"), (features, alpha), name)
+    return combine(
+        "LeakyRelu", lambda x, a: e.where(e.greater(x, 0), x, x * a), ("features", "alpha"), (features, alpha), name
+    )
 
 
 def along(kind: str, meaning: Callable[[Node, int], Node], doc: str) -> Callable[..., Tensor]:
@@ -60,7 +61,9 @@ def along(kind: str, meaning: Callable[[Node, int], Node], doc: str) -> Callable
 
 
 softmax = along("Softmax", f.softmax, "exp(x) / sum exp(x), along an axis (the last by default).")
-log_softmax = along("LogSoftmax", f.log_softmax, "log softmax(x) = x - log sum exp(x), along an axis (the last by default).")
+log_softmax = along(
+    "LogSoftmax", f.log_softmax, "log softmax(x) = x - log sum exp(x), along an axis (the last by default)."
+)
 
 
 # ------------------------------------------------------------------------------------------ losses on logits
@@ -90,21 +93,31 @@ def as_type(t: Any, like: Tensor) -> Tensor:
 def softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None, logits: Any = None, dim: Any = -1, name: str | None = None, axis: Any = None) -> Tensor:  # fmt: skip
     """-sum labels log softmax(logits), along the axis of the classes. No gradient goes to the labels."""
     labels, logits = named("softmax_cross_entropy_with_logits", _sentinel, labels, logits)
-    return cross_entropy(labels, logits, dim if axis is None else axis, name or "softmax_cross_entropy_with_logits", fixed=True)
+    return cross_entropy(
+        labels, logits, dim if axis is None else axis, name or "softmax_cross_entropy_with_logits", fixed=True
+    )
 
 
-def softmax_cross_entropy_with_logits_v2(labels: Any, logits: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Tensor:
+def softmax_cross_entropy_with_logits_v2(
+    labels: Any, logits: Any, axis: Any = None, name: str | None = None, dim: Any = None
+) -> Tensor:
     """-sum labels log softmax(logits), along the axis of the classes."""
-    return cross_entropy(labels, logits, dim if axis is None else axis, name or "softmax_cross_entropy_with_logits", fixed=False)
+    return cross_entropy(
+        labels, logits, dim if axis is None else axis, name or "softmax_cross_entropy_with_logits", fixed=False
+    )
 
 
-def sparse_softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None, logits: Any = None, name: str | None = None) -> Tensor:
+def sparse_softmax_cross_entropy_with_logits(
+    _sentinel: Any = None, labels: Any = None, logits: Any = None, name: str | None = None
+) -> Tensor:
     """-log softmax(logits)[label], along the last axis: labels (...), logits (..., classes)."""
     labels, logits = named("sparse_softmax_cross_entropy_with_logits", _sentinel, labels, logits)
 
     def loss(y: Node, z: Node) -> Node:
         if y.ndim != z.ndim - 1 or not y.dtype.is_integer:
-            raise ShapeError(f"labels are ints with one axis less than the logits; labels {y.dtype} {shape_text(y.shape)}, logits {shape_text(z.shape)}")
+            raise ShapeError(
+                f"labels are ints with one axis less than the logits; labels {y.dtype} {shape_text(y.shape)}, logits {shape_text(z.shape)}"
+            )
         return f.sparse_cross_entropy(z, y)
 
     kind = "SparseSoftmaxCrossEntropyWithLogits"
@@ -112,7 +125,9 @@ def sparse_softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any 
     return tensor(kind, loss, [convert(labels), x], name or kind, types=[x.dtype])
 
 
-def sigmoid_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None, logits: Any = None, name: str | None = None) -> Tensor:
+def sigmoid_cross_entropy_with_logits(
+    _sentinel: Any = None, labels: Any = None, logits: Any = None, name: str | None = None
+) -> Tensor:
     """max(x, 0) - x z + log(1 + exp(-|x|)) of logits x and labels z: -z log sigmoid(x) - (1 - z) log(1 - sigmoid(x))."""
     labels, logits = named("sigmoid_cross_entropy_with_logits", _sentinel, labels, logits)
 
@@ -131,7 +146,13 @@ def weighted_cross_entropy_with_logits(labels: Any = None, logits: Any = None, p
     def loss(z: Node, x: Node, q: Node) -> Node:
         return (1.0 - z) * x + (1.0 + (q - 1.0) * z) * (e.log1p(e.exp(-e.abs_(x))) + e.relu(-x))
 
-    return combine("WeightedCrossEntropy", loss, ("labels", "logits", "pos_weight"), (labels, logits, pos_weight), name or "logistic_loss")
+    return combine(
+        "WeightedCrossEntropy",
+        loss,
+        ("labels", "logits", "pos_weight"),
+        (labels, logits, pos_weight),
+        name or "logistic_loss",
+    )
 
 
 # ------------------------------------------------------------------------------------------ affine, dropout
@@ -151,7 +172,13 @@ def bias_add(value: Any, bias: Any, data_format: str | None = None, name: str | 
 
 def xw_plus_b(x: Any, weights: Any, biases: Any, name: str | None = None) -> Tensor:
     """x w + b"""
-    return combine("XwPlusB", lambda a, w, b: e.add(contraction.matmul(a, w), b), ("x", "weights", "biases"), (x, weights, biases), name or "xw_plus_b")
+    return combine(
+        "XwPlusB",
+        lambda a, w, b: e.add(contraction.matmul(a, w), b),
+        ("x", "weights", "biases"),
+        (x, weights, biases),
+        name or "xw_plus_b",
+    )
 
 
 def relu_layer(x: Any, weights: Any, biases: Any, name: str | None = None) -> Tensor:
@@ -159,7 +186,9 @@ def relu_layer(x: Any, weights: Any, biases: Any, name: str | None = None) -> Te
     return TABLE["relu"](xw_plus_b(x, weights, biases), name=name)
 
 
-def dropout(x: Any, keep_prob: Any = None, noise_shape: Any = None, seed: Any = None, name: str | None = None, rate: Any = None) -> Tensor:
+def dropout(
+    x: Any, keep_prob: Any = None, noise_shape: Any = None, seed: Any = None, name: str | None = None, rate: Any = None
+) -> Tensor:
     """x / keep_prob where a random number is below keep_prob, 0 elsewhere. rate is 1 - keep_prob.
 
     noise_shape  the shape of the random numbers; where it has 1, an axis is kept or dropped as a whole
@@ -175,11 +204,17 @@ def dropout(x: Any, keep_prob: Any = None, noise_shape: Any = None, seed: Any = 
     keep = 1.0 - (scalar(rate, x.dtype) if isinstance(rate, Tensor) else rate) if keep_prob is None else keep_prob
     noise = None if noise_shape is None else [-1 if n is None else n for n in sizes_of(noise_shape)]
     key = random.new_key(x.graph, seed, name or "dropout")
-    return operation("Dropout", lambda n, k: random.kept(n, key, k, noise), [x, scalar(keep, x.dtype)], name or "dropout").outputs[0]
+    return operation(
+        "Dropout", lambda n, k: random.kept(n, key, k, noise), [x, scalar(keep, x.dtype)], name or "dropout"
+    ).outputs[0]
 
 
 def sizes_of(shape: Any) -> list[int | None]:
-    return shape.as_list() if hasattr(shape, "as_list") else [None if n is None else integer(n, "noise_shape") for n in shape]
+    return (
+        shape.as_list()
+        if hasattr(shape, "as_list")
+        else [None if n is None else integer(n, "noise_shape") for n in shape]
+    )
 
 
 # ------------------------------------------------------------------------------------------ normalisation
@@ -189,18 +224,33 @@ def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | N
     """x / sqrt(max(sum x², epsilon)), along some axes."""
     axis = dim if axis is None else axis
     axes = None if axis is None else tuple(integers(axis, "the axes of l2_normalize"))
-    return tensor("L2Normalize", lambda n: n / e.sqrt(e.maximum(r.sum_(n * n, axes, True), epsilon)), [convert(x)], name or "l2_normalize")
+    return tensor(
+        "L2Normalize",
+        lambda n: n / e.sqrt(e.maximum(r.sum_(n * n, axes, True), epsilon)),
+        [convert(x)],
+        name or "l2_normalize",
+    )
 
 
-def moments(x: Any, axes: Any, shift: Any = None, name: str | None = None, keep_dims: Any = None, keepdims: Any = None) -> tuple[Tensor, Tensor]:
+def moments(
+    x: Any, axes: Any, shift: Any = None, name: str | None = None, keep_dims: Any = None, keepdims: Any = None
+) -> tuple[Tensor, Tensor]:
     """(mean, variance) over some axes."""
     chosen, keep = tuple(integers(axes, "the axes of moments")), bool(keep_dims if keepdims is None else keepdims)
     x = convert(x)
-    op = operation("Moments", lambda n: [r.mean(n, chosen, keep), f.variance(n, chosen, keep)], [x], name or "moments", types=[x.dtype] * 2)
+    op = operation(
+        "Moments",
+        lambda n: [r.mean(n, chosen, keep), f.variance(n, chosen, keep)],
+        [x],
+        name or "moments",
+        types=[x.dtype] * 2,
+    )
     return op.outputs[0], op.outputs[1]
 
 
-def batch_normalization(x: Any, mean: Any, variance: Any, offset: Any, scale: Any, variance_epsilon: Any, name: str | None = None) -> Tensor:
+def batch_normalization(
+    x: Any, mean: Any, variance: Any, offset: Any, scale: Any, variance_epsilon: Any, name: str | None = None
+) -> Tensor:
     """scale (x - mean) / sqrt(variance + epsilon) + offset; offset and scale may be None."""
     given = [mean, variance, *(() if offset is None else (offset,)), *(() if scale is None else (scale,))]
 
@@ -212,7 +262,9 @@ def batch_normalization(x: Any, mean: Any, variance: Any, offset: Any, scale: An
         return e.add(e.mul(n, inverse), away)
 
     x = convert(x)
-    return operation("BatchNorm", normalised, [x, *(convert(g, x.dtype) for g in given)], name or "batchnorm").outputs[0]
+    return operation("BatchNorm", normalised, [x, *(convert(g, x.dtype) for g in given)], name or "batchnorm").outputs[
+        0
+    ]
 
 
 def batch_norm_with_global_normalization(t: Any = None, m: Any = None, v: Any = None, beta: Any = None, gamma: Any = None, variance_epsilon: Any = None,
@@ -230,8 +282,12 @@ def embedding_lookup(params: Any, ids: Any, partition_strategy: str = "mod", nam
     """Rows of a table, by number: (classes, ...), (k...) -> (k..., ...). An id out of range is an error."""
     table = params[0] if isinstance(params, list | tuple) and len(params) == 1 else params
     if isinstance(table, list | tuple):
-        raise AttributeError("embedding_lookup in a table of several parts is not built; tf.concat(parts, 0) makes one of them")
-    found = tensor("GatherV2", lambda x, i: indexing.gather(x, i), [convert(table), convert(ids)], name or "embedding_lookup")
+        raise AttributeError(
+            "embedding_lookup in a table of several parts is not built; tf.concat(parts, 0) makes one of them"
+        )
+    found = tensor(
+        "GatherV2", lambda x, i: indexing.gather(x, i), [convert(table), convert(ids)], name or "embedding_lookup"
+    )
     return found if max_norm is None else tf_math.clip_by_norm(found, max_norm, axes=-1)
 
 
@@ -279,7 +335,9 @@ def in_top_k(predictions: Any, targets: Any, k: Any, name: str | None = None) ->
         above = r.sum_(e.cast(e.greater(p, m.expand(score, p.shape)), dtypes.int32), -1)
         return e.less(above, e.cast(n, dtypes.int32))
 
-    return tensor("InTopKV2", within, [convert(predictions), convert(targets), convert(k)], name or "InTopK", types=[dtypes.bool_])
+    return tensor(
+        "InTopKV2", within, [convert(predictions), convert(targets), convert(k)], name or "InTopK", types=[dtypes.bool_]
+    )
 
 
 def local_response_normalization(input: Any, depth_radius: int = 5, bias: float = 1, alpha: float = 1, beta: float = 0.5, name: str | None = None) -> Tensor:  # fmt: skip
@@ -303,4 +361,10 @@ def log_poisson_loss(targets: Any, log_input: Any, compute_full_loss: bool = Fal
     """exp(c) - z c of targets z and log rates c."""
     if compute_full_loss:
         raise AttributeError("log_poisson_loss(compute_full_loss=True) is not built")
-    return combine("LogPoissonLoss", lambda z, c: e.exp(c) - z * c, ("targets", "log_input"), (targets, log_input), name or "log_poisson_loss")
+    return combine(
+        "LogPoissonLoss",
+        lambda z, c: e.exp(c) - z * c,
+        ("targets", "log_input"),
+        (targets, log_input),
+        name or "log_poisson_loss",
+    )

@@ -81,7 +81,9 @@ class Plan:
         """The program for arrays of these shapes: there is one for each combination of ranks."""
         for t, a in zip(self.fed, arrays, strict=True):
             if not t.shape.is_compatible_with(a.shape):
-                raise ValueError(f"{t.name!r} ({t.op.where}) has shape {t.shape}, and was fed with an array of shape {a.shape}")
+                raise ValueError(
+                    f"{t.name!r} ({t.op.where}) has shape {t.shape}, and was fed with an array of shape {a.shape}"
+                )
         ranks = tuple([a.ndim for a in arrays])
         program = self.by_rank.get(ranks)
         if program is None:
@@ -137,7 +139,9 @@ class Plan:
 def element(graph: Any, x: Any, fetches: Any) -> Any:
     """The tensor or operation that a fetch stands for."""
     if x is None:
-        raise TypeError(f"None cannot be fetched ({'' if fetches is None else repr(fetches) + ': '}a gradient that does not exist is None)")
+        raise TypeError(
+            f"None cannot be fetched ({'' if fetches is None else repr(fetches) + ': '}a gradient that does not exist is None)"
+        )
     try:
         return graph.as_graph_element(x)
     except TypeError as e:
@@ -207,7 +211,9 @@ def in_turn(graph: Any, ops: Sequence[Operation]) -> dict[Operation, tuple[Opera
 def converted(tensor: Tensor, value: Any, what: str = "feed") -> np.ndarray:
     """A value as an array of the tensor's type, contiguous; ValueError or TypeError if it is none."""
     if hasattr(value, "_as_graph_element") or isinstance(value, Tensor | Operation):
-        raise TypeError(f"{tensor.name!r} was fed with {value!r}, which has no value here; feed an array, or sess.run(...) of it")
+        raise TypeError(
+            f"{tensor.name!r} was fed with {value!r}, which has no value here; feed an array, or sess.run(...) of it"
+        )
     try:
         array = np.asarray(value)
     except ValueError as e:
@@ -216,7 +222,9 @@ def converted(tensor: Tensor, value: Any, what: str = "feed") -> np.ndarray:
     if want.kind == "O":
         return np.asarray(array, dtype=object)
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{tensor.name!r} ({tensor.op.where}) takes {want}, and was fed with {array.dtype} of shape {array.shape}: {brief(value)}")
+        raise ValueError(
+            f"{tensor.name!r} ({tensor.op.where}) takes {want}, and was fed with {array.dtype} of shape {array.shape}: {brief(value)}"
+        )
     with np.errstate(all="ignore"):
         new = np.ascontiguousarray(array, want.numpy).reshape(array.shape)
     if array.dtype.kind == "f" and want.kind != "f" and not np.array_equal(new, array):

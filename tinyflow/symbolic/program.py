@@ -24,7 +24,9 @@ from tinyflow.symbolic.world import HERE, Open, World, parents
 class Program:
     """A runner, and what it is fed with."""
 
-    def __init__(self, runner: Any, nodes: Sequence[Node | None], sources: Sequence[tuple[Node, Any]], concrete: bool) -> None:
+    def __init__(
+        self, runner: Any, nodes: Sequence[Node | None], sources: Sequence[tuple[Node, Any]], concrete: bool
+    ) -> None:
         self.runner, self.nodes, self.sources = runner, tuple(nodes), tuple(sources)
         self.concrete = concrete  # whether it is for arrays of certain shapes only
         self.checked: Any = None  # the store that has all variables
@@ -68,7 +70,11 @@ def uninitialised(graph: Any, node: Node) -> Exception:
     variable = graph.state.get("variables", {}).get(node)
     if variable is None:
         return errors.FailedPreconditionError(None, None, f"{node.label} ({node.where}) has no value in this session")
-    call = "tf.global_variables_initializer()" if variable in graph.get_collection("variables") else "tf.local_variables_initializer()"
+    call = (
+        "tf.global_variables_initializer()"
+        if variable in graph.get_collection("variables")
+        else "tf.local_variables_initializer()"
+    )
     if variable not in graph.get_collection("variables") and variable not in graph.get_collection("local_variables"):
         call = f"the initializer of the variable, {variable.initializer.name!r}"
     return errors.FailedPreconditionError(
@@ -170,7 +176,9 @@ class Value:
         try:
             return evaluate([self.node], given)[self.node]
         except KeyError as e:
-            raise errors.InvalidArgumentError(None, None, f"{self.node.label} ({self.node.where}) depends on what is not fed: {e.args[0]}") from None
+            raise errors.InvalidArgumentError(
+                None, None, f"{self.node.label} ({self.node.where}) depends on what is not fed: {e.args[0]}"
+            ) from None
 
 
 class Size(Value):
@@ -224,5 +232,3 @@ def path(plan: Any, op: Operation) -> str:
         step = came[step]
     shown = names[::-1] if len(names) < 12 else [*names[:-6:-1], "...", *names[5::-1]]
     return " <- ".join(shown) if names else "the fetches"
-
-

@@ -48,7 +48,9 @@ def new_key(graph: Graph, seed: int | None, name: str) -> Node:
     return key
 
 
-def drawn(kind: str, shape: Any, dtype: Any, seed: Any, name: str | None, numbers: Callable[..., Node], values: Sequence[Any]) -> Tensor:
+def drawn(
+    kind: str, shape: Any, dtype: Any, seed: Any, name: str | None, numbers: Callable[..., Node], values: Sequence[Any]
+) -> Tensor:
     """The operation numbers(key, dimensions, *nodes of the values)."""
     want = as_dtype(dtype)
     extra, dims = shape_argument(shape)
@@ -65,14 +67,31 @@ def scaled(numbers: Callable[..., Node], want: DType) -> Callable[..., Node]:
     return lambda key, shape, mean, stddev: numbers(key, shape, want) * stddev + mean
 
 
-def random_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = dtypes.float32, seed: Any = None, name: str | None = None) -> Tensor:
+def random_normal(
+    shape: Any,
+    mean: Any = 0.0,
+    stddev: Any = 1.0,
+    dtype: Any = dtypes.float32,
+    seed: Any = None,
+    name: str | None = None,
+) -> Tensor:
     """Normal numbers of a mean and a standard deviation."""
-    return drawn("RandomNormal", shape, dtype, seed, name or "random_normal", scaled(r.normal, as_dtype(dtype)), (mean, stddev))
+    return drawn(
+        "RandomNormal", shape, dtype, seed, name or "random_normal", scaled(r.normal, as_dtype(dtype)), (mean, stddev)
+    )
 
 
 def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = dtypes.float32, seed: Any = None, name: str | None = None) -> Tensor:  # fmt: skip
     """Normal numbers, none further from the mean than two standard deviations."""
-    return drawn("TruncatedNormal", shape, dtype, seed, name or "truncated_normal", scaled(r.truncated_normal, as_dtype(dtype)), (mean, stddev))
+    return drawn(
+        "TruncatedNormal",
+        shape,
+        dtype,
+        seed,
+        name or "truncated_normal",
+        scaled(r.truncated_normal, as_dtype(dtype)),
+        (mean, stddev),
+    )
 
 
 def random_uniform(shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = dtypes.float32, seed: Any = None, name: str | None = None) -> Tensor:  # fmt: skip
@@ -87,10 +106,14 @@ def random_uniform(shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any =
         u = r.uniform(key, dims, dtypes.float64)
         return e.cast(e.floor(u * e.cast(high - low, dtypes.float64)), want) + low
 
-    return drawn("RandomUniform", shape, want, seed, name or "random_uniform", numbers, (minval, 1 if maxval is None else maxval))
+    return drawn(
+        "RandomUniform", shape, want, seed, name or "random_uniform", numbers, (minval, 1 if maxval is None else maxval)
+    )
 
 
-def multinomial(logits: Any, num_samples: Any, seed: Any = None, name: str | None = None, output_dtype: Any = dtypes.int64) -> Tensor:
+def multinomial(
+    logits: Any, num_samples: Any, seed: Any = None, name: str | None = None, output_dtype: Any = dtypes.int64
+) -> Tensor:
     """num_samples classes for each row of logits (rows, classes), with probabilities softmax(logits): by the Gumbel trick."""
     count, want, x = integer(num_samples, "num_samples"), as_dtype(output_dtype), convert(logits)
     key = new_key(x.graph, seed, name or "multinomial")
@@ -105,8 +128,11 @@ def multinomial(logits: Any, num_samples: Any, seed: Any = None, name: str | Non
 
 def kept(x: Node, key: Node, keep: Node, shape: Sequence[Any] | None) -> Node:
     """Dropout: elements kept with a probability, and scaled by its inverse; the others are 0."""
-    u = r.uniform(key, x.shape if shape is None else tuple(n if s == -1 else s for s, n in zip(shape, x.shape, strict=True)), x.dtype)
+    u = r.uniform(
+        key,
+        x.shape if shape is None else tuple(n if s == -1 else s for s, n in zip(shape, x.shape, strict=True)),
+        x.dtype,
+    )
     chosen = e.less(u, keep) if keep.shape == () else e.less(*e.broadcast(u, keep))
     chosen, wide = e.broadcast(chosen, x / keep)
     return e.where(chosen, wide, 0.0)
-

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tinyflow.core import dtypes
-from tinyflow.symbolic import array, initializers, nest, nn
+from tinyflow.symbolic import array, filling, initializers, nest, nn
 from tinyflow.symbolic import math as tf_math
 from tinyflow.symbolic.layers import features
 from tinyflow.symbolic.math import TABLE
@@ -63,8 +63,12 @@ class RNNCell:
         """[xs] kernel + bias, the xs joined: (batch, n), (batch, k) -> (batch, units)."""
         joined = array.concat([convert(x) for x in xs], 1)
         prefix = f"{scope}/" if scope else ""
-        kernel = self.add(f"{prefix}kernel", [features(joined), units], joined, getattr(self, "_kernel_initializer", None))
-        return nn.bias_add(tf_math.matmul(joined, kernel), self.add(f"{prefix}bias", [units], joined, bias or initializers.Zeros()))
+        kernel = self.add(
+            f"{prefix}kernel", [features(joined), units], joined, getattr(self, "_kernel_initializer", None)
+        )
+        return nn.bias_add(
+            tf_math.matmul(joined, kernel), self.add(f"{prefix}bias", [units], joined, bias or initializers.Zeros())
+        )
 
     def zero_state(self, batch_size: Any, dtype: Any) -> Any:
         """A state of zeros for a batch."""
@@ -78,7 +82,7 @@ class RNNCell:
 
 
 def zeros_of(sizes: Any, batch: Any, dtype: Any) -> Any:
-    return nest.map_structure(lambda n: array.zeros([batch, n], dtype), sizes)
+    return nest.map_structure(lambda n: filling.zeros([batch, n], dtype), sizes)
 
 
 class BasicRNNCell(RNNCell):
@@ -86,7 +90,15 @@ class BasicRNNCell(RNNCell):
 
     kind = "basic_rnn_cell"
 
-    def __init__(self, num_units: int, activation: Any = None, reuse: Any = None, name: str | None = None, dtype: Any = None, **_: Any) -> None:
+    def __init__(
+        self,
+        num_units: int,
+        activation: Any = None,
+        reuse: Any = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **_: Any,
+    ) -> None:
         super().__init__(reuse, name, dtype)
         self.state_size = self.output_size = int(num_units)
         self._activation = activation or tanh
@@ -105,7 +117,11 @@ class GRUCell(RNNCell):
                  name: str | None = None, dtype: Any = None, **_: Any) -> None:  # fmt: skip
         super().__init__(reuse, name, dtype)
         self.state_size = self.output_size = int(num_units)
-        self._activation, self._kernel_initializer, self._bias = activation or tanh, kernel_initializer, bias_initializer
+        self._activation, self._kernel_initializer, self._bias = (
+            activation or tanh,
+            kernel_initializer,
+            bias_initializer,
+        )
 
     def call(self, inputs: Tensor, state: Any) -> Any:
         gates = sigmoid(self.affine([inputs, state], 2 * self.output_size, "gates", self._bias or initializers.Ones()))
@@ -127,11 +143,18 @@ class LSTMCell(RNNCell):
                  proj_clip: float | None = None, num_unit_shards: Any = None, num_proj_shards: Any = None, forget_bias: float = 1.0,
                  state_is_tuple: bool = True, activation: Any = None, reuse: Any = None, name: str | None = None, dtype: Any = None, **_: Any) -> None:  # fmt: skip
         super().__init__(reuse, name, dtype)
-        self._units, self._peepholes, self._clip, self._kernel_initializer = int(num_units), use_peepholes, cell_clip, initializer
+        self._units, self._peepholes, self._clip, self._kernel_initializer = (
+            int(num_units),
+            use_peepholes,
+            cell_clip,
+            initializer,
+        )
         self._proj, self._proj_clip, self._forget, self._tuple = num_proj, proj_clip, forget_bias, state_is_tuple
         self._activation = activation or tanh
         self.output_size = int(num_proj or num_units)
-        self.state_size = LSTMStateTuple(self._units, self.output_size) if state_is_tuple else self._units + self.output_size
+        self.state_size = (
+            LSTMStateTuple(self._units, self.output_size) if state_is_tuple else self._units + self.output_size
+        )
 
     def call(self, inputs: Tensor, state: Any) -> Any:
         c, h = state if self._tuple else array.split(state, [self._units, self.output_size], 1)
@@ -157,7 +180,15 @@ class BasicLSTMCell(LSTMCell):
 
     def __init__(self, num_units: int, forget_bias: float = 1.0, state_is_tuple: bool = True, activation: Any = None, reuse: Any = None,
                  name: str | None = None, dtype: Any = None, **_: Any) -> None:  # fmt: skip
-        super().__init__(num_units, forget_bias=forget_bias, state_is_tuple=state_is_tuple, activation=activation, reuse=reuse, name=name, dtype=dtype)
+        super().__init__(
+            num_units,
+            forget_bias=forget_bias,
+            state_is_tuple=state_is_tuple,
+            activation=activation,
+            reuse=reuse,
+            name=name,
+            dtype=dtype,
+        )
 
 
 class MultiRNNCell(RNNCell):
@@ -257,7 +288,7 @@ def static_rnn(cell: Any, inputs: Sequence[Any], initial_state: Any = None, dtyp
             output, new = cell(x, state)
             if lengths is not None:
                 on = TABLE["less"](t, lengths)
-                output = array.where(on, output, array.zeros_like(output))
+                output = array.where(on, output, filling.zeros_like(output))
                 new = nest.map_structure(lambda a, b, on=on: array.where(on, a, b), new, state)
             outputs.append(output)
             state = new
@@ -274,7 +305,9 @@ def dynamic_rnn(cell: Any, inputs: Any, sequence_length: Any = None, initial_sta
     axis = 0 if time_major else 1
     steps = x.shape[axis].value if x.shape.ndims is not None else None
     if steps is None:
-        raise ValueError(f"dynamic_rnn: the number of steps, axis {axis} of {x.name!r} (shape {x.shape}), must be known when the graph is written")
+        raise ValueError(
+            f"dynamic_rnn: the number of steps, axis {axis} of {x.name!r} (shape {x.shape}), must be known when the graph is written"
+        )
     if initial_state is None and dtype is None:
         dtype = x.dtype
     outputs, state = static_rnn(cell, array.unstack(x, steps, axis), initial_state, dtype, sequence_length, scope)
@@ -294,7 +327,9 @@ def static_bidirectional_rnn(cell_fw: Any, cell_bw: Any, inputs: Sequence[Any], 
 
 def turn(xs: list[Any], lengths: Any) -> list[Any]:
     """A list of (batch, n) in reverse order; with lengths, each example's own part of it."""
-    return xs[::-1] if lengths is None else array.unstack(reverse_sequence(array.stack(xs, 1), lengths, 1, 0), len(xs), 1)
+    return (
+        xs[::-1] if lengths is None else array.unstack(reverse_sequence(array.stack(xs, 1), lengths, 1, 0), len(xs), 1)
+    )
 
 
 def reverse_sequence(input: Any, seq_lengths: Any, seq_axis: int | None = None, batch_axis: int | None = None, name: str | None = None,
@@ -307,7 +342,10 @@ def reverse_sequence(input: Any, seq_lengths: Any, seq_axis: int | None = None, 
     from tinyflow.ops import movement as m
     from tinyflow.symbolic.tensor import tensor
 
-    axis, batch = int(seq_dim if seq_axis is None else seq_axis), int(batch_dim if batch_axis is None else (batch_axis or 0))
+    axis, batch = (
+        int(seq_dim if seq_axis is None else seq_axis),
+        int(batch_dim if batch_axis is None else (batch_axis or 0)),
+    )
 
     def reverse(x: Node, n: Node) -> Node:
         order = (batch, axis, *(d for d in range(x.ndim) if d not in (batch, axis)))
@@ -328,11 +366,17 @@ def bidirectional_dynamic_rnn(cell_fw: Any, cell_bw: Any, inputs: Any, sequence_
     axis = 0 if time_major else 1
 
     def turned(t: Tensor) -> Tensor:
-        return array.reverse(t, [axis]) if sequence_length is None else reverse_sequence(t, sequence_length, axis, 1 - axis)
+        return (
+            array.reverse(t, [axis])
+            if sequence_length is None
+            else reverse_sequence(t, sequence_length, axis, 1 - axis)
+        )
 
     with variable_scope(scope or "bidirectional_rnn"):
-        forward, state_fw = dynamic_rnn(cell_fw, x, sequence_length, initial_state_fw, dtype, time_major=time_major, scope="fw")
-        backward, state_bw = dynamic_rnn(cell_bw, turned(x), sequence_length, initial_state_bw, dtype, time_major=time_major, scope="bw")
+        forward, state_fw = dynamic_rnn(
+            cell_fw, x, sequence_length, initial_state_fw, dtype, time_major=time_major, scope="fw"
+        )
+        backward, state_bw = dynamic_rnn(
+            cell_bw, turned(x), sequence_length, initial_state_bw, dtype, time_major=time_major, scope="bw"
+        )
     return (forward, turned(backward)), (state_fw, state_bw)
-
-

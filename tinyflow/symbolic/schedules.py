@@ -10,13 +10,16 @@ from tinyflow.core import dtypes
 from tinyflow.graph.node import Node
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import leaf
+from tinyflow.symbolic import filling
 from tinyflow.symbolic.control import group
 from tinyflow.symbolic.graph import GraphKeys, Operation, get_default_graph
 from tinyflow.symbolic.tensor import Tensor, constant, convert, operation
 from tinyflow.symbolic.variable import Variable, moving_average_variables, trainable_variables
 
 
-def schedule(kind: str, rate: Any, step: Any, others: Sequence[Any], formula: Callable[..., Node], name: str | None) -> Tensor:
+def schedule(
+    kind: str, rate: Any, step: Any, others: Sequence[Any], formula: Callable[..., Node], name: str | None
+) -> Tensor:
     """formula(rate, step, *others) as one operation, all of the rate's type."""
     if step is None:
         raise ValueError(f"{kind} wants a global_step, the tensor that counts steps")
@@ -56,10 +59,14 @@ def polynomial_decay(learning_rate: Any, global_step: Any, decay_steps: Any, end
         total = n * e.maximum(e.ceil(t / n), 1.0) if cycle else n
         return (lr - end) * e.pow_(1.0 - e.minimum(t, total) / total, p) + end
 
-    return schedule("PolynomialDecay", learning_rate, global_step, (decay_steps, end_learning_rate, power), formula, name)
+    return schedule(
+        "PolynomialDecay", learning_rate, global_step, (decay_steps, end_learning_rate, power), formula, name
+    )
 
 
-def cosine_decay(learning_rate: Any, global_step: Any, decay_steps: Any, alpha: Any = 0.0, name: str | None = None) -> Tensor:
+def cosine_decay(
+    learning_rate: Any, global_step: Any, decay_steps: Any, alpha: Any = 0.0, name: str | None = None
+) -> Tensor:
     """learning_rate ((1 - alpha) (1 + cos(pi step / decay_steps)) / 2 + alpha)"""
 
     def formula(lr: Node, t: Node, n: Node, a: Node) -> Node:
@@ -71,7 +78,9 @@ def cosine_decay(learning_rate: Any, global_step: Any, decay_steps: Any, alpha: 
 def piecewise_constant(x: Any, boundaries: Sequence[Any], values: Sequence[Any], name: str | None = None) -> Tensor:
     """values[k] for the first boundary k that x does not exceed, the last value beyond."""
     if len(values) != len(boundaries) + 1:
-        raise ValueError(f"piecewise_constant: {len(boundaries)} boundaries divide {len(boundaries) + 1} values, not {len(values)}")
+        raise ValueError(
+            f"piecewise_constant: {len(boundaries)} boundaries divide {len(boundaries) + 1} values, not {len(values)}"
+        )
     levels = constant(list(values))
 
     def choose(at: Node) -> Node:
@@ -80,7 +89,9 @@ def piecewise_constant(x: Any, boundaries: Sequence[Any], values: Sequence[Any],
             result = e.where(e.less_equal(at, leaf.constant(b, at.dtype)), leaf.constant(v, levels.dtype), result)
         return result
 
-    return operation("PiecewiseConstant", choose, [convert(x)], name or "PiecewiseConstant", types=[levels.dtype]).outputs[0]
+    return operation(
+        "PiecewiseConstant", choose, [convert(x)], name or "PiecewiseConstant", types=[levels.dtype]
+    ).outputs[0]
 
 
 piecewise_constant_decay = piecewise_constant
@@ -92,7 +103,9 @@ class ExponentialMovingAverage:
     num_updates  a step count t, which makes the decay min(decay, (1 + t) / (10 + t)): quick at first
     """
 
-    def __init__(self, decay: Any, num_updates: Any = None, zero_debias: bool = False, name: str = "ExponentialMovingAverage") -> None:
+    def __init__(
+        self, decay: Any, num_updates: Any = None, zero_debias: bool = False, name: str = "ExponentialMovingAverage"
+    ) -> None:
         if zero_debias:
             raise AttributeError("ExponentialMovingAverage(zero_debias=True) is not built")
         self.decay, self.num_updates, self.name = decay, num_updates, name
@@ -100,21 +113,24 @@ class ExponentialMovingAverage:
 
     def apply(self, var_list: Sequence[Any] | None = None) -> Operation:
         """The operation that brings the averages up to date."""
-        from tinyflow.symbolic import array
-
         chosen = trainable_variables() if var_list is None else list(var_list)
         graph = get_default_graph()
         for v in chosen:
             if v not in self.averages:
                 with graph.name_scope(None), graph.control_dependencies(None):
-                    first = v.initialized_value() if isinstance(v, Variable) else array.zeros(v.shape, v.dtype)
+                    first = v.initialized_value() if isinstance(v, Variable) else filling.zeros(v.shape, v.dtype)
                     self.averages[v] = Variable(first, trainable=False, name=self.average_name(v))
                 graph.add_to_collection(GraphKeys.MOVING_AVERAGE_VARIABLES, v)
         return group(*[self._step(v) for v in chosen], name=self.name)
 
     def _step(self, v: Any) -> Operation:
         average = self.averages[v]
-        given = [convert(self.decay, average.dtype), average.value(), convert(v), *(() if self.num_updates is None else (convert(self.num_updates),))]
+        given = [
+            convert(self.decay, average.dtype),
+            average.value(),
+            convert(v),
+            *(() if self.num_updates is None else (convert(self.num_updates),)),
+        ]
 
         def mixed(decay: Node, a: Node, x: Node, *count: Node) -> Node:
             if count:
@@ -138,5 +154,3 @@ class ExponentialMovingAverage:
         names = {self.average_name(v): v for v in dict.fromkeys([*averaged, *trainable_variables()])}
         others = [v for v in graph.get_collection(GraphKeys.GLOBAL_VARIABLES) if v not in names.values()]
         return {**names, **{v.op.name: v for v in others}}
-
-

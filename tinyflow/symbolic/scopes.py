@@ -1,9 +1,9 @@
 """Variable scopes: variables by name, made once and shared.
 
-    with tf.variable_scope("layer"):
-        w = tf.get_variable("w", [3, 4])        layer/w
-    with tf.variable_scope("layer", reuse=True):
-        w is tf.get_variable("w", [3, 4])
+with tf.variable_scope("layer"):
+    w = tf.get_variable("w", [3, 4])        layer/w
+with tf.variable_scope("layer", reuse=True):
+    w is tf.get_variable("w", [3, 4])
 """
 
 from __future__ import annotations
@@ -108,7 +108,13 @@ class variable_scope:
         if name_or_scope is None and default_name is None:
             raise TypeError("variable_scope wants a name, or a default_name where the name is None")
         self.given, self.default_name, self.reuse, self.named = name_or_scope, default_name, reuse, auxiliary_name_scope
-        self.defaults = dict(initializer=initializer, regularizer=regularizer, custom_getter=custom_getter, dtype=dtype, constraint=constraint)
+        self.defaults = dict(
+            initializer=initializer,
+            regularizer=regularizer,
+            custom_getter=custom_getter,
+            dtype=dtype,
+            constraint=constraint,
+        )
 
     def __enter__(self) -> VariableScope:
         graph = self.graph = get_default_graph()
@@ -121,7 +127,9 @@ class variable_scope:
             part = self.given.name if again else self.given
         full = part if again else f"{outer.name}/{part}" if outer.name and part else outer.name or part
         base = self.given if again else outer
-        self.names = graph.name_scope((part.rsplit("/", 1)[-1] or None) if part and self.named else (graph._scope + "/" if graph._scope else None))
+        self.names = graph.name_scope(
+            (part.rsplit("/", 1)[-1] or None) if part and self.named else (graph._scope + "/" if graph._scope else None)
+        )
         name_scope = self.names.__enter__()
         reuse = base.reuse if self.reuse is None else self.reuse
         if outer.reuse is True and not again and self.reuse in (None, False):
@@ -170,7 +178,13 @@ def get_variable(name: str, shape: Any = None, dtype: Any = None, initializer: A
     )  # fmt: skip
     getter = custom_getter or scope.custom_getter
     if getter is not None:
-        return getter(lambda name, *args, **changed: found_or_made(name, **{**how, **dict(zip(("shape", "dtype"), args, strict=False)), **changed}), full, **how)
+        return getter(
+            lambda name, *args, **changed: found_or_made(
+                name, **{**how, **dict(zip(("shape", "dtype"), args, strict=False)), **changed}
+            ),
+            full,
+            **how,
+        )
     return found_or_made(full, **how)
 
 
@@ -179,7 +193,9 @@ def found_or_made(full: str, shape: Any = None, dtype: Any = None, initializer: 
     store = scopes(get_default_graph()).variables
     there = store.get(full)
     if there is None and reuse is True:
-        raise ValueError(f"there is no variable {full!r} to reuse: get_variable did not make one. Use reuse=tf.AUTO_REUSE to make it the first time")
+        raise ValueError(
+            f"there is no variable {full!r} to reuse: get_variable did not make one. Use reuse=tf.AUTO_REUSE to make it the first time"
+        )
     if there is not None and not reuse:
         raise ValueError(
             f"the variable {full!r} exists already, made by {there.op.where}. To share it, use "
@@ -198,13 +214,19 @@ def found_or_made(full: str, shape: Any = None, dtype: Any = None, initializer: 
 
 def agreed(variable: Variable, shape: Any, dtype: Any) -> Variable:
     if shape is not None and not variable.shape.is_compatible_with(TensorShape(shape)):
-        raise ValueError(f"the variable {variable.name!r} ({variable.op.where}) has shape {variable.shape}, and {TensorShape(shape)} is wanted")
+        raise ValueError(
+            f"the variable {variable.name!r} ({variable.op.where}) has shape {variable.shape}, and {TensorShape(shape)} is wanted"
+        )
     if dtype is not None and as_dtype(dtype) is not variable.dtype:
-        raise ValueError(f"the variable {variable.name!r} ({variable.op.where}) is of type {variable.dtype}, and {as_dtype(dtype)} is wanted")
+        raise ValueError(
+            f"the variable {variable.name!r} ({variable.op.where}) is of type {variable.dtype}, and {as_dtype(dtype)} is wanted"
+        )
     return variable
 
 
-def create(full: str, shape: Any, dtype: Any, initializer: Any, trainable: Any, collections: Any, constraint: Any) -> Variable:
+def create(
+    full: str, shape: Any, dtype: Any, initializer: Any, trainable: Any, collections: Any, constraint: Any
+) -> Variable:
     graph = get_default_graph()
     want = as_dtype(dtype)
     if initializer is None:
@@ -219,7 +241,11 @@ def create(full: str, shape: Any, dtype: Any, initializer: Any, trainable: Any, 
         value: Any = lambda: initial(initializer, sizes, want)
     else:
         value = convert(initializer) if not isinstance(initializer, Tensor) else initializer
-        value = convert(initializer, want) if value.dtype is not want and not isinstance(initializer, Tensor | Variable) else value
+        value = (
+            convert(initializer, want)
+            if value.dtype is not want and not isinstance(initializer, Tensor | Variable)
+            else value
+        )
         if shape is not None and not value.shape.is_compatible_with(shape):
             raise ValueError(f"the variable {full!r} has shape {TensorShape(shape)}, and its initializer {value.shape}")
     with graph.name_scope(None):
@@ -236,13 +262,21 @@ def initial(initializer: Any, shape: Any, dtype: Any) -> Any:
         return initializer(shape, dtype)
     if not takes:
         return initializer()
-    return initializer(shape, dtype=dtype) if "dtype" in takes or any(p.kind is p.VAR_KEYWORD for p in takes.values()) else initializer(shape)
+    return (
+        initializer(shape, dtype=dtype)
+        if "dtype" in takes or any(p.kind is p.VAR_KEYWORD for p in takes.values())
+        else initializer(shape)
+    )
 
 
-def get_local_variable(name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, **how: Any) -> Variable:
+def get_local_variable(
+    name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, **how: Any
+) -> Variable:
     """A variable of the collection LOCAL_VARIABLES, not trained."""
     how.setdefault("collections", [GraphKeys.LOCAL_VARIABLES])
-    return get_variable(name, shape, dtype, initializer, trainable=False, **{k: v for k, v in how.items() if k != "trainable"})
+    return get_variable(
+        name, shape, dtype, initializer, trainable=False, **{k: v for k, v in how.items() if k != "trainable"}
+    )
 
 
 def no_regularizer(_: Any) -> None:
@@ -254,7 +288,9 @@ def make_template(name_: str, func_: Callable[..., Any], create_scope_now_: bool
     state: dict[str, Any] = {}
 
     def call(*args: Any, **named: Any) -> Any:
-        with variable_scope(state.get("scope"), default_name=name_ if not state else None, reuse=True if state else None) as scope:
+        with variable_scope(
+            state.get("scope"), default_name=name_ if not state else None, reuse=True if state else None
+        ) as scope:
             result = func_(*args, **{**kwargs, **named})
             state.setdefault("scope", scope)
             return result

@@ -1,12 +1,13 @@
 """Session: what runs a graph, and holds the values of its variables.
 
-    run(fetches, feed_dict) -> values        by a plan, made at the first run of its kind (plan.py)
+run(fetches, feed_dict) -> values        by a plan, made at the first run of its kind (plan.py)
 """
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -42,35 +43,36 @@ class BaseSession:
 
         fetches    a tensor, variable, operation (None is its value) or name, or a nesting of these in lists, tuples
                    and dicts
-        feed_dict  {tensor: value}: placeholders' values; any other tensor is overridden by its value
+        feed_dict  {tensor: value}: placeholders' values; any other tensor is overridden by its value. A tuple of
+                   tensors takes a tuple of values
 
         Raises InvalidArgumentError for an unfed placeholder, FailedPreconditionError for a variable without a value,
         ValueError for a value that does not fit its placeholder, TypeError for what is no tensor.
         """
+        feed_dict = feed_dict or NOTHING
         try:
-            if feed_dict:
-                key = (*fetches, None, *feed_dict) if type(fetches) is list else (fetches, *feed_dict)
-                plan = self._plans[key]
-            else:
-                feed_dict = NOTHING
-                plan = self._plans[(*fetches, None) if type(fetches) is list else (fetches,)]
+            key = (*fetches, None, *feed_dict) if type(fetches) is list else (fetches, *feed_dict)
+            plan = self._plans[key]
         except (KeyError, TypeError):
-            plan = self._plan(fetches, feed_dict)
+            plan, feed_dict = self._plan(fetches, feed_dict)
         if len(self._operations) != self._seen:
             self._watch_growth()
         return plan(feed_dict.values())
 
-    def _plan(self, fetches: Any, feed_dict: Any) -> Plan:
-        """The plan of a run, found by its structure or made."""
+    def _plan(self, fetches: Any, feed_dict: Any) -> tuple[Plan, Mapping[Any, Any]]:
+        """The plan of a run, found by its structure or made; and the feeds, nested ones taken apart."""
         if self._closed:
             raise RuntimeError("the session is closed; make a new tf.Session()")
-        if not isinstance(feed_dict, dict) and not hasattr(feed_dict, "values"):
+        if not isinstance(feed_dict, Mapping):
             raise TypeError(f"feed_dict is a dict of tensors and their values, not {feed_dict!r}")
+        if any(isinstance(k, tuple) for k in feed_dict):
+            pairs = [(k, v) for key, value in feed_dict.items() for k, v in flat_pairs(key, value)]
+            feed_dict = dict(pairs)
         plan = Plan(self, fetches, feed_dict)
         plan = self._plans.setdefault(plan.key, plan)
         with suppress(TypeError):  # of a nesting of lists, which has no hash: it is found by plan.key
             self._plans[(*fetches, None, *feed_dict) if type(fetches) is list else (fetches, *feed_dict)] = plan
-        return plan
+        return plan, feed_dict
 
     def _watch_growth(self) -> None:
         """Warn, once a line, of a loop that adds operations between its runs: each makes a new program."""
@@ -111,6 +113,17 @@ class BaseSession:
 
     def __repr__(self) -> str:
         return f"<tf.{type(self).__name__} of {self.graph!r}{', closed' if self._closed else ''}>"
+
+
+def flat_pairs(key: Any, value: Any) -> list[tuple[Any, Any]]:
+    """A tuple of tensors is fed by a tuple of values."""
+    if not isinstance(key, tuple):
+        return [(key, value)]
+    if not isinstance(value, list | tuple) or len(value) != len(key):
+        raise ValueError(
+            f"{key!r} is fed with {value!r}; give a tuple of {len(key)} values, as it has {len(key)} tensors"
+        )
+    return [pair for k, v in zip(key, value, strict=True) for pair in flat_pairs(k, v)]
 
 
 class Session(BaseSession):

@@ -40,15 +40,21 @@ def function(kind: str, operands: str, meaning: Callable[..., Any], doc: str) ->
 def bound(what: str, names: Sequence[str], given: Sequence[Any], named: dict[str, Any]) -> list[Any]:
     """The arguments in the order of their names; a TypeError that says which are wanted."""
     if len(given) > len(names) or any(k not in names[len(given) :] for k in named):
-        raise TypeError(f"{what}() takes {', '.join(names)}; it was given {len(given)} in order and {', '.join(named) or 'none'} by name")
+        raise TypeError(
+            f"{what}() takes {', '.join(names)}; it was given {len(given)} in order and {', '.join(named) or 'none'} by name"
+        )
     values = [*given, *(named.get(n) for n in names[len(given) :])]
     for n, v in zip(names[:-1], values, strict=False):
         if v is None:
-            raise TypeError(f"{what}() lacks its argument {n!r}" if n not in named else f"{what}({n}=None): None is not a value")
+            raise TypeError(
+                f"{what}() lacks its argument {n!r}" if n not in named else f"{what}({n}=None): None is not a value"
+            )
     return values
 
 
-def combine(kind: str, meaning: Callable[..., Any], labels: Sequence[str], values: Sequence[Any], name: str | None) -> Tensor:
+def combine(
+    kind: str, meaning: Callable[..., Any], labels: Sequence[str], values: Sequence[Any], name: str | None
+) -> Tensor:
     """The operation on values of one type, of which some may be Python numbers: these are named `name/label`."""
     if all(isinstance(v, Tensor) for v in values):
         dtype = values[0].dtype
@@ -76,7 +82,9 @@ def integers(given: Any, what: str) -> list[int]:
     if isinstance(given, Tensor):
         found = None if given.node is None else known.values(given.node)
         if found is None or not all(isinstance(v, int) for v in found.ravel()):
-            raise TypeError(f"{what} must be known when the graph is written; {given.name!r} has its value only in a run")
+            raise TypeError(
+                f"{what} must be known when the graph is written; {given.name!r} has its value only in a run"
+            )
         return [int(v) for v in found.ravel()]
     if isinstance(given, list | tuple):
         return [integers(g, what)[0] for g in given]

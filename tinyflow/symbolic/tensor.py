@@ -1,6 +1,6 @@
 """Tensor: one output of an operation. And `operation`, by which all operations are made.
 
-    Tensor := op, value_index, dtype            named 'op name:value_index'
+Tensor := op, value_index, dtype            named 'op name:value_index'
 """
 
 from __future__ import annotations
@@ -26,11 +26,19 @@ string = DType.__new__(DType)  # bytes, which Python computes with and graphs on
 string.name, string.llvm, string.kind, string.numpy, string.size = "string", "ptr", "O", np.dtype(object), 8
 
 
+NAMES: dict[Any, DType] = {
+    "string": string, "str": string, str: string, bytes: string, "float": dtypes.float32, float: dtypes.float32,
+    "double": dtypes.float64,
+}  # fmt: skip
+
+
 def as_dtype(given: Any) -> DType:
-    """The element type that a DType, a numpy or Python type, or a name stands for."""
-    if given in (str, bytes, "string", "str") or (isinstance(given, np.dtype) and given.kind in "OSU"):
-        return string
-    return dtypes.as_dtype(given)
+    """The element type that a DType, a numpy or Python type, or a name stands for. Python's float is float32."""
+    if isinstance(given, DType):
+        return given
+    if isinstance(given, str | type) and given in NAMES:
+        return NAMES[given]
+    return string if isinstance(given, np.dtype) and given.kind in "OSU" else dtypes.as_dtype(given)
 
 
 class Tensor:
@@ -110,7 +118,9 @@ class Tensor:
         raise TypeError(f"{self.name!r} has no len(); use tensor.get_shape()[0].value or tf.shape(tensor)[0]")
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        raise TypeError(f"{self.name!r} has no value before the run: numpy cannot take it; run it, or use the function of tf")
+        raise TypeError(
+            f"{self.name!r} has no value before the run: numpy cannot take it; run it, or use the function of tf"
+        )
 
     def __float__(self) -> float:
         raise TypeError(f"{self.name!r} has no value before the run; float(sess.run(tensor)) is its value")
@@ -181,7 +191,9 @@ def output(op: Operation, index: int, dtype: DType) -> Tensor:
     return t
 
 
-def tensor(kind: str, meaning: Callable[..., Any], inputs: Sequence[Tensor] = (), name: str | None = None, **how: Any) -> Tensor:
+def tensor(
+    kind: str, meaning: Callable[..., Any], inputs: Sequence[Tensor] = (), name: str | None = None, **how: Any
+) -> Tensor:
     """The output of a new operation that has one."""
     return operation(kind, meaning, inputs, name, **how).outputs[0]
 
@@ -219,7 +231,9 @@ def convert(value: Any, dtype: Any = None, name: str | None = None) -> Tensor:
     """
     if isinstance(value, Tensor):
         if dtype is not None and value.dtype is not dtype:
-            raise TypeError(f"{value.name!r} is of type {value.dtype}, and {dtype} is wanted; use tf.cast(tensor, tf.{dtype})")
+            raise TypeError(
+                f"{value.name!r} is of type {value.dtype}, and {dtype} is wanted; use tf.cast(tensor, tf.{dtype})"
+            )
         return value
     as_tensor = getattr(value, "_as_tensor", None)
     if as_tensor is not None:
@@ -236,7 +250,11 @@ def convert(value: Any, dtype: Any = None, name: str | None = None) -> Tensor:
 
 def is_symbolic(value: Any) -> bool:
     """Whether a value is a tensor, a variable, or a size known only when running."""
-    return isinstance(value, Tensor | Expr) or hasattr(value, "_as_tensor") or (isinstance(value, Dimension) and isinstance(value.dim, Expr))
+    return (
+        isinstance(value, Tensor | Expr)
+        or hasattr(value, "_as_tensor")
+        or (isinstance(value, Dimension) and isinstance(value.dim, Expr))
+    )
 
 
 def flat(value: Any) -> Iterator[Any]:
@@ -256,7 +274,9 @@ def packed(value: Sequence[Any], dtype: DType | None, name: str | None) -> Tenso
     return tensor("Pack", lambda *xs: stack(xs), parts, name or "stack")
 
 
-def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const", verify_shape: bool = False) -> Tensor:
+def constant(
+    value: Any, dtype: Any = None, shape: Any = None, name: str = "Const", verify_shape: bool = False
+) -> Tensor:
     """A tensor with a value of its own.
 
     value  a number, a bool, a string, or a (nested list that is an) array. Python floats become float32, ints int32;
@@ -308,20 +328,28 @@ def shaped(array: np.ndarray, shape: Sequence[int | None], verify: bool) -> np.n
     count = int(np.prod(shape, dtype=int)) if None not in shape else -1
     if count < 0 or array.size > count or (verify and array.size != count) or (array.size == 0) != (count == 0):
         raise ValueError(f"a value of shape {array.shape} does not fit the shape {tuple(shape)}")
-    filled = array.ravel() if array.size == count else np.concatenate([array.ravel(), np.repeat(array.ravel()[-1:], count - array.size)])
+    filled = (
+        array.ravel()
+        if array.size == count
+        else np.concatenate([array.ravel(), np.repeat(array.ravel()[-1:], count - array.size)])
+    )
     return filled.reshape(shape)  # type: ignore[arg-type]
 
 
 def text(value: Any, array: np.ndarray, name: str) -> Tensor:
     """Strings: carried as bytes."""
-    encoded = np.array([v.encode() if isinstance(v, str) else bytes(v) for v in array.ravel()], dtype=object).reshape(array.shape)
+    encoded = np.array([v.encode() if isinstance(v, str) else bytes(v) for v in array.ravel()], dtype=object).reshape(
+        array.shape
+    )
     result = encoded[()] if encoded.ndim == 0 else encoded
     made = tensor("Const", None, (), name, host=lambda: result, types=[string])
     made.hint = TensorShape(array.shape)
     return made
 
 
-def convert_to_tensor(value: Any, dtype: Any = None, name: str | None = None, preferred_dtype: Any = None, dtype_hint: Any = None) -> Tensor:
+def convert_to_tensor(
+    value: Any, dtype: Any = None, name: str | None = None, preferred_dtype: Any = None, dtype_hint: Any = None
+) -> Tensor:
     """A tensor: the value itself if it is one, a variable's value, else a constant of the value."""
     return convert(value, None if dtype is None else as_dtype(dtype), name)
 
@@ -356,4 +384,15 @@ def unfed() -> Any:
     raise ValueError("a placeholder of strings must be fed")
 
 
-__all__ = ["Controls", "ShapeError", "Tensor", "constant", "convert", "convert_to_tensor", "operation", "placeholder", "tensor", "user_line"]
+__all__ = [
+    "Controls",
+    "ShapeError",
+    "Tensor",
+    "constant",
+    "convert",
+    "convert_to_tensor",
+    "operation",
+    "placeholder",
+    "tensor",
+    "user_line",
+]

@@ -17,10 +17,10 @@ from tinyflow.ops import control
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import movement as m
 from tinyflow.passes.gradient import broken_path
-from tinyflow.symbolic import array, gradient
+from tinyflow.symbolic import filling, gradient
 from tinyflow.symbolic.control import group
 from tinyflow.symbolic.graph import GraphKeys, Operation, get_default_graph
-from tinyflow.symbolic.tensor import Tensor, convert, operation, scalar
+from tinyflow.symbolic.tensor import Tensor, constant, convert, operation, scalar
 from tinyflow.symbolic.variable import Variable, assign_add, trainable_variables
 
 Nodes = Mapping[str, Node]
@@ -35,7 +35,9 @@ class Optimizer:
 
     GATE_NONE, GATE_OP, GATE_GRAPH = 0, 1, 2
     slots: Mapping[str, float] = MappingProxyType({})
-    shared: Mapping[str, str] = MappingProxyType({})  # slots of the optimizer as a whole -> the hyperparameter they begin with
+    shared: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # slots of the optimizer as a whole -> the hyperparameter they begin with
 
     def __init__(self, name: str, use_locking: bool = False, **numbers: Any) -> None:
         self._name, self.numbers = name, numbers
@@ -98,10 +100,12 @@ class Optimizer:
         for k, first in self.slots.items():
             if (v, k) not in self._slots:
                 with v.graph.name_scope(None):
-                    value = array.fill(v.shape, array.constant(first, v.dtype))
+                    value = filling.fill(v.shape, constant(first, v.dtype))
                     self._slots[v, k] = Variable(value, trainable=False, name=f"{v.op.name}/{self._name}")
 
-    def _apply(self, v: Variable, g: Tensor, numbers: Mapping[str, Tensor], shared: Mapping[str, Variable]) -> Operation:
+    def _apply(
+        self, v: Variable, g: Tensor, numbers: Mapping[str, Tensor], shared: Mapping[str, Variable]
+    ) -> Operation:
         """The update of one variable."""
         kept = {k: self._slots[v, k] for k in self.slots}
         held = {"": v, **kept}
@@ -110,14 +114,23 @@ class Optimizer:
         def meaning(grad: Node, old: Node, *rest: Node) -> Node:
             count = len(kept) + len(shared)
             slots = dict(zip((*kept, *shared), (e.cast(n, old.dtype) for n in rest[:count]), strict=True))
-            new = self.update(old, matched(grad, old), slots, {k: e.cast(n, old.dtype) for k, n in zip(numbers, rest[count:], strict=True)})
+            new = self.update(
+                old,
+                matched(grad, old),
+                slots,
+                {k: e.cast(n, old.dtype) for k, n in zip(numbers, rest[count:], strict=True)},
+            )
             return control.group(*(control.assign(x.node, new[k]) for k, x in held.items() if k in new))
 
-        op = operation(f"Apply{type(self).__name__.removesuffix('Optimizer')}", meaning, given, f"update_{v.op.name}", types=[])
+        op = operation(
+            f"Apply{type(self).__name__.removesuffix('Optimizer')}", meaning, given, f"update_{v.op.name}", types=[]
+        )
         v.graph.state.setdefault("writes", {})[op] = (v, *kept.values())
         return op
 
-    def _finish(self, updates: Sequence[Operation], shared: Mapping[str, Variable], numbers: Mapping[str, Tensor]) -> list[Operation]:
+    def _finish(
+        self, updates: Sequence[Operation], shared: Mapping[str, Variable], numbers: Mapping[str, Tensor]
+    ) -> list[Operation]:
         """Shared slots go on once all variables are updated."""
         graph = get_default_graph()
         done = []
@@ -180,7 +193,14 @@ class MomentumOptimizer(Optimizer):
 
     slots: ClassVar = {"momentum": 0.0}
 
-    def __init__(self, learning_rate: Any, momentum: Any, use_locking: bool = False, name: str = "Momentum", use_nesterov: bool = False) -> None:
+    def __init__(
+        self,
+        learning_rate: Any,
+        momentum: Any,
+        use_locking: bool = False,
+        name: str = "Momentum",
+        use_nesterov: bool = False,
+    ) -> None:
         super().__init__(name, learning_rate=learning_rate, momentum=momentum)
         self.nesterov = use_nesterov
 
@@ -213,7 +233,13 @@ class AdamOptimizer(Optimizer):
 class AdagradOptimizer(Optimizer):
     """a := a + g²;  v := v - lr g / sqrt(a)"""
 
-    def __init__(self, learning_rate: Any, initial_accumulator_value: float = 0.1, use_locking: bool = False, name: str = "Adagrad") -> None:
+    def __init__(
+        self,
+        learning_rate: Any,
+        initial_accumulator_value: float = 0.1,
+        use_locking: bool = False,
+        name: str = "Adagrad",
+    ) -> None:
         super().__init__(name, learning_rate=learning_rate)
         self.slots = {"accumulator": initial_accumulator_value}
 
@@ -227,7 +253,14 @@ class AdadeltaOptimizer(Optimizer):
 
     slots: ClassVar = {"accum": 0.0, "accum_update": 0.0}
 
-    def __init__(self, learning_rate: Any = 0.001, rho: Any = 0.95, epsilon: Any = 1e-8, use_locking: bool = False, name: str = "Adadelta") -> None:
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        rho: Any = 0.95,
+        epsilon: Any = 1e-8,
+        use_locking: bool = False,
+        name: str = "Adadelta",
+    ) -> None:
         super().__init__(name, learning_rate=learning_rate, rho=rho, epsilon=epsilon)
 
     def update(self, v: Node, g: Node, slots: Nodes, numbers: Nodes) -> Nodes:
@@ -268,13 +301,15 @@ def create_global_step(graph: Any = None) -> Variable:
         raise ValueError("there is a global_step already; use get_or_create_global_step")
     with graph.as_default(), graph.name_scope(None):
         listed = [GraphKeys.GLOBAL_VARIABLES, GraphKeys.GLOBAL_STEP]
-        return Variable(array.constant(0, dtypes.int64), trainable=False, name="global_step", collections=listed)
+        return Variable(constant(0, dtypes.int64), trainable=False, name="global_step", collections=listed)
 
 
 def get_global_step(graph: Any = None) -> Variable | None:
     """The variable that counts steps, or None."""
     graph = graph or get_default_graph()
-    found = graph.get_collection(GraphKeys.GLOBAL_STEP) or [v for v in graph.get_collection(GraphKeys.GLOBAL_VARIABLES) if v.name == "global_step:0"]
+    found = graph.get_collection(GraphKeys.GLOBAL_STEP) or [
+        v for v in graph.get_collection(GraphKeys.GLOBAL_VARIABLES) if v.name == "global_step:0"
+    ]
     return found[0] if found else None
 
 
@@ -286,5 +321,3 @@ def get_or_create_global_step(graph: Any = None) -> Variable:
 def global_step(sess: Any, global_step_tensor: Any) -> int:
     """How many steps were taken in a session."""
     return int(sess.run(global_step_tensor))
-
-

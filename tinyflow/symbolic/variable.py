@@ -43,7 +43,10 @@ class Variable:
         self.graph: Graph = get_default_graph()
         self.trainable = True if trainable is None else bool(trainable)
         self.constraint = constraint
-        with self.graph.control_dependencies(None), self.graph.name_scope(self.graph.unique_name(name or "Variable") + "/"):
+        with (
+            self.graph.control_dependencies(None),
+            self.graph.name_scope(self.graph.unique_name(name or "Variable") + "/"),
+        ):
             self._make(initial_value, None if dtype is None else as_dtype(dtype), TensorShape(shape))
         listed = [GraphKeys.GLOBAL_VARIABLES] if collections is None else list(collections)
         if self.trainable and GraphKeys.TRAINABLE_VARIABLES not in listed:
@@ -60,7 +63,11 @@ class Variable:
             )
         if value.dtype is string:
             raise TypeError(f"{full!r}: a variable holds numbers, not strings")
-        dims = as_dims(shape) if shape.dims is not None else tuple(n if isinstance(n, int) else None for n in value.node.shape)
+        dims = (
+            as_dims(shape)
+            if shape.dims is not None
+            else tuple(n if isinstance(n, int) else None for n in value.node.shape)
+        )
         self.dtype = value.dtype
         node = leaf.variable(value.dtype, as_dims(dims), full)
         self._ref = tensor("VariableV2", lambda: node, (), full + "/", graph=self.graph)
@@ -135,10 +142,14 @@ class Variable:
         """The operation that gives it a value; as a tensor, the value."""
         return assign(self, value, name=name)
 
-    def assign_add(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Tensor:
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Tensor:
         return assign_add(self, delta, name=name)
 
-    def assign_sub(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Tensor:
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Tensor:
         return assign_sub(self, delta, name=name)
 
     def load(self, value: Any, session: Any = None) -> None:
@@ -192,7 +203,9 @@ def fits(variable: Variable, value: Tensor) -> None:
         )
 
 
-def assign(ref: Any, value: Any, validate_shape: bool | None = None, use_locking: bool | None = None, name: str | None = None) -> Tensor:
+def assign(
+    ref: Any, value: Any, validate_shape: bool | None = None, use_locking: bool | None = None, name: str | None = None
+) -> Tensor:
     """The operation that gives a variable a value; as a tensor, the value. ValueError if the shapes differ."""
     return assignment("Assign", ref, value, lambda old, new: new, name)
 
@@ -287,7 +300,9 @@ def initialized_value(variable: Variable) -> Tensor:
         return cond(is_variable_initialized(variable), lambda: variable.value(), lambda: variable.initial_value)
 
 
-def report_uninitialized_variables(var_list: Sequence[Variable] | None = None, name: str = "report_uninitialized_variables") -> Tensor:
+def report_uninitialized_variables(
+    var_list: Sequence[Variable] | None = None, name: str = "report_uninitialized_variables"
+) -> Tensor:
     """The names of the variables without a value, as a vector of strings."""
     variables = global_variables() + local_variables() if var_list is None else list(var_list)
     flags = [is_variable_initialized(v) for v in variables]
@@ -300,5 +315,3 @@ def report_uninitialized_variables(var_list: Sequence[Variable] | None = None, n
 
 def assert_variables_initialized(var_list: Sequence[Variable] | None = None) -> Tensor:
     return report_uninitialized_variables(var_list)
-
-

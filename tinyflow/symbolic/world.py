@@ -90,7 +90,12 @@ class World:
         for x in (op, *parents(op, self.given)):
             if x in self.failed:
                 raise self.failed[x]
-        if op.nodes is not None and op not in self.before and all(self.unchanged(t) for t in op.inputs) and all(self.made[c] is c.nodes for c in op.control_inputs):
+        if (
+            op.nodes is not None
+            and op not in self.before
+            and all(self.unchanged(t) for t in op.inputs)
+            and all(self.made[c] is c.nodes for c in op.control_inputs)
+        ):
             return op.nodes
         try:
             return compute(op, self)
