@@ -11,9 +11,9 @@ from tinyflow.compiler import loops
 from tinyflow.compiler.pipeline import build
 from tinyflow.core.dtypes import float32
 from tinyflow.ops import contraction, control, elementwise, leaf
+from tinyflow.ops.reduction import sum_
 from tinyflow.passes import pipeline
 from tinyflow.passes.gradient import gradients
-from tinyflow.ops.reduction import sum_
 
 x = leaf.placeholder(float32, (64, 64), "x")
 limit = leaf.placeholder(float32, (), "limit")

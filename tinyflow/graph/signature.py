@@ -30,7 +30,9 @@ def signature(roots: Sequence[Node], leading: Sequence[Node] = ()) -> Signature:
     rows: list[Any] = []
     for n in order:
         if n.op.kind == "leaf":
-            rows.append((renamed(n.shape, names) if names else n.shape, n.dtype))  # fed or stored: the program is the same
+            rows.append(
+                (renamed(n.shape, names) if names else n.shape, n.dtype)
+            )  # fed or stored: the program is the same
         else:
             attrs = tuple(n.attrs.values())
             rows.append((n.op, tuple([place[x] for x in n.inputs]), renamed(attrs, names) if names else attrs))
