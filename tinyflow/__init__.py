@@ -105,6 +105,7 @@ from tinyflow.symbolic.math import (
 )
 from tinyflow.symbolic.math import of_row as _of_row
 from tinyflow.symbolic.names import missing as _missing
+from tinyflow.symbolic.operators import strided_slice
 from tinyflow.symbolic.options import ConfigProto, GPUOptions, GraphOptions, OptimizerOptions, RunMetadata, RunOptions
 from tinyflow.symbolic.random import multinomial, random_normal, random_uniform, truncated_normal
 from tinyflow.symbolic.scopes import (

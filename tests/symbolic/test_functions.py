@@ -216,6 +216,8 @@ SHAPES: dict[str, Any] = {  # name -> (tensor of x, what numpy says)
     "split": (lambda x: tf.split(x, 2, 1)[1], X[:, 2:]),
     "split by sizes": (lambda x: tf.split(x, [1, -1, 2], axis=2)[1], X[:, :, 1:3]),
     "slice": (lambda x: tf.slice(x, [1, 0, 2], [2, -1, 1]), X[1:3, :, 2:3]),
+    "strided_slice": (lambda x: tf.strided_slice(x, [2, 1, 0], [0, 3, 5], [-1, 1, 2], end_mask=1), X[2::-1, 1:3, ::2]),
+    "strided_slice by masks": (lambda x: tf.strided_slice(x, [1, 0, -2], [0, 0, 0], shrink_axis_mask=1, ellipsis_mask=2, end_mask=4), X[1, ..., -2:]),
     "reverse": (lambda x: tf.reverse(x, [0, 2]), X[::-1, :, ::-1]),
     "pad": (lambda x: tf.pad(x, [[1, 0], [0, 2], [1, 1]], constant_values=3), np.pad(X, [(1, 0), (0, 2), (1, 1)], constant_values=3)),
     "pad reflected": (lambda x: tf.pad(x, [[0, 0], [2, 1], [0, 0]], "REFLECT"), np.pad(X, [(0, 0), (2, 1), (0, 0)], "reflect")),

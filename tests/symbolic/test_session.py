@@ -413,3 +413,18 @@ def test_a_graph_that_is_let_go_is_freed() -> None:
     del graph, sess, v
     gc.collect()
     assert alive() is None
+
+
+def test_four_threads_run_one_session(sess: tf.Session) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    x, v = tf.placeholder(tf.float32, [None, 8]), tf.Variable(tf.ones([8, 4]))
+    y = tf.reduce_sum(tf.matmul(x, v), 1)
+    sess.run(v.initializer)
+
+    def work(k: int) -> bool:
+        rows = np.full((k % 7 + 1, 8), k, np.float32)
+        return bool((sess.run(y, {x: rows}) == 32 * k).all())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(200)))

@@ -14,7 +14,7 @@ from tinyflow.ops import indexing, leaf
 from tinyflow.ops import movement as m
 from tinyflow.symbolic import known
 from tinyflow.symbolic import math as tf_math
-from tinyflow.symbolic.table import combine
+from tinyflow.symbolic.table import combine, integer, integers
 from tinyflow.symbolic.tensor import Tensor, convert, is_symbolic, tensor
 
 # fmt: off
@@ -87,6 +87,30 @@ def pick(x: Any, key: Any) -> Tensor:
         else:
             plan.append(slot(k, inputs))
     return tensor("StridedSlice", lambda n, *bounds: sliced(n, plan, bounds), inputs, "strided_slice")
+
+
+def strided_slice(
+    input_: Any, begin: Any, end: Any, strides: Any = None, begin_mask: int = 0, end_mask: int = 0, ellipsis_mask: int = 0,
+    new_axis_mask: int = 0, shrink_axis_mask: int = 0, var: Any = None, name: str | None = None,
+) -> Tensor:  # fmt: skip
+    """x[begin:end:strides], axis by axis. Bit k of a mask is for axis k: its bound left out, `...`, None, or begin alone."""
+    bounds = [listed(b) for b in (begin, end)]
+    steps = [1] * len(bounds[0]) if strides is None else integers(strides, "the strides")
+    keys: list[Any] = []
+    for k, (low, high, step) in enumerate(zip(*bounds, steps, strict=True)):
+        whole = slice(None if begin_mask >> k & 1 else low, None if end_mask >> k & 1 else high, step)
+        choices = ((ellipsis_mask, Ellipsis), (new_axis_mask, None), (shrink_axis_mask, low))
+        keys.append(next((key for mask, key in choices if mask >> k & 1), whole))
+    return pick(input_, tuple(keys))
+
+
+def listed(given: Any) -> list[Any]:
+    """Bounds, one by one; tensors among them stay such."""
+    return (
+        [v if is_symbolic(v) else integer(v, "a bound") for v in given]
+        if isinstance(given, list | tuple)
+        else list(integers(given, "the bounds"))
+    )
 
 
 class Slot(int):

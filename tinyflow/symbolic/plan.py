@@ -57,7 +57,7 @@ class Plan:
     def __call__(self, values: Iterable[Any]) -> Any:
         arrays = []
         for value, want, tensor in zip(values, self.types, self.fed, strict=False):
-            if type(value) is not np.ndarray or value.dtype is not want or not value.flags.c_contiguous:
+            if type(value) is not np.ndarray or value.dtype is not want:
                 value = converted(tensor, value)
             arrays.append(value)
         key = tuple([a.shape for a in arrays])

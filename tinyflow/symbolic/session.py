@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -146,7 +146,7 @@ class InteractiveSession(BaseSession):
 
     def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None) -> None:
         super().__init__(target, graph, config)
-        self._default = Default(self, close=False)
+        self._default = Default(self, close=False, with_graph=graph is not None)
         self._default.__enter__()
 
     def close(self) -> None:
@@ -166,11 +166,11 @@ class InteractiveSession(BaseSession):
 class Default:
     """The block in which a session is the default one, and its graph the default graph."""
 
-    def __init__(self, session: Any, close: bool) -> None:
+    def __init__(self, session: Any, close: bool, with_graph: bool = True) -> None:
         self.session, self.close = session, close
+        self.graph = session.graph.as_default() if with_graph else nullcontext()
 
     def __enter__(self) -> Any:
-        self.graph = self.session.graph.as_default()
         self.graph.__enter__()
         _stack.set((*_stack.get(), self.session))
         return self.session

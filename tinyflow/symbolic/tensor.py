@@ -94,9 +94,9 @@ class Tensor:
             dims = tuple(n if m is None else m for n, m in given)
             self.op.nodes = tuple(reshape(n, dims) if k == self.value_index else n for k, n in enumerate(self.op.nodes))
 
-    @property
-    def consumers(self) -> Callable[[], list[Operation]]:
-        return lambda: [op for op in self.graph._operations if self in op.inputs]
+    def consumers(self) -> list[Operation]:
+        """The operations that it goes into."""
+        return [op for op in self.graph._operations if self in op.inputs]
 
     def eval(self, feed_dict: Any = None, session: Any = None) -> Any:
         """Its value, by a session: the one given, else the default one."""
@@ -289,6 +289,9 @@ def constant(
     if (isinstance(value, Dimension) and isinstance(value.dim, Expr)) or isinstance(value, Expr):
         dim = value.dim if isinstance(value, Dimension) else value
         return tensor("Size", lambda: leaf.size(dim, want or dtypes.int32), (), name)
+    if type(value) is float and shape is None and (want is None or want.is_floating):  # as most constants are
+        number = leaf.constant(value, want)
+        return tensor("Const", lambda: number, (), name)
     array = as_array(value, want)
     if array.dtype.kind in "OSU":
         return text(value, array, name)
