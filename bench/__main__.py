@@ -27,7 +27,7 @@ from bench.alone import ask, installed, starts
 from bench.bars import judged
 from bench.race import Crew, environment
 from bench.sides import BY_NAME, SIDES, Side, sides_of
-from bench.workloads import GROUPS, STEPS, Workload
+from bench.workloads import GROUPS, KERNELS, STEPS, Workload
 
 ALONE = "process"
 OUT = Path(__file__).parent / "results.json"
@@ -87,11 +87,10 @@ class Bench:
         return self.end()
 
     def sides(self, workload: Workload) -> list[Side]:
-        """Who takes part. torch.compile takes its time to start, and is torch once more."""
-        chosen = self.args.sides or [
-            s.name for s in SIDES if s.name != "torch.compile" or not (self.args.check or self.args.quick)
-        ]
-        return [s for s in sides_of(workload.program) if s.name in chosen]
+        """Who takes part. torch.compile takes its time to start; one product is the same, compiled or not."""
+        hasty = self.args.check or self.args.quick
+        chosen = self.args.sides or [s.name for s in SIDES if not (s.name == "torch.compile" and hasty)]
+        return [s for s in sides_of(workload.program) if s.name in chosen and not (s.compiled and workload in KERNELS)]
 
     def group(self, name: str, workloads: Sequence[Workload]) -> None:
         """The rows of one group. Those of one program are run by the same processes."""
@@ -137,7 +136,7 @@ class Bench:
         print(report.process(self.results), end="\n\n", flush=True)
 
     def end(self) -> int:
-        self.results["machine"] = about(self.usage.others())
+        self.results["machine"] = {"cores": self.args.cores, "busy": self.usage.others(), **about()}
         failures = report.failures(self.results)
         if not self.args.check:
             self.results["bars"] = judged(self.results)
@@ -171,16 +170,15 @@ class Usage:
         return max(0.0, (busy - mine) / total) if total else 0.0
 
 
-def about(busy: float) -> dict[str, Any]:
+def about() -> dict[str, Any]:
     """The machine and what ran on it."""
-    found = {"processor": processor(), "cores": len(cores()), "python": platform.python_version(), "busy": busy}
     versions = []
     for name in ("numpy", "llvmlite", "torch", "jax", "tensorflow"):
         try:
             versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    return {**found, "versions": ", ".join(versions)}
+    return {"processor": processor(), "python": platform.python_version(), "versions": ", ".join(versions)}
 
 
 def processor() -> str:
@@ -193,7 +191,8 @@ def processor() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = arguments(argv)
-    if args.threads < len(cores()) and hasattr(os, "sched_setaffinity"):
+    args.cores = len(cores())
+    if args.threads < args.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores()[: args.threads])  # some peers take as many threads as there are cores
     os.environ["TINYFLOW_THREADS"] = str(args.threads)
     return Bench(args).run()
