@@ -264,7 +264,10 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
     return tensor("Select", choose, [*pair, convert(condition)], name or "Select")
 
 
-def one_hot(indices: Any, depth: Any, on_value: Any = None, off_value: Any = None, axis: Any = None, dtype: Any = None, name: str | None = None) -> Tensor:  # fmt: skip
+def one_hot(
+    indices: Any, depth: Any, on_value: Any = None, off_value: Any = None, axis: Any = None, dtype: Any = None, name:
+    str | None = None,
+) -> Tensor:  # fmt: skip
     """on_value (1) where the place along the new axis (the last) is the index, off_value (0) elsewhere."""
     guessed = next((v.dtype for v in (on_value, off_value) if isinstance(v, Tensor)), None)
     given = [v for v in (on_value, off_value) if v is not None and not isinstance(v, Tensor)]

@@ -79,8 +79,10 @@ class Branch:
         return free
 
 
-def cond(pred: Any, true_fn: Callable[[], Any] | None = None, false_fn: Callable[[], Any] | None = None, strict: bool = False,
-         name: str | None = None, fn1: Callable[[], Any] | None = None, fn2: Callable[[], Any] | None = None) -> Any:  # fmt: skip
+def cond(
+    pred: Any, true_fn: Callable[[], Any] | None = None, false_fn: Callable[[], Any] | None = None, strict: bool =
+    False, name: str | None = None, fn1: Callable[[], Any] | None = None, fn2: Callable[[], Any] | None = None,
+) -> Any:  # fmt: skip
     """true_fn() if pred, else false_fn(): both write their side into the graph, a run computes the one that is taken.
 
     The functions return tensors, or equal nestings of tensors; what they use from outside comes in through a Switch, what
@@ -197,7 +199,10 @@ def with_each(first: Sequence[Operation], tensors: Sequence[Any]) -> list[Any]:
 # ------------------------------------------------------------------------------------------ what Python does after the run
 
 
-def Print(input_: Any, data: Sequence[Any], message: str | None = None, first_n: int | None = None, summarize: int | None = None, name: str | None = None) -> Tensor:  # fmt: skip
+def Print(
+    input_: Any, data: Sequence[Any], message: str | None = None, first_n: int | None = None, summarize: int | None =
+    None, name: str | None = None,
+) -> Tensor:  # fmt: skip
     """input_, whose run also prints the values of `data` to stderr: [v1 v2 v3...][w]. first_n limits how often."""
     done = [0]
 

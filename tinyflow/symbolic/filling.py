@@ -81,7 +81,7 @@ def float_range(a: Node, b: Node, step: Node, want: DType) -> Node:
     numbers = [n.attrs.get("value") if n.op is leaf.CONSTANT else None for n in (a, b, step)]
     if None in numbers:
         raise ShapeError("range of floats wants bounds that are known when the graph is written")
-    array = np.arange(*(float(np.float32(x)) for x in numbers))  # type: ignore[arg-type]
+    array = np.arange(*(float(np.float32(x)) for x in numbers))
     return leaf.iota(len(array), want) * leaf.constant(numbers[2], want) + leaf.constant(numbers[0], want)
 
 

@@ -73,12 +73,14 @@ def convolved(x: Node, w: Node, stride: Sequence[int], padding: Any, dilation: S
         raise ShapeError(f"images {shape_text(x.shape)} and filters {shape_text(w.shape)}: both want {rank + 2} axes")
     window = w.shape[:rank]
     low, high = pads(padding, x.shape[1:-1], window, stride, dilation)
-    out = f.pooled_sizes(x.shape[1:-1], window, stride, low, high, dilation)  # type: ignore[arg-type]
+    out = f.pooled_sizes(x.shape[1:-1], window, stride, low, high, dilation)
     return convolution(x, w, stride, low, out, dilation, groups)
 
 
-def conv2d(input: Any, filter: Any = None, strides: Any = None, padding: Any = None, use_cudnn_on_gpu: bool = True, data_format: str = "NHWC",
-           dilations: Any = (1, 1, 1, 1), name: str | None = None, filters: Any = None) -> Tensor:  # fmt: skip
+def conv2d(
+    input: Any, filter: Any = None, strides: Any = None, padding: Any = None, use_cudnn_on_gpu: bool = True,
+    data_format: str = "NHWC", dilations: Any = (1, 1, 1, 1), name: str | None = None, filters: Any = None,
+) -> Tensor:  # fmt: skip
     """y[n, h, w, o] = sum over i, j, c of x[n, s h + i, s w + j, c] filter[i, j, c, o]
 
     input (n, height, width, c), filter (height, width, c, o); strides has an entry for each axis of the input; padding is
@@ -93,17 +95,28 @@ def conv2d(input: Any, filter: Any = None, strides: Any = None, padding: Any = N
                    ("input", "filter"), (input, w), name)  # fmt: skip
 
 
-def conv1d(value: Any = None, filters: Any = None, stride: Any = None, padding: Any = None, use_cudnn_on_gpu: Any = None, data_format: Any = None,
-           name: str | None = None, input: Any = None, dilations: Any = None) -> Tensor:  # fmt: skip
+def conv1d(
+    value: Any = None, filters: Any = None, stride: Any = None, padding: Any = None, use_cudnn_on_gpu: Any = None,
+    data_format: Any = None, name: str | None = None, input: Any = None, dilations: Any = None,
+) -> Tensor:  # fmt: skip
     """Convolution along one axis: value (n, width, c), filters (width, c, o)."""
     step, dilation = (
         spatial(stride, "stride", None, 1),
         spatial(1 if dilations is None else dilations, "dilations", None, 1),
     )
-    return combine("Conv1D", lambda x, k: convolved(x, k, step, padding, dilation), ("value", "filters"), (input if value is None else value, filters), name or "conv1d")  # fmt: skip
+    return combine(
+        "Conv1D",
+        lambda x, k: convolved(x, k, step, padding, dilation),
+        ("value", "filters"),
+        (input if value is None else value, filters),
+        name or "conv1d",
+    )
 
 
-def convolution_(input: Any, filter: Any, padding: Any, strides: Any = None, dilation_rate: Any = None, name: str | None = None, data_format: Any = None) -> Tensor:  # fmt: skip
+def convolution_(
+    input: Any, filter: Any, padding: Any, strides: Any = None, dilation_rate: Any = None, name: str | None = None,
+    data_format: Any = None,
+) -> Tensor:  # fmt: skip
     """Convolution over as many axes as the filter has."""
 
     def meaning(x: Node, w: Node) -> Node:
@@ -114,7 +127,10 @@ def convolution_(input: Any, filter: Any, padding: Any, strides: Any = None, dil
     return combine("Convolution", meaning, ("input", "filter"), (input, filter), name or "convolution")
 
 
-def depthwise_conv2d(input: Any, filter: Any, strides: Any, padding: Any, rate: Any = None, name: str | None = None, data_format: Any = None) -> Tensor:  # fmt: skip
+def depthwise_conv2d(
+    input: Any, filter: Any, strides: Any, padding: Any, rate: Any = None, name: str | None = None, data_format: Any =
+    None,
+) -> Tensor:  # fmt: skip
     """Each channel convolved by itself: filter (height, width, c, multiplier) -> c multiplier channels."""
     stride, dilation = (
         spatial(strides, "strides", data_format),
@@ -124,12 +140,15 @@ def depthwise_conv2d(input: Any, filter: Any, strides: Any, padding: Any, rate: 
     def meaning(x: Node, w: Node) -> Node:
         c, k = w.shape[-2:]
         each = m.reshape(w, (*w.shape[:2], 1, expr.mul(c, k)))
-        return back(convolved(last(x, data_format), each, stride, padding, dilation, c), data_format)  # type: ignore[arg-type]
+        return back(convolved(last(x, data_format), each, stride, padding, dilation, c), data_format)
 
     return combine("DepthwiseConv2dNative", meaning, ("input", "filter"), (input, filter), name or "depthwise")
 
 
-def separable_conv2d(input: Any, depthwise_filter: Any, pointwise_filter: Any, strides: Any, padding: Any, rate: Any = None, name: str | None = None, data_format: Any = None) -> Tensor:  # fmt: skip
+def separable_conv2d(
+    input: Any, depthwise_filter: Any, pointwise_filter: Any, strides: Any, padding: Any, rate: Any = None, name: str
+    | None = None, data_format: Any = None,
+) -> Tensor:  # fmt: skip
     """depthwise_conv2d, then a convolution of windows of one element."""
     return conv2d(
         depthwise_conv2d(input, depthwise_filter, strides, padding, rate, name, data_format),
@@ -140,8 +159,10 @@ def separable_conv2d(input: Any, depthwise_filter: Any, pointwise_filter: Any, s
     )
 
 
-def conv2d_transpose(value: Any = None, filter: Any = None, output_shape: Any = None, strides: Any = None, padding: Any = "SAME", data_format: str = "NHWC",
-                     name: str | None = None, input: Any = None, filters: Any = None, dilations: Any = None) -> Tensor:  # fmt: skip
+def conv2d_transpose(
+    value: Any = None, filter: Any = None, output_shape: Any = None, strides: Any = None, padding: Any = "SAME",
+    data_format: str = "NHWC", name: str | None = None, input: Any = None, filters: Any = None, dilations: Any = None,
+) -> Tensor:  # fmt: skip
     """The gradient of conv2d with respect to its input: value (n, h, w, o), filter (i, j, c, o) -> output_shape (n, H, W, c)."""
     stride = spatial(1 if strides is None else strides, "strides", data_format)
     dilation = spatial(1 if dilations is None else dilations, "dilations", data_format)
@@ -171,7 +192,10 @@ def transposed(
 
 
 def pooling(kind: str, meaning: Callable[..., Node]) -> Callable[..., Tensor]:
-    def build(value: Any = None, ksize: Any = None, strides: Any = None, padding: Any = None, data_format: str = "NHWC", name: str | None = None, input: Any = None) -> Tensor:  # fmt: skip
+    def build(
+        value: Any = None, ksize: Any = None, strides: Any = None, padding: Any = None, data_format: str = "NHWC",
+        name: str | None = None, input: Any = None,
+    ) -> Tensor:  # fmt: skip
         window, stride = spatial(ksize, "ksize", data_format), spatial(strides, "strides", data_format)
 
         def pooled(x: Node) -> Node:

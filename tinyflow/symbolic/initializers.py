@@ -102,7 +102,10 @@ class VarianceScaling(Initializer):
     distribution  'truncated_normal' (or 'normal'), 'untruncated_normal' or 'uniform'
     """
 
-    def __init__(self, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal", seed: Any = None, dtype: Any = dtypes.float32) -> None:  # fmt: skip
+    def __init__(
+        self, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal", seed: Any = None,
+        dtype: Any = dtypes.float32,
+    ) -> None:  # fmt: skip
         if scale <= 0 or mode not in FANS or distribution not in DISTRIBUTIONS:
             raise ValueError(
                 f"variance scaling by {scale} with mode {mode!r} and distribution {distribution!r}: the scale is above 0, "
@@ -112,7 +115,7 @@ class VarianceScaling(Initializer):
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
         sizes = TensorShape(shape).as_list()
-        fan_in, fan_out = fans(sizes)  # type: ignore[arg-type]
+        fan_in, fan_out = fans(sizes)
         variance = self.scale / max(1.0, FANS[self.mode](fan_in, fan_out))
         return DISTRIBUTIONS[self.distribution](sizes, math.sqrt(variance), self.type(dtype), self.seed)
 
@@ -165,7 +168,9 @@ def xavier_initializer(uniform: bool = True, seed: Any = None, dtype: Any = dtyp
     )
 
 
-def variance_scaling_initializer(factor: float = 2.0, mode: str = "FAN_IN", uniform: bool = False, seed: Any = None, dtype: Any = dtypes.float32) -> VarianceScaling:  # fmt: skip
+def variance_scaling_initializer(
+    factor: float = 2.0, mode: str = "FAN_IN", uniform: bool = False, seed: Any = None, dtype: Any = dtypes.float32,
+) -> VarianceScaling:  # fmt: skip
     """He's, as tf.contrib.layers has it."""
     scale = factor if uniform else 1.3 * factor * TRUNCATION**2
     return VarianceScaling(scale, mode.lower(), "uniform" if uniform else "truncated_normal", seed, dtype)

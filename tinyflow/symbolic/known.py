@@ -67,7 +67,7 @@ def dim_of(node: Node) -> Expr:
     if node not in _carriers:
         carrier = _carriers[node] = leaf.placeholder(uint8, (expr.fresh_dim("v"),), f"value of {node.label}")
         _sources[carrier] = node
-    return _carriers[node].shape[0]  # type: ignore[return-value]
+    return _carriers[node].shape[0]
 
 
 def source(carrier: Node) -> Node | None:
@@ -137,8 +137,8 @@ def values(node: Node) -> np.ndarray | None:
 
 def unknown(x: Node) -> np.ndarray:
     """A dimension for every element."""
-    flat = reshape(x, (int(np.prod(x.shape, dtype=int)),))  # type: ignore[arg-type]
-    dims = [dim_of(reshape(slice_(flat, (k,), (1,)), ())) for k in range(flat.shape[0])]  # type: ignore[arg-type]
+    flat = reshape(x, (int(np.prod(x.shape, dtype=int)),))
+    dims = [dim_of(reshape(slice_(flat, (k,), (1,)), ())) for k in range(flat.shape[0])]
     return np.array(dims, dtype=object)
 
 

@@ -50,9 +50,12 @@ def finished(y: Tensor, activation: Any, regularizer: Any) -> Tensor:
     return y
 
 
-def dense(inputs: Any, units: int, activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None, bias_initializer: Any = ZEROS,
-          kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
-          bias_constraint: Any = None, trainable: bool = True, name: str | None = None, reuse: Any = None) -> Tensor:  # fmt: skip
+def dense(
+    inputs: Any, units: int, activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None,
+    bias_initializer: Any = ZEROS, kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer:
+    Any = None, kernel_constraint: Any = None, bias_constraint: Any = None, trainable: bool = True, name: str | None =
+    None, reuse: Any = None,
+) -> Tensor:  # fmt: skip
     """activation(x kernel + bias), along the last axis: (..., n) -> (..., units)."""
     how = dict(locals())
     x = convert(inputs)
@@ -68,8 +71,10 @@ def product(x: Tensor, kernel: Any) -> Tensor:
     return tf_math.matmul(x, kernel) if x.shape.ndims == 2 else tf_math.tensordot(x, kernel, 1)
 
 
-def conv(kind: str, rank: int, inputs: Any, filters: int, kernel_size: Any, padding: str, data_format: str, how: dict[str, Any],
-         convolved: Callable[[Tensor, Any], Tensor]) -> Tensor:  # fmt: skip
+def conv(
+    kind: str, rank: int, inputs: Any, filters: int, kernel_size: Any, padding: str, data_format: str, how: dict[str,
+    Any], convolved: Callable[[Tensor, Any], Tensor],
+) -> Tensor:  # fmt: skip
     """What convolution layers share: a kernel (*window, channels, filters), a bias, and the activation."""
     x = convert(inputs)
     window = image.spatial(kernel_size, "kernel_size", None, rank)
@@ -84,30 +89,58 @@ def conv(kind: str, rank: int, inputs: Any, filters: int, kernel_size: Any, padd
         return finished(y, how["activation"], how["activity_regularizer"])
 
 
-def conv2d(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str = "channels_last",
-           dilation_rate: Any = (1, 1), activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None, bias_initializer: Any = ZEROS,
-           kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
-           bias_constraint: Any = None, trainable: bool = True, name: str | None = None, reuse: Any = None) -> Tensor:  # fmt: skip
+def conv2d(
+    inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str =
+    "channels_last", dilation_rate: Any = (1, 1), activation: Any = None, use_bias: bool = True, kernel_initializer:
+    Any = None, bias_initializer: Any = ZEROS, kernel_regularizer: Any = None, bias_regularizer: Any = None,
+    activity_regularizer: Any = None, kernel_constraint: Any = None, bias_constraint: Any = None, trainable: bool =
+    True, name: str | None = None, reuse: Any = None,
+) -> Tensor:  # fmt: skip
     """A convolution of images (n, height, width, c) with filters of kernel_size: (n, h, w, filters)."""
     how = dict(locals())
     form = "NCHW" if image.is_first(data_format) else "NHWC"
-    return conv("conv2d", 2, inputs, filters, kernel_size, padding, data_format, how,
-                lambda x, k: image.conv2d(x, k, strides, padding, data_format=form, dilations=dilation_rate))  # fmt: skip
+    return conv(
+        "conv2d",
+        2,
+        inputs,
+        filters,
+        kernel_size,
+        padding,
+        data_format,
+        how,
+        lambda x, k: image.conv2d(x, k, strides, padding, data_format=form, dilations=dilation_rate),
+    )
 
 
-def conv1d(inputs: Any, filters: int, kernel_size: Any, strides: Any = 1, padding: str = "valid", data_format: str = "channels_last",
-           dilation_rate: Any = 1, activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None, bias_initializer: Any = ZEROS,
-           kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
-           bias_constraint: Any = None, trainable: bool = True, name: str | None = None, reuse: Any = None) -> Tensor:  # fmt: skip
+def conv1d(
+    inputs: Any, filters: int, kernel_size: Any, strides: Any = 1, padding: str = "valid", data_format: str =
+    "channels_last", dilation_rate: Any = 1, activation: Any = None, use_bias: bool = True, kernel_initializer: Any =
+    None, bias_initializer: Any = ZEROS, kernel_regularizer: Any = None, bias_regularizer: Any = None,
+    activity_regularizer: Any = None, kernel_constraint: Any = None, bias_constraint: Any = None, trainable: bool =
+    True, name: str | None = None, reuse: Any = None,
+) -> Tensor:  # fmt: skip
     """A convolution of sequences (n, width, c) with filters of kernel_size: (n, w, filters)."""
     how = dict(locals())
-    return conv("conv1d", 1, inputs, filters, kernel_size, padding, data_format, how, lambda x, k: image.conv1d(x, k, strides, padding, dilations=dilation_rate))  # fmt: skip
+    return conv(
+        "conv1d",
+        1,
+        inputs,
+        filters,
+        kernel_size,
+        padding,
+        data_format,
+        how,
+        lambda x, k: image.conv1d(x, k, strides, padding, dilations=dilation_rate),
+    )
 
 
-def conv2d_transpose(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str = "channels_last",
-                     activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None, bias_initializer: Any = ZEROS,
-                     kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
-                     bias_constraint: Any = None, trainable: bool = True, name: str | None = None, reuse: Any = None) -> Tensor:  # fmt: skip
+def conv2d_transpose(
+    inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str =
+    "channels_last", activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None, bias_initializer:
+    Any = ZEROS, kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None,
+    kernel_constraint: Any = None, bias_constraint: Any = None, trainable: bool = True, name: str | None = None,
+    reuse: Any = None,
+) -> Tensor:  # fmt: skip
     """The transpose of a convolution: images grow by the strides. (n, h, w, c) -> (n, H, W, filters)"""
     how = dict(locals())
     form = "NCHW" if image.is_first(data_format) else "NHWC"
@@ -119,7 +152,7 @@ def conv2d_transpose(inputs: Any, filters: int, kernel_size: Any, strides: Any =
             grown = tuple(
                 n * s + (max(int(k) - s, 0) if padding.lower() == "valid" else 0)
                 for n, s, k in zip(g.shape[1:-1], step, w.shape, strict=False)
-            )  # type: ignore[operator,arg-type]
+            )
             return image.back(image.transposed(g, w, (g.shape[0], *grown, w.shape[-2]), step, padding, (1, 1)), form)
 
         return operation("Conv2DBackpropInput", meaning, [x, convert(kernel)], "conv2d_transpose").outputs[0]
@@ -147,12 +180,18 @@ def pooled(
     )
 
 
-def max_pooling2d(inputs: Any, pool_size: Any, strides: Any, padding: str = "valid", data_format: str = "channels_last", name: str | None = None) -> Tensor:  # fmt: skip
+def max_pooling2d(
+    inputs: Any, pool_size: Any, strides: Any, padding: str = "valid", data_format: str = "channels_last", name: str |
+    None = None,
+) -> Tensor:  # fmt: skip
     """The greatest element of each window."""
     return pooled(image.max_pool, inputs, pool_size, strides, padding, data_format, name or "max_pooling2d")
 
 
-def average_pooling2d(inputs: Any, pool_size: Any, strides: Any, padding: str = "valid", data_format: str = "channels_last", name: str | None = None) -> Tensor:  # fmt: skip
+def average_pooling2d(
+    inputs: Any, pool_size: Any, strides: Any, padding: str = "valid", data_format: str = "channels_last", name: str |
+    None = None,
+) -> Tensor:  # fmt: skip
     """The mean of each window."""
     return pooled(image.avg_pool, inputs, pool_size, strides, padding, data_format, name or "average_pooling2d")
 
@@ -189,12 +228,14 @@ def dropout(
     )
 
 
-def batch_normalization(inputs: Any, axis: Any = -1, momentum: float = 0.99, epsilon: float = 0.001, center: bool = True, scale: bool = True,
-                        beta_initializer: Any = ZEROS, gamma_initializer: Any = ONES, moving_mean_initializer: Any = ZEROS,
-                        moving_variance_initializer: Any = ONES, beta_regularizer: Any = None, gamma_regularizer: Any = None,
-                        beta_constraint: Any = None, gamma_constraint: Any = None, training: Any = False, trainable: bool = True,
-                        name: str | None = None, reuse: Any = None, renorm: bool = False, renorm_clipping: Any = None, renorm_momentum: float = 0.99,
-                        fused: Any = None, virtual_batch_size: Any = None, adjustment: Any = None) -> Tensor:  # fmt: skip
+def batch_normalization(
+    inputs: Any, axis: Any = -1, momentum: float = 0.99, epsilon: float = 0.001, center: bool = True, scale: bool =
+    True, beta_initializer: Any = ZEROS, gamma_initializer: Any = ONES, moving_mean_initializer: Any = ZEROS,
+    moving_variance_initializer: Any = ONES, beta_regularizer: Any = None, gamma_regularizer: Any = None,
+    beta_constraint: Any = None, gamma_constraint: Any = None, training: Any = False, trainable: bool = True, name:
+    str | None = None, reuse: Any = None, renorm: bool = False, renorm_clipping: Any = None, renorm_momentum: float =
+    0.99, fused: Any = None, virtual_batch_size: Any = None, adjustment: Any = None,
+) -> Tensor:  # fmt: skip
     """gamma (x - mean) / sqrt(variance + epsilon) + beta: over the batch in training, by running means else.
 
     The updates of the running means are in the collection UPDATE_OPS: run them with the training step.
@@ -313,10 +354,12 @@ def l1_regularizer(scale: float, scope: str | None = None) -> Callable[[Any], Te
     return lambda weights: None if scale == 0 else tf_math.TABLE["reduce_sum"](tf_math.TABLE["abs"](weights)) * scale
 
 
-def fully_connected(inputs: Any, num_outputs: int, activation_fn: Any = nn.TABLE["relu"], normalizer_fn: Any = None, normalizer_params: Any = None,
-                    weights_initializer: Any = None, weights_regularizer: Any = None, biases_initializer: Any = ZEROS, biases_regularizer: Any = None,
-                    reuse: Any = None, variables_collections: Any = None, outputs_collections: Any = None, trainable: bool = True,
-                    scope: Any = None) -> Tensor:  # fmt: skip
+def fully_connected(
+    inputs: Any, num_outputs: int, activation_fn: Any = nn.TABLE["relu"], normalizer_fn: Any = None,
+    normalizer_params: Any = None, weights_initializer: Any = None, weights_regularizer: Any = None,
+    biases_initializer: Any = ZEROS, biases_regularizer: Any = None, reuse: Any = None, variables_collections: Any =
+    None, outputs_collections: Any = None, trainable: bool = True, scope: Any = None,
+) -> Tensor:  # fmt: skip
     """activation_fn(x weights + biases); a normalizer takes the place of the biases."""
     x = convert(inputs)
     with variable_scope(scope, default_name="fully_connected", reuse=reuse):

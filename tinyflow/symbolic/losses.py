@@ -105,8 +105,10 @@ def pair(labels: Any, predictions: Any) -> tuple[Tensor, Tensor]:
     return labels, predictions
 
 
-def mean_squared_error(labels: Any, predictions: Any, weights: Any = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
-                       reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:  # fmt: skip
+def mean_squared_error(
+    labels: Any, predictions: Any, weights: Any = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
+    reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
+) -> Tensor:  # fmt: skip
     """The mean of (predictions - labels)²."""
     y, x = pair(labels, predictions)
     return compute_weighted_loss(
@@ -114,8 +116,10 @@ def mean_squared_error(labels: Any, predictions: Any, weights: Any = 1.0, scope:
     )
 
 
-def absolute_difference(labels: Any, predictions: Any, weights: Any = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
-                        reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:  # fmt: skip
+def absolute_difference(
+    labels: Any, predictions: Any, weights: Any = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
+    reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
+) -> Tensor:  # fmt: skip
     """The mean of |predictions - labels|."""
     y, x = pair(labels, predictions)
     return compute_weighted_loss(
@@ -123,8 +127,10 @@ def absolute_difference(labels: Any, predictions: Any, weights: Any = 1.0, scope
     )
 
 
-def log_loss(labels: Any, predictions: Any, weights: Any = 1.0, epsilon: float = 1e-7, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
-             reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:  # fmt: skip
+def log_loss(
+    labels: Any, predictions: Any, weights: Any = 1.0, epsilon: float = 1e-7, scope: Any = None, loss_collection: Any
+    = GraphKeys.LOSSES, reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
+) -> Tensor:  # fmt: skip
     """The mean of -y log(x + epsilon) - (1 - y) log(1 - x + epsilon)."""
     y, x = pair(labels, predictions)
     log = TABLE["log"]
@@ -142,8 +148,10 @@ def hinge_loss(labels: Any, logits: Any, weights: Any = 1.0, scope: Any = None, 
     )
 
 
-def huber_loss(labels: Any, predictions: Any, weights: Any = 1.0, delta: float = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
-               reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:  # fmt: skip
+def huber_loss(
+    labels: Any, predictions: Any, weights: Any = 1.0, delta: float = 1.0, scope: Any = None, loss_collection: Any =
+    GraphKeys.LOSSES, reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
+) -> Tensor:  # fmt: skip
     """The mean of d²/2 where |d| is at most delta, of delta |d| - delta²/2 beyond."""
     y, x = pair(labels, predictions)
     away = TABLE["abs"](x - y)
@@ -153,16 +161,20 @@ def huber_loss(labels: Any, predictions: Any, weights: Any = 1.0, delta: float =
     )
 
 
-def cosine_distance(labels: Any, predictions: Any, axis: Any = None, weights: Any = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
-                    reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS, dim: Any = None) -> Tensor:  # fmt: skip
+def cosine_distance(
+    labels: Any, predictions: Any, axis: Any = None, weights: Any = 1.0, scope: Any = None, loss_collection: Any =
+    GraphKeys.LOSSES, reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS, dim: Any = None,
+) -> Tensor:  # fmt: skip
     """The mean of 1 - the inner product along an axis; both are taken to be of length 1."""
     y, x = pair(labels, predictions)
     losses = 1 - TABLE["reduce_sum"](x * y, dim if axis is None else axis, True)
     return compute_weighted_loss(losses, weights, scope or "cosine_distance", loss_collection, reduction)
 
 
-def softmax_cross_entropy(onehot_labels: Any, logits: Any, weights: Any = 1.0, scope: Any = None, label_smoothing: float = 0,
-                          loss_collection: Any = GraphKeys.LOSSES, reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:  # fmt: skip
+def softmax_cross_entropy(
+    onehot_labels: Any, logits: Any, weights: Any = 1.0, scope: Any = None, label_smoothing: float = 0,
+    loss_collection: Any = GraphKeys.LOSSES, reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
+) -> Tensor:  # fmt: skip
     """The mean of -sum labels log softmax(logits); smoothing s makes labels (1 - s) labels + s / classes."""
     y, x = pair(onehot_labels, logits)
     if label_smoothing:
@@ -172,8 +184,10 @@ def softmax_cross_entropy(onehot_labels: Any, logits: Any, weights: Any = 1.0, s
     return compute_weighted_loss(losses, weights, scope or "softmax_cross_entropy_loss", loss_collection, reduction)
 
 
-def sparse_softmax_cross_entropy(labels: Any, logits: Any, weights: Any = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
-                                 reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:  # fmt: skip
+def sparse_softmax_cross_entropy(
+    labels: Any, logits: Any, weights: Any = 1.0, scope: Any = None, loss_collection: Any = GraphKeys.LOSSES,
+    reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
+) -> Tensor:  # fmt: skip
     """The mean of -log softmax(logits)[label]; labels may have a last axis of size 1."""
     labels, logits = convert(labels), convert(logits)
 
@@ -189,8 +203,10 @@ def sparse_softmax_cross_entropy(labels: Any, logits: Any, weights: Any = 1.0, s
     )
 
 
-def sigmoid_cross_entropy(multi_class_labels: Any, logits: Any, weights: Any = 1.0, label_smoothing: float = 0, scope: Any = None,
-                          loss_collection: Any = GraphKeys.LOSSES, reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:  # fmt: skip
+def sigmoid_cross_entropy(
+    multi_class_labels: Any, logits: Any, weights: Any = 1.0, label_smoothing: float = 0, scope: Any = None,
+    loss_collection: Any = GraphKeys.LOSSES, reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
+) -> Tensor:  # fmt: skip
     """The mean of the sigmoid cross-entropy; smoothing s makes labels (1 - s) labels + s / 2."""
     y, x = pair(multi_class_labels, logits)
     if label_smoothing:

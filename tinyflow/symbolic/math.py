@@ -239,7 +239,10 @@ def add_n(inputs: Sequence[Any], name: str | None = None) -> Tensor:
     return combine("AddN", total, [f"inputs_{k}" for k in range(len(inputs))], list(inputs), name)
 
 
-def norm(tensor_: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool | None = None, name: str | None = None, keep_dims: bool | None = None) -> Tensor:  # fmt: skip
+def norm(
+    tensor_: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool | None = None, name: str | None = None,
+    keep_dims: bool | None = None,
+) -> Tensor:  # fmt: skip
     """The length of a tensor taken as one vector, or along axes: sqrt(sum x²); ord 1 is sum |x|, inf is max |x|."""
     measures = {
         "euclidean": lambda x, axes, keep: e.sqrt(r.sum_(x * x, axes, keep)),
@@ -257,8 +260,10 @@ def norm(tensor_: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool 
 # ------------------------------------------------------------------------------------------ products
 
 
-def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False, adjoint_a: bool = False, adjoint_b: bool = False,
-           a_is_sparse: bool = False, b_is_sparse: bool = False, name: str | None = None) -> Tensor:  # fmt: skip
+def matmul(
+    a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False, adjoint_a: bool = False, adjoint_b: bool =
+    False, a_is_sparse: bool = False, b_is_sparse: bool = False, name: str | None = None,
+) -> Tensor:  # fmt: skip
     """The matrix product of the last two axes: (..., m, k) @ (..., k, n) -> (..., m, n). ShapeError if the k differ."""
 
     def product(x: Node, y: Node) -> Node:
@@ -277,7 +282,10 @@ def batch_matmul(x: Any, y: Any, adj_x: bool = False, adj_y: bool = False, name:
     return matmul(x, y, adj_x, adj_y, name=name or "BatchMatMul")
 
 
-def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, a_is_sparse: bool = False, b_is_sparse: bool = False, name: str | None = None) -> Tensor:  # fmt: skip
+def matvec(
+    a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, a_is_sparse: bool = False, b_is_sparse: bool =
+    False, name: str | None = None,
+) -> Tensor:  # fmt: skip
     """Matrix times vector: (..., m, k), (..., k) -> (..., m)."""
     turned = bool(transpose_a or adjoint_a)
     return combine(
@@ -346,8 +354,10 @@ def einsum(equation: str, *inputs: Any, **kwargs: Any) -> Tensor:
     return combine("Einsum", total, terms, inputs, kwargs.get("name") or "einsum")
 
 
-def count_nonzero(input_tensor: Any, axis: Any = None, keepdims: bool | None = None, dtype: Any = dtypes.int64, name: str | None = None,
-                  reduction_indices: Any = None, keep_dims: bool | None = None) -> Tensor:  # fmt: skip
+def count_nonzero(
+    input_tensor: Any, axis: Any = None, keepdims: bool | None = None, dtype: Any = dtypes.int64, name: str | None =
+    None, reduction_indices: Any = None, keep_dims: bool | None = None,
+) -> Tensor:  # fmt: skip
     """How many elements are not 0."""
     return TABLE["reduce_sum"](
         cast(cast(input_tensor, dtypes.bool_), dtype),

@@ -31,7 +31,7 @@ def pack(structure: Any, leaves: Sequence[Any]) -> Any:
 
 def rebuild(structure: Any, leaves: Iterator[Any]) -> Any:
     if isinstance(structure, Mapping):
-        return type(structure)((k, rebuild(v, leaves)) for k, v in structure.items())  # type: ignore[call-arg]
+        return type(structure)((k, rebuild(v, leaves)) for k, v in structure.items())
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
         return type(structure)(*(rebuild(v, leaves) for v in structure))
     if isinstance(structure, list | tuple):

@@ -83,14 +83,22 @@ def cross_entropy(labels: Any, logits: Any, axis: Any, name: str | None, fixed: 
         return f.cross_entropy(z, e.stop_gradient(y) if fixed else y, d)
 
     x = convert(logits)
-    return operation("SoftmaxCrossEntropyWithLogits", loss, [convert(labels, x.dtype) if not isinstance(labels, Tensor) else as_type(labels, x), x], name).outputs[0]  # fmt: skip
+    return operation(
+        "SoftmaxCrossEntropyWithLogits",
+        loss,
+        [convert(labels, x.dtype) if not isinstance(labels, Tensor) else as_type(labels, x), x],
+        name,
+    ).outputs[0]
 
 
 def as_type(t: Any, like: Tensor) -> Tensor:
     return tf_math.cast(t, like.dtype)
 
 
-def softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None, logits: Any = None, dim: Any = -1, name: str | None = None, axis: Any = None) -> Tensor:  # fmt: skip
+def softmax_cross_entropy_with_logits(
+    _sentinel: Any = None, labels: Any = None, logits: Any = None, dim: Any = -1, name: str | None = None, axis: Any =
+    None,
+) -> Tensor:  # fmt: skip
     """-sum labels log softmax(logits), along the axis of the classes. No gradient goes to the labels."""
     labels, logits = named("softmax_cross_entropy_with_logits", _sentinel, labels, logits)
     return cross_entropy(
@@ -139,7 +147,9 @@ def sigmoid_cross_entropy_with_logits(
     return combine("SigmoidCrossEntropy", loss, ("labels", "logits"), (labels, logits), name or "logistic_loss")
 
 
-def weighted_cross_entropy_with_logits(labels: Any = None, logits: Any = None, pos_weight: Any = None, name: str | None = None, targets: Any = None) -> Tensor:  # fmt: skip
+def weighted_cross_entropy_with_logits(
+    labels: Any = None, logits: Any = None, pos_weight: Any = None, name: str | None = None, targets: Any = None,
+) -> Tensor:  # fmt: skip
     """The sigmoid cross-entropy, in which positive labels count pos_weight."""
     labels = targets if labels is None else labels
 
@@ -267,9 +277,11 @@ def batch_normalization(
     ]
 
 
-def batch_norm_with_global_normalization(t: Any = None, m: Any = None, v: Any = None, beta: Any = None, gamma: Any = None, variance_epsilon: Any = None,
-                                         scale_after_normalization: Any = None, name: str | None = None, input: Any = None, mean: Any = None,
-                                         variance: Any = None) -> Tensor:  # fmt: skip
+def batch_norm_with_global_normalization(
+    t: Any = None, m: Any = None, v: Any = None, beta: Any = None, gamma: Any = None, variance_epsilon: Any = None,
+    scale_after_normalization: Any = None, name: str | None = None, input: Any = None, mean: Any = None, variance: Any
+    = None,
+) -> Tensor:  # fmt: skip
     """batch_normalization, under its old name."""
     x, mu, var = (a if a is not None else b for a, b in ((t, input), (m, mean), (v, variance)))
     return batch_normalization(x, mu, var, beta, gamma if scale_after_normalization else None, variance_epsilon, name)
@@ -278,7 +290,10 @@ def batch_norm_with_global_normalization(t: Any = None, m: Any = None, v: Any = 
 # ------------------------------------------------------------------------------------------ picking
 
 
-def embedding_lookup(params: Any, ids: Any, partition_strategy: str = "mod", name: str | None = None, validate_indices: bool = True, max_norm: Any = None) -> Tensor:  # fmt: skip
+def embedding_lookup(
+    params: Any, ids: Any, partition_strategy: str = "mod", name: str | None = None, validate_indices: bool = True,
+    max_norm: Any = None,
+) -> Tensor:  # fmt: skip
     """Rows of a table, by number: (classes, ...), (k...) -> (k..., ...). An id out of range is an error."""
     table = params[0] if isinstance(params, list | tuple) and len(params) == 1 else params
     if isinstance(table, list | tuple):
@@ -340,7 +355,9 @@ def in_top_k(predictions: Any, targets: Any, k: Any, name: str | None = None) ->
     )
 
 
-def local_response_normalization(input: Any, depth_radius: int = 5, bias: float = 1, alpha: float = 1, beta: float = 0.5, name: str | None = None) -> Tensor:  # fmt: skip
+def local_response_normalization(
+    input: Any, depth_radius: int = 5, bias: float = 1, alpha: float = 1, beta: float = 0.5, name: str | None = None,
+) -> Tensor:  # fmt: skip
     """x / (bias + alpha sum of x² over the channels within depth_radius)^beta"""
 
     def normalised(x: Node) -> Node:

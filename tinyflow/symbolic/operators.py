@@ -61,12 +61,12 @@ def install(cls: type) -> None:
         setattr(cls, f"__{method}__", forward)
         if method not in ("lt", "le", "gt", "ge"):
             setattr(cls, f"__r{method}__", reflected)
-    cls.__matmul__ = lambda a, b: tf_math.matmul(a, b)  # type: ignore[attr-defined]
-    cls.__rmatmul__ = lambda a, b: tf_math.matmul(b, a)  # type: ignore[attr-defined]
-    cls.__neg__ = lambda a: tf_math.TABLE["negative"](a)  # type: ignore[attr-defined]
-    cls.__abs__ = lambda a: tf_math.TABLE["abs"](a)  # type: ignore[attr-defined]
-    cls.__invert__ = lambda a: tf_math.TABLE["logical_not"](a)  # type: ignore[attr-defined]
-    cls.__getitem__ = pick  # type: ignore[attr-defined]
+    cls.__matmul__ = lambda a, b: tf_math.matmul(a, b)
+    cls.__rmatmul__ = lambda a, b: tf_math.matmul(b, a)
+    cls.__neg__ = lambda a: tf_math.TABLE["negative"](a)
+    cls.__abs__ = lambda a: tf_math.TABLE["abs"](a)
+    cls.__invert__ = lambda a: tf_math.TABLE["logical_not"](a)
+    cls.__getitem__ = pick
 
 
 # ------------------------------------------------------------------------------------------ brackets
@@ -90,8 +90,8 @@ def pick(x: Any, key: Any) -> Tensor:
 
 
 def strided_slice(
-    input_: Any, begin: Any, end: Any, strides: Any = None, begin_mask: int = 0, end_mask: int = 0, ellipsis_mask: int = 0,
-    new_axis_mask: int = 0, shrink_axis_mask: int = 0, var: Any = None, name: str | None = None,
+    input_: Any, begin: Any, end: Any, strides: Any = None, begin_mask: int = 0, end_mask: int = 0, ellipsis_mask: int
+    = 0, new_axis_mask: int = 0, shrink_axis_mask: int = 0, var: Any = None, name: str | None = None,
 ) -> Tensor:  # fmt: skip
     """x[begin:end:strides], axis by axis. Bit k of a mask is for axis k: its bound left out, `...`, None, or begin alone."""
     bounds = [listed(b) for b in (begin, end)]

@@ -4,7 +4,8 @@
     Program := leaves to feed, runner                          one for each combination of ranks that is fed
 
 The first run looks at the graph: a placeholder of unknown rank gets the rank that was fed, a tensor that is fed is
-replaced. Where sizes that were taken for equal differ, they are written in, so that they broadcast. A later run converts, calls the program once, and hands out what it returns.
+replaced. Where sizes that were taken for equal differ, they are written in, so that they broadcast. A later run
+converts, calls the program once, and hands out what it returns.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ import numpy as np
 
 from tinyflow.core.errors import GraphError, IndexOutOfRange, ShapeError
 from tinyflow.graph.evaluate import DEAD, dead_message
-from tinyflow.graph.node import Node
-from tinyflow.ops import control
 from tinyflow.symbolic import errors, nest
 from tinyflow.symbolic.graph import Operation
 from tinyflow.symbolic.program import Program, build
@@ -113,7 +112,7 @@ class Plan:
             values = [known[t] if t.op.host is not None else out[self.place[t]] for t in op.inputs]
             if any(v is DEAD for v in values):
                 continue
-            result = op.host(*(v[()] if isinstance(v, np.ndarray) and v.ndim == 0 else v for v in values))  # type: ignore[misc]
+            result = op.host(*(v[()] if isinstance(v, np.ndarray) and v.ndim == 0 else v for v in values))
             for t, v in zip(op.outputs, (result,), strict=False):
                 known.setdefault(t, v)
         return self.rebuild([self.value(x, out, known) for x in self.leaves])
@@ -185,7 +184,7 @@ def ancestors(leaves: Sequence[Any], given: set[Tensor]) -> list[Operation]:
     stack = [x.op for x in leaves if x not in given]
     found = set(stack)
     while stack:
-        for x in parents(stack.pop(), given):  # type: ignore[arg-type]
+        for x in parents(stack.pop(), given):
             if x not in found:
                 found.add(x)
                 stack.append(x)
@@ -238,7 +237,3 @@ def converted(tensor: Tensor, value: Any, what: str = "feed") -> np.ndarray:
 def brief(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 60 else text[:57] + "..."
-
-
-def grouped(nodes: Sequence[Node]) -> Node:
-    return control.group(*nodes)

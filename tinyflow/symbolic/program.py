@@ -15,7 +15,7 @@ from tinyflow.ops import leaf
 from tinyflow.ops.control import AFTER, group
 from tinyflow.ops.leaf import PLACEHOLDER, VARIABLE
 from tinyflow.symbolic import errors, known
-from tinyflow.symbolic.graph import Operation
+from tinyflow.symbolic.graph import GraphKeys, Operation
 from tinyflow.symbolic.shape import TensorShape
 from tinyflow.symbolic.tensor import Tensor
 from tinyflow.symbolic.world import HERE, Open, World, parents
@@ -66,17 +66,18 @@ class Program:
         return out
 
 
+INITIALIZERS = {
+    GraphKeys.GLOBAL_VARIABLES: "tf.global_variables_initializer()",
+    GraphKeys.LOCAL_VARIABLES: "tf.local_variables_initializer()",
+}
+
+
 def uninitialised(graph: Any, node: Node) -> Exception:
     variable = graph.state.get("variables", {}).get(node)
     if variable is None:
         return errors.FailedPreconditionError(None, None, f"{node.label} ({node.where}) has no value in this session")
-    call = (
-        "tf.global_variables_initializer()"
-        if variable in graph.get_collection("variables")
-        else "tf.local_variables_initializer()"
-    )
-    if variable not in graph.get_collection("variables") and variable not in graph.get_collection("local_variables"):
-        call = f"the initializer of the variable, {variable.initializer.name!r}"
+    own = f"the initializer of the variable, {variable.initializer.name!r}"
+    call = next((c for name, c in INITIALIZERS.items() if variable in graph.get_collection(name)), own)
     return errors.FailedPreconditionError(
         None, variable.op, f"the variable {variable.op.name!r} ({variable.op.where}) has no value in this session yet; "
         f"run sess.run({call}) first",
@@ -125,7 +126,10 @@ def runner_of(graph: Any, roots: Sequence[Node]) -> Any:
     return runners[key]
 
 
-def feed(t: Tensor, a: np.ndarray, concrete: bool, given: dict[Tensor, Node], marked: dict[Tensor, tuple[Node, ...]], replaced: dict[Node, Node]) -> Node | None:  # fmt: skip
+def feed(
+    t: Tensor, a: np.ndarray, concrete: bool, given: dict[Tensor, Node], marked: dict[Tensor, tuple[Node, ...]],
+    replaced: dict[Node, Node],
+) -> Node | None:  # fmt: skip
     """The leaf that takes a fed array; None for what only Python computes with.
 
     A placeholder without a rank is given one. A tensor that is computed is marked, so that gradients still go through it,
@@ -221,7 +225,7 @@ def path(plan: Any, op: Operation) -> str:
     queue = list(came)
     given = set(plan.fed)
     for at in queue:
-        for x in parents(at, given):  # type: ignore[arg-type]
+        for x in parents(at, given):
             if x not in came:
                 came[x] = at
                 queue.append(x)

@@ -81,7 +81,10 @@ def random_normal(
     )
 
 
-def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = dtypes.float32, seed: Any = None, name: str | None = None) -> Tensor:  # fmt: skip
+def truncated_normal(
+    shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = dtypes.float32, seed: Any = None, name: str | None =
+    None,
+) -> Tensor:  # fmt: skip
     """Normal numbers, none further from the mean than two standard deviations."""
     return drawn(
         "TruncatedNormal",
@@ -94,7 +97,10 @@ def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any 
     )
 
 
-def random_uniform(shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = dtypes.float32, seed: Any = None, name: str | None = None) -> Tensor:  # fmt: skip
+def random_uniform(
+    shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = dtypes.float32, seed: Any = None, name: str | None =
+    None,
+) -> Tensor:  # fmt: skip
     """Numbers of [minval, maxval), all equally likely; maxval is 1 by default. Integers want a maxval."""
     want = as_dtype(dtype)
     if maxval is None and want.is_integer:

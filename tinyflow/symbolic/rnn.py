@@ -113,8 +113,10 @@ class GRUCell(RNNCell):
 
     kind = "gru_cell"
 
-    def __init__(self, num_units: int, activation: Any = None, reuse: Any = None, kernel_initializer: Any = None, bias_initializer: Any = None,
-                 name: str | None = None, dtype: Any = None, **_: Any) -> None:  # fmt: skip
+    def __init__(
+        self, num_units: int, activation: Any = None, reuse: Any = None, kernel_initializer: Any = None,
+        bias_initializer: Any = None, name: str | None = None, dtype: Any = None, **_: Any,
+    ) -> None:  # fmt: skip
         super().__init__(reuse, name, dtype)
         self.state_size = self.output_size = int(num_units)
         self._activation, self._kernel_initializer, self._bias = (
@@ -139,9 +141,12 @@ class LSTMCell(RNNCell):
 
     kind = "lstm_cell"
 
-    def __init__(self, num_units: int, use_peepholes: bool = False, cell_clip: float | None = None, initializer: Any = None, num_proj: int | None = None,
-                 proj_clip: float | None = None, num_unit_shards: Any = None, num_proj_shards: Any = None, forget_bias: float = 1.0,
-                 state_is_tuple: bool = True, activation: Any = None, reuse: Any = None, name: str | None = None, dtype: Any = None, **_: Any) -> None:  # fmt: skip
+    def __init__(
+        self, num_units: int, use_peepholes: bool = False, cell_clip: float | None = None, initializer: Any = None,
+        num_proj: int | None = None, proj_clip: float | None = None, num_unit_shards: Any = None, num_proj_shards: Any
+        = None, forget_bias: float = 1.0, state_is_tuple: bool = True, activation: Any = None, reuse: Any = None,
+        name: str | None = None, dtype: Any = None, **_: Any,
+    ) -> None:  # fmt: skip
         super().__init__(reuse, name, dtype)
         self._units, self._peepholes, self._clip, self._kernel_initializer = (
             int(num_units),
@@ -178,8 +183,10 @@ class BasicLSTMCell(LSTMCell):
 
     kind = "basic_lstm_cell"
 
-    def __init__(self, num_units: int, forget_bias: float = 1.0, state_is_tuple: bool = True, activation: Any = None, reuse: Any = None,
-                 name: str | None = None, dtype: Any = None, **_: Any) -> None:  # fmt: skip
+    def __init__(
+        self, num_units: int, forget_bias: float = 1.0, state_is_tuple: bool = True, activation: Any = None, reuse:
+        Any = None, name: str | None = None, dtype: Any = None, **_: Any,
+    ) -> None:  # fmt: skip
         super().__init__(
             num_units,
             forget_bias=forget_bias,
@@ -225,8 +232,11 @@ class MultiRNNCell(RNNCell):
 class DropoutWrapper(RNNCell):
     """A cell with dropout on what goes in, on its state, and on what comes out."""
 
-    def __init__(self, cell: Any, input_keep_prob: Any = 1.0, output_keep_prob: Any = 1.0, state_keep_prob: Any = 1.0, variational_recurrent: bool = False,
-                 input_size: Any = None, dtype: Any = None, seed: Any = None, dropout_state_filter_visitor: Any = None) -> None:  # fmt: skip
+    def __init__(
+        self, cell: Any, input_keep_prob: Any = 1.0, output_keep_prob: Any = 1.0, state_keep_prob: Any = 1.0,
+        variational_recurrent: bool = False, input_size: Any = None, dtype: Any = None, seed: Any = None,
+        dropout_state_filter_visitor: Any = None,
+    ) -> None:  # fmt: skip
         if variational_recurrent:
             raise AttributeError("DropoutWrapper(variational_recurrent=True) is not built")
         super().__init__()
@@ -268,7 +278,10 @@ def batch_of(x: Tensor) -> Any:
     return x.shape[0] if x.shape.ndims is not None else array.shape(x)[0]
 
 
-def static_rnn(cell: Any, inputs: Sequence[Any], initial_state: Any = None, dtype: Any = None, sequence_length: Any = None, scope: Any = None) -> tuple[list[Any], Any]:  # fmt: skip
+def static_rnn(
+    cell: Any, inputs: Sequence[Any], initial_state: Any = None, dtype: Any = None, sequence_length: Any = None,
+    scope: Any = None,
+) -> tuple[list[Any], Any]:  # fmt: skip
     """(outputs, last state) of a cell over a list of inputs (batch, n).
 
     sequence_length  (batch,) how many inputs count for each example: from there on outputs are 0 and the state stays
@@ -295,8 +308,10 @@ def static_rnn(cell: Any, inputs: Sequence[Any], initial_state: Any = None, dtyp
     return outputs, state
 
 
-def dynamic_rnn(cell: Any, inputs: Any, sequence_length: Any = None, initial_state: Any = None, dtype: Any = None, parallel_iterations: Any = None,
-                swap_memory: bool = False, time_major: bool = False, scope: Any = None) -> tuple[Tensor, Any]:  # fmt: skip
+def dynamic_rnn(
+    cell: Any, inputs: Any, sequence_length: Any = None, initial_state: Any = None, dtype: Any = None,
+    parallel_iterations: Any = None, swap_memory: bool = False, time_major: bool = False, scope: Any = None,
+) -> tuple[Tensor, Any]:  # fmt: skip
     """(outputs (batch, time, units), last state) of a cell over inputs (batch, time, n), written out step by step.
 
     The number of steps must be known when the graph is written; time_major puts the time before the batch.
@@ -314,8 +329,10 @@ def dynamic_rnn(cell: Any, inputs: Any, sequence_length: Any = None, initial_sta
     return array.stack(outputs, axis), state
 
 
-def static_bidirectional_rnn(cell_fw: Any, cell_bw: Any, inputs: Sequence[Any], initial_state_fw: Any = None, initial_state_bw: Any = None,
-                             dtype: Any = None, sequence_length: Any = None, scope: Any = None) -> tuple[list[Tensor], Any, Any]:  # fmt: skip
+def static_bidirectional_rnn(
+    cell_fw: Any, cell_bw: Any, inputs: Sequence[Any], initial_state_fw: Any = None, initial_state_bw: Any = None,
+    dtype: Any = None, sequence_length: Any = None, scope: Any = None,
+) -> tuple[list[Tensor], Any, Any]:  # fmt: skip
     """(outputs of both directions joined, last state forwards, last state backwards)."""
     with variable_scope(scope or "bidirectional_rnn"):
         forward, state_fw = static_rnn(cell_fw, inputs, initial_state_fw, dtype, sequence_length, "fw")
@@ -332,8 +349,10 @@ def turn(xs: list[Any], lengths: Any) -> list[Any]:
     )
 
 
-def reverse_sequence(input: Any, seq_lengths: Any, seq_axis: int | None = None, batch_axis: int | None = None, name: str | None = None,
-                     seq_dim: int | None = None, batch_dim: int | None = None) -> Tensor:  # fmt: skip
+def reverse_sequence(
+    input: Any, seq_lengths: Any, seq_axis: int | None = None, batch_axis: int | None = None, name: str | None = None,
+    seq_dim: int | None = None, batch_dim: int | None = None,
+) -> Tensor:  # fmt: skip
     """The first `length` elements along an axis in reverse order, for each example; the others stay."""
     from tinyflow.graph.node import Node
     from tinyflow.ops import elementwise as e
@@ -358,9 +377,11 @@ def reverse_sequence(input: Any, seq_lengths: Any, seq_axis: int | None = None, 
     return tensor("ReverseSequence", reverse, [convert(input), convert(seq_lengths)], name or "ReverseSequence")
 
 
-def bidirectional_dynamic_rnn(cell_fw: Any, cell_bw: Any, inputs: Any, sequence_length: Any = None, initial_state_fw: Any = None, initial_state_bw: Any = None,
-                              dtype: Any = None, parallel_iterations: Any = None, swap_memory: bool = False, time_major: bool = False,
-                              scope: Any = None) -> tuple[tuple[Tensor, Tensor], tuple[Any, Any]]:  # fmt: skip
+def bidirectional_dynamic_rnn(
+    cell_fw: Any, cell_bw: Any, inputs: Any, sequence_length: Any = None, initial_state_fw: Any = None,
+    initial_state_bw: Any = None, dtype: Any = None, parallel_iterations: Any = None, swap_memory: bool = False,
+    time_major: bool = False, scope: Any = None,
+) -> tuple[tuple[Tensor, Tensor], tuple[Any, Any]]:  # fmt: skip
     """((outputs forwards, outputs backwards), (last states)) over inputs (batch, time, n)."""
     x = convert(inputs)
     axis = 0 if time_major else 1

@@ -36,23 +36,55 @@ def stepped(p: Node, staircase: bool) -> Node:
     return e.floor(p) if staircase else p
 
 
-def exponential_decay(learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None = None) -> Tensor:  # fmt: skip
+def exponential_decay(
+    learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None
+    = None,
+) -> Tensor:  # fmt: skip
     """learning_rate decay_rate^(step / decay_steps); staircase takes the floor of the exponent."""
-    return schedule("ExponentialDecay", learning_rate, global_step, (decay_steps, decay_rate), lambda lr, t, n, r: lr * e.pow_(r, stepped(t / n, staircase)), name)  # fmt: skip
+    return schedule(
+        "ExponentialDecay",
+        learning_rate,
+        global_step,
+        (decay_steps, decay_rate),
+        lambda lr, t, n, r: lr * e.pow_(r, stepped(t / n, staircase)),
+        name,
+    )
 
 
-def natural_exp_decay(learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None = None) -> Tensor:  # fmt: skip
+def natural_exp_decay(
+    learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None
+    = None,
+) -> Tensor:  # fmt: skip
     """learning_rate exp(-decay_rate step / decay_steps)"""
-    return schedule("NaturalExpDecay", learning_rate, global_step, (decay_steps, decay_rate), lambda lr, t, n, r: lr * e.exp(-r * stepped(t / n, staircase)), name)  # fmt: skip
+    return schedule(
+        "NaturalExpDecay",
+        learning_rate,
+        global_step,
+        (decay_steps, decay_rate),
+        lambda lr, t, n, r: lr * e.exp(-r * stepped(t / n, staircase)),
+        name,
+    )
 
 
-def inverse_time_decay(learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None = None) -> Tensor:  # fmt: skip
+def inverse_time_decay(
+    learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None
+    = None,
+) -> Tensor:  # fmt: skip
     """learning_rate / (1 + decay_rate step / decay_steps)"""
-    return schedule("InverseTimeDecay", learning_rate, global_step, (decay_steps, decay_rate), lambda lr, t, n, r: lr / (1.0 + r * stepped(t / n, staircase)), name)  # fmt: skip
+    return schedule(
+        "InverseTimeDecay",
+        learning_rate,
+        global_step,
+        (decay_steps, decay_rate),
+        lambda lr, t, n, r: lr / (1.0 + r * stepped(t / n, staircase)),
+        name,
+    )
 
 
-def polynomial_decay(learning_rate: Any, global_step: Any, decay_steps: Any, end_learning_rate: Any = 0.0001, power: Any = 1.0, cycle: bool = False,
-                     name: str | None = None) -> Tensor:  # fmt: skip
+def polynomial_decay(
+    learning_rate: Any, global_step: Any, decay_steps: Any, end_learning_rate: Any = 0.0001, power: Any = 1.0, cycle:
+    bool = False, name: str | None = None,
+) -> Tensor:  # fmt: skip
     """(learning_rate - end)(1 - step / decay_steps)^power + end, up to decay_steps; cycle lengthens them to a multiple."""
 
     def formula(lr: Node, t: Node, n: Node, end: Node, p: Node) -> Node:

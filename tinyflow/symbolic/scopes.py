@@ -32,8 +32,10 @@ AUTO_REUSE = AutoReuse()
 class VariableScope:
     """What get_variable goes by: a prefix of names, whether variables are shared, and defaults."""
 
-    def __init__(self, reuse: Any, name: str = "", initializer: Any = None, regularizer: Any = None, custom_getter: Any = None,
-                 dtype: Any = dtypes.float32, constraint: Any = None, name_scope: str = "") -> None:  # fmt: skip
+    def __init__(
+        self, reuse: Any, name: str = "", initializer: Any = None, regularizer: Any = None, custom_getter: Any = None,
+        dtype: Any = dtypes.float32, constraint: Any = None, name_scope: str = "",
+    ) -> None:  # fmt: skip
         self.reuse, self.name, self.initializer, self.regularizer = reuse, name, initializer, regularizer
         self.custom_getter, self.dtype, self.constraint = custom_getter, dtype, constraint
         self.original_name_scope = name_scope
@@ -102,9 +104,12 @@ class variable_scope:
     initializer, regularizer, dtype, custom_getter, constraint: defaults of get_variable
     """
 
-    def __init__(self, name_or_scope: Any, default_name: str | None = None, values: Any = None, initializer: Any = None, regularizer: Any = None,
-                 caching_device: Any = None, partitioner: Any = None, custom_getter: Any = None, reuse: Any = None, dtype: Any = None,
-                 use_resource: Any = None, constraint: Any = None, auxiliary_name_scope: bool = True) -> None:  # fmt: skip
+    def __init__(
+        self, name_or_scope: Any, default_name: str | None = None, values: Any = None, initializer: Any = None,
+        regularizer: Any = None, caching_device: Any = None, partitioner: Any = None, custom_getter: Any = None,
+        reuse: Any = None, dtype: Any = None, use_resource: Any = None, constraint: Any = None, auxiliary_name_scope:
+        bool = True,
+    ) -> None:  # fmt: skip
         if name_or_scope is None and default_name is None:
             raise TypeError("variable_scope wants a name, or a default_name where the name is None")
         self.given, self.default_name, self.reuse, self.named = name_or_scope, default_name, reuse, auxiliary_name_scope
@@ -158,10 +163,12 @@ def variable_op_scope(values: Any, name_or_scope: Any, default_name: str | None 
     return variable_scope(name_or_scope, default_name, values, **how)
 
 
-def get_variable(name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None, trainable: bool | None = None,
-                 collections: Sequence[str] | None = None, caching_device: Any = None, partitioner: Any = None, validate_shape: bool = True,
-                 use_resource: Any = None, custom_getter: Any = None, constraint: Any = None, synchronization: Any = None,
-                 aggregation: Any = None) -> Variable:  # fmt: skip
+def get_variable(
+    name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None, trainable: bool
+    | None = None, collections: Sequence[str] | None = None, caching_device: Any = None, partitioner: Any = None,
+    validate_shape: bool = True, use_resource: Any = None, custom_getter: Any = None, constraint: Any = None,
+    synchronization: Any = None, aggregation: Any = None,
+) -> Variable:  # fmt: skip
     """The variable of a name in the current scope: made, or, where the scope shares variables, taken.
 
     initializer  a function of (shape, dtype), or a value; by default the scope's, else Glorot's uniform one (zeros for ints)
@@ -188,8 +195,10 @@ def get_variable(name: str, shape: Any = None, dtype: Any = None, initializer: A
     return found_or_made(full, **how)
 
 
-def found_or_made(full: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None, trainable: bool | None = None,
-                  collections: Any = None, constraint: Any = None, reuse: Any = None, **_: Any) -> Variable:  # fmt: skip
+def found_or_made(
+    full: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None, trainable: bool
+    | None = None, collections: Any = None, constraint: Any = None, reuse: Any = None, **_: Any,
+) -> Variable:  # fmt: skip
     store = scopes(get_default_graph()).variables
     there = store.get(full)
     if there is None and reuse is True:
@@ -283,7 +292,10 @@ def no_regularizer(_: Any) -> None:
     return None
 
 
-def make_template(name_: str, func_: Callable[..., Any], create_scope_now_: bool = False, unique_name_: str | None = None, **kwargs: Any) -> Callable[..., Any]:  # fmt: skip
+def make_template(
+    name_: str, func_: Callable[..., Any], create_scope_now_: bool = False, unique_name_: str | None = None, **kwargs:
+    Any,
+) -> Callable[..., Any]:  # fmt: skip
     """func_, whose variables are made at its first call and shared from then on."""
     state: dict[str, Any] = {}
 

@@ -12,13 +12,12 @@ import numpy as np
 
 from tinyflow.core import dtypes
 from tinyflow.core.dtypes import DType
-from tinyflow.core.errors import ShapeError, user_line
 from tinyflow.core.expr import Expr
 from tinyflow.graph.node import Node
 from tinyflow.ops import leaf
 from tinyflow.ops.movement import reshape, stack
 from tinyflow.symbolic import known
-from tinyflow.symbolic.graph import Controls, Graph, Operation, get_default_graph, session_of
+from tinyflow.symbolic.graph import Graph, Operation, get_default_graph, session_of
 from tinyflow.symbolic.shape import Dimension, TensorShape, as_dims
 from tinyflow.symbolic.world import HERE, NotYet, compute, guessed_types
 
@@ -336,7 +335,7 @@ def shaped(array: np.ndarray, shape: Sequence[int | None], verify: bool) -> np.n
         if array.size == count
         else np.concatenate([array.ravel(), np.repeat(array.ravel()[-1:], count - array.size)])
     )
-    return filled.reshape(shape)  # type: ignore[arg-type]
+    return filled.reshape(shape)
 
 
 def text(value: Any, array: np.ndarray, name: str) -> Tensor:
@@ -385,17 +384,3 @@ def scalar(value: Any, dtype: Any = None) -> Tensor:
 
 def unfed() -> Any:
     raise ValueError("a placeholder of strings must be fed")
-
-
-__all__ = [
-    "Controls",
-    "ShapeError",
-    "Tensor",
-    "constant",
-    "convert",
-    "convert_to_tensor",
-    "operation",
-    "placeholder",
-    "tensor",
-    "user_line",
-]

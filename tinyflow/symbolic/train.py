@@ -50,8 +50,10 @@ class Optimizer:
     def get_name(self) -> str:
         return self._name
 
-    def minimize(self, loss: Any, global_step: Any = None, var_list: Any = None, gate_gradients: int = 1, aggregation_method: Any = None,
-                 colocate_gradients_with_ops: bool = False, name: str | None = None, grad_loss: Any = None) -> Operation:  # fmt: skip
+    def minimize(
+        self, loss: Any, global_step: Any = None, var_list: Any = None, gate_gradients: int = 1, aggregation_method:
+        Any = None, colocate_gradients_with_ops: bool = False, name: str | None = None, grad_loss: Any = None,
+    ) -> Operation:  # fmt: skip
         """The operation of one step against the gradient of the loss; global_step, if given, counts up by one.
 
         Raises ValueError if no variable has a gradient, saying at which operation the way to each ends.
@@ -64,8 +66,10 @@ class Optimizer:
             )
         return self.apply_gradients(pairs, global_step, name)
 
-    def compute_gradients(self, loss: Any, var_list: Any = None, gate_gradients: int = 1, aggregation_method: Any = None,
-                          colocate_gradients_with_ops: bool = False, grad_loss: Any = None) -> list[tuple[Tensor | None, Variable]]:  # fmt: skip
+    def compute_gradients(
+        self, loss: Any, var_list: Any = None, gate_gradients: int = 1, aggregation_method: Any = None,
+        colocate_gradients_with_ops: bool = False, grad_loss: Any = None,
+    ) -> list[tuple[Tensor | None, Variable]]:  # fmt: skip
         """(gradient, variable) for every trainable variable, or for those given; the gradient is None where there is none."""
         chosen = trainable_variables() if var_list is None else gradient.listed(var_list)
         if not chosen:
@@ -219,7 +223,10 @@ class AdamOptimizer(Optimizer):
     slots: ClassVar = {"m": 0.0, "v": 0.0}
     shared: ClassVar = {"beta1_power": "beta1", "beta2_power": "beta2"}
 
-    def __init__(self, learning_rate: Any = 0.001, beta1: Any = 0.9, beta2: Any = 0.999, epsilon: Any = 1e-08, use_locking: bool = False, name: str = "Adam") -> None:  # fmt: skip
+    def __init__(
+        self, learning_rate: Any = 0.001, beta1: Any = 0.9, beta2: Any = 0.999, epsilon: Any = 1e-08, use_locking:
+        bool = False, name: str = "Adam",
+    ) -> None:  # fmt: skip
         super().__init__(name, learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon)
 
     def update(self, v: Node, g: Node, slots: Nodes, numbers: Nodes) -> Nodes:
@@ -276,7 +283,10 @@ class RMSPropOptimizer(Optimizer):
     Centered, the square of a running mean of g is taken off s under the root.
     """
 
-    def __init__(self, learning_rate: Any, decay: Any = 0.9, momentum: Any = 0.0, epsilon: Any = 1e-10, use_locking: bool = False, centered: bool = False, name: str = "RMSProp") -> None:  # fmt: skip
+    def __init__(
+        self, learning_rate: Any, decay: Any = 0.9, momentum: Any = 0.0, epsilon: Any = 1e-10, use_locking: bool =
+        False, centered: bool = False, name: str = "RMSProp",
+    ) -> None:  # fmt: skip
         super().__init__(name, learning_rate=learning_rate, decay=decay, momentum=momentum, epsilon=epsilon)
         self.slots = {"rms": 1.0, **({"mg": 0.0} if centered else {}), "momentum": 0.0}
 

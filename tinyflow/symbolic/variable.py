@@ -34,10 +34,13 @@ class Variable:
 
     __array_priority__ = 100
 
-    def __init__(self, initial_value: Any = None, trainable: bool | None = None, collections: Sequence[str] | None = None,
-                 validate_shape: bool = True, caching_device: Any = None, name: str | None = None, variable_def: Any = None,
-                 dtype: Any = None, expected_shape: Any = None, import_scope: str | None = None, constraint: Callable[..., Any] | None = None,
-                 use_resource: bool | None = None, synchronization: Any = None, aggregation: Any = None, shape: Any = None) -> None:  # fmt: skip
+    def __init__(
+        self, initial_value: Any = None, trainable: bool | None = None, collections: Sequence[str] | None = None,
+        validate_shape: bool = True, caching_device: Any = None, name: str | None = None, variable_def: Any = None,
+        dtype: Any = None, expected_shape: Any = None, import_scope: str | None = None, constraint: Callable[..., Any]
+        | None = None, use_resource: bool | None = None, synchronization: Any = None, aggregation: Any = None, shape:
+        Any = None,
+    ) -> None:  # fmt: skip
         if initial_value is None:
             raise ValueError("a Variable wants an initial_value: a tensor, an array, or a function that makes one")
         self.graph: Graph = get_default_graph()
@@ -87,7 +90,7 @@ class Variable:
 
     @property
     def node(self) -> Node:
-        return self._ref.node  # type: ignore[return-value]
+        return self._ref.node
 
     @property
     def shape(self) -> TensorShape:
