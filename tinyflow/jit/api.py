@@ -21,6 +21,7 @@ from tinyflow.jit.region import Region, Variant
 from tinyflow.torch.nn.module import Module
 
 MOST_CHILDREN = 32
+LOOKS_AT_LOCALS = {"locals", "eval", "exec", "vars", "dir"}
 
 
 class Compiled:
@@ -49,6 +50,9 @@ class Compiled:
             if not isinstance(f, types.FunctionType):
                 raise x.NoSource("is not a Python function")
             tree = x.syntax_of(f.__code__)
+            looks = sorted({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} & LOOKS_AT_LOCALS)
+            if looks:
+                raise x.NoSource(f"calls {looks[0]}, which looks at local names")
         except x.NoSource as e:
             self.reason = f"{getattr(f, '__name__', f)} {e}: it runs as plain Python"
             return

@@ -146,7 +146,8 @@ def of_type(t: Trace, cls: type, name: str) -> Value:
     found = getattr(cls, name)
     place = Source("attr", s.object_(cls), name)
     if isinstance(found, types.FunctionType):
-        t.guard(s.same(place, found))
+        if not cls.__module__.startswith("tinyflow."):
+            t.guard(s.same(place, found))
         return Known(found)
     if isinstance(found, types.MethodType):
         raise Cut(f"reads the class method {cls.__name__}.{name}")
@@ -191,7 +192,8 @@ def of_class(t: Trace, v: Known, owner: type, found: Any, name: str) -> Value:
         )
     place = Source("attr", s.object_(owner), name)
     if isinstance(found, types.FunctionType):
-        t.guard(s.same(place, found))
+        if not owner.__module__.startswith("tinyflow."):
+            t.guard(s.same(place, found))
         return Method(Known(found), v, name)
     if isinstance(found, staticmethod):
         return Known(found.__func__)
@@ -205,8 +207,16 @@ def of_class(t: Trace, v: Known, owner: type, found: Any, name: str) -> Value:
     return t.arrive(found, Source("attr", v.source, name))
 
 
+def own_names(cls: type) -> set[str]:
+    """What a class and its bases define, without those of this package and of Python."""
+    return {n for c in cls.__mro__ if not c.__module__.startswith("tinyflow.") and c is not object for n in c.__dict__}
+
+
 def has_attribute(t: Trace, v: Value, name: str) -> bool:
     if isinstance(v, Known) and v.source is not None and not isinstance(v.raw, SCALARS):
+        computed = next((c.__dict__[name] for c in type(v.raw).__mro__ if name in c.__dict__), None)
+        if isinstance(computed, property) or "__getattr__" in own_names(type(v.raw)):
+            raise Cut(f"asks for .{name}, which the class {type(v.raw).__name__} computes")
         found = hasattr(v.raw, name)
         words = f"{v.source.words} has {'an' if found else 'no'} attribute {name}"
         t.guard(Guard("has", f"hasattr({{0}}, {{a}}) is {found}", (v.source,), (name,), words))
@@ -264,7 +274,7 @@ def item_there(t: Trace, v: Known, k: Any) -> Value:
     if not isinstance(k, SCALARS):
         raise Cut("a key that is no plain value")
     raw = v.raw[k]
-    if type(v.raw) in (dict, OrderedDict):
+    if type(v.raw) in (dict, OrderedDict) and keys_guard(v) not in t.guards:
         t.guard(Guard("contains", "{a} in {0}", (v.source,), (k,), f"{k!r} in {v.source.words}"))
     return t.arrive(raw, Source("item", v.source, k))
 
@@ -312,10 +322,15 @@ def keys(t: Trace, v: Known) -> list[Any]:
         raise Cut("goes through a dict whose keys are no plain values")
     assert v.source is not None
     t.guard(s.has_type(v.source, type(v.raw)))
-    t.guard(
-        Guard("keys", "tuple({0}) == {a}", (v.source,), (tuple(found),), f"the keys of {v.source.words} are {found}")
-    )
+    t.guard(keys_guard(v))
     return found
+
+
+def keys_guard(v: Known) -> Guard:
+    assert v.source is not None
+    found = tuple(v.raw)
+    words = f"the keys of {v.source.words} are {', '.join(map(repr, found))}" if found else f"{v.source.words} is empty"
+    return Guard("keys", "tuple({0}) == {a}" if found else "not {0}", (v.source,), (found,), words)
 
 
 # ------------------------------------------------------------------------------------------ identity

@@ -47,6 +47,7 @@ def region(compiled: Any, r: Any, name: str) -> list[str]:
         lines.append(f"{name}, variant {k}, while" if v.guards else f"{name}, variant {k}")
         lines += indented(g.words for g in v.guards)
         if v.piece is not None:
+            lines += indented(f"{dim} stands for {source.words}" for dim, source in v.piece.dims.items())
             lines += ["  computes", *indented(show(v.piece.roots).splitlines() or ["nothing"])]
         else:
             lines += indented(program(compiled, v.program, "is cut; its program:"))

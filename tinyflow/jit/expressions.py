@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from tinyflow.jit.operators import compare_one, is_plain, operate, operate_one, 
 from tinyflow.jit.sources import Guard, Source
 from tinyflow.jit.trace import Frame, Trace
 from tinyflow.jit.values import NONE, Closure, Cut, Iterated, Known, Live, Made, Method, Sym, Tens, Value
+from tinyflow.torch.tensor import Tensor
 
 
 def evaluate(t: Trace, f: Frame, node: ast.AST) -> Value:
@@ -60,9 +62,14 @@ def look_up(t: Trace, f: Frame, name: str) -> Value:
         if name in frame.free:
             return cell(t, frame, name)
         frame = frame.parent
+    own = f.scope.get("__name__", "").startswith("tinyflow.")  # this package's names do not change
     if name in f.scope:
+        raw = f.scope[name]
+        if own and (callable(raw) or isinstance(raw, types.ModuleType)) and not isinstance(raw, Tensor):
+            return Known(raw)
         return t.arrive(f.scope[name], Source("global", s.object_(f.scope), name))
-    t.guard(Guard("absent", "{a} not in {0}", (s.object_(f.scope),), (name,), f"{name} is Python's own"))
+    if not own:
+        t.guard(Guard("absent", "{a} not in {0}", (s.object_(f.scope),), (name,), f"{name} is Python's own"))
     return Known(getattr(builtins, name))
 
 

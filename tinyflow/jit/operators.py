@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import enum
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +69,7 @@ PLAIN = (int, float, bool, str, bytes, complex, type(None), tuple, type(Ellipsis
 
 def is_plain(x: Any) -> bool:
     """Whether operators on it are Python's own, without effects."""
-    return type(x) in PLAIN or type(x).__module__.startswith("tinyflow.") or isinstance(x, type)
+    return type(x) in PLAIN or type(x).__module__.startswith("tinyflow.") or isinstance(x, type | enum.Enum)
 
 
 def symbolic(t: Trace, plain: Callable[..., Any], sign: str, a: Value, b: Value) -> Value:

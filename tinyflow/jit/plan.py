@@ -93,7 +93,7 @@ class Planner:
         if not stmts:
             return []
         after = names.after(stmts).bound
-        own = x.assigned_names(stmts) & self.owner.locals
+        own = (x.assigned_names(stmts) | x.assigned_inside(stmts)) & self.owner.locals
         outs = sorted(o for o in own if o in needed or o in self.owner.captured)
         perhaps = [
             o for o in outs if o not in after and "*" not in after

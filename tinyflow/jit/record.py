@@ -27,7 +27,7 @@ def call_tensors(t: Trace, function: Any, args: list[Value], kwargs: dict[str, V
     plain = [lower(t, a) for a in args]
     named = {k: lower(t, a) for k, a in (kwargs or {}).items()}
     drawn = (default_generator._seed, default_generator._count)
-    result = on_line(t.file, t.line)(raw, plain, named)
+    result = on_line(t.file, t.line)(raw, plain, named) if t.file else raw(*plain, **named)
     if (default_generator._seed, default_generator._count) != drawn:
         raise Cut("draws random numbers in a way of its own")
     t.unchanged()

@@ -166,6 +166,11 @@ def declared(nodes: Iterable[ast.AST]) -> set[str]:
     return {name for n in here(nodes) if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names}
 
 
+def assigned_inside(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names that functions inside declare nonlocal: calling them may bind these."""
+    return {name for node in nodes for n in ast.walk(node) if isinstance(n, ast.Nonlocal) for name in n.names}
+
+
 def captured_names(nodes: Iterable[ast.AST]) -> set[str]:
     """The names that functions inside look at: they may be looked at whenever such a function is called."""
     inner = [n for node in nodes for n in ast.walk(node) if isinstance(n, (*FUNCTIONS, ast.ClassDef, ast.GeneratorExp))]

@@ -8,6 +8,7 @@ It changes nothing outside itself: what would is a Cut, and stays in the residua
 
 from __future__ import annotations
 
+import enum
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from tinyflow.torch.random import Generator, default_generator
 from tinyflow.torch.storage import Registry, Storage, recording
 from tinyflow.torch.tensor import Tensor, over
 
-MOST_STEPS = 30_000  # expressions evaluated in one trace; a loop that needs more stays a loop
+MOST_STEPS = 12_000  # expressions evaluated in one trace; a loop that needs more stays a loop
 MOST_FRAMES = 40
 GRAD, DEFAULT = Source("attr", s.object_(MODE), "grad"), Source("attr", s.object_(Defaults), "dtype")
 NUMBERS = (int, float)
@@ -277,7 +278,7 @@ def looked_at(registry: Registry) -> None:
 
 
 SCALARS = (int, float, bool, str, bytes, complex, type(None), type(Ellipsis))
-IDENTITY = (type, types.ModuleType, type(FACE[int64]), type(Defaults.dtype))
+IDENTITY = (type, enum.Enum, types.ModuleType, type(FACE[int64]), type(Defaults.dtype))
 INDEX_SIGNS = {"idiv": "//", "imod": "%"}
 
 
