@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tinyflow.compiler.loops import HEAVY, Kernel, free, stride
 from tinyflow.compiler.lower import Lowered, Lowering, is_view
@@ -36,10 +37,17 @@ class Group:
     conditions: Conditions
     depth: int | None = None  # None: a single store, whose rows are chosen when it is lowered
     core: Node | None = None  # the contraction whose tiles the other stores are computed from
-    lanes: bool = True  # whether the last axis is computed in vectors; else it is one more row
-    local: dict[Node, int] = field(
-        default_factory=dict
-    )  # stores that live for one row only: kept in a thread's own memory
+    local: dict[Node, int] = field(default_factory=dict)  # stores of one row only, in a thread's own memory, by size
+    needs: list[Node] | None = None  # what it reads, once that was asked for
+
+    @cached_property
+    def first(self) -> int:
+        """The oldest of its nodes: whatever is older cannot depend on it."""
+        return min(s.uid for s in self.stores)
+
+    @cached_property
+    def last(self) -> int:
+        return max(s.uid for s in self.stores)
 
 
 class Schedule:
@@ -119,7 +127,7 @@ class Schedule:
 
     def absorb(self, n: Node) -> None:
         """Merges into the group of n the groups that it reads, nearest first."""
-        for _, x, _ in sorted(self.reads(self.home[n]), key=lambda r: -r[1].uid):
+        for x in sorted(self.needs(self.home[n]), key=lambda x: -x.uid):
             mine = self.home[n]
             other = self.home.get(x)
             if other is None or other is mine:
@@ -130,7 +138,12 @@ class Schedule:
                     self.home[store] = merged
 
     def merge(self, first: Group, second: Group) -> Group | None:
-        if first.conditions != second.conditions or second.core is not None or self.between(first, second):
+        """Both as one pass, if that is possible and nothing else must run between them."""
+        merged = self.candidate(first, second)
+        return None if merged is None or self.between(first, second) else merged
+
+    def candidate(self, first: Group, second: Group) -> Group | None:
+        if first.conditions != second.conditions or second.core is not None:
             return None
         stores = sorted({*first.stores, *second.stores}, key=lambda s: s.uid)
         if any(s.op.kind == "into" for s in stores) or len(stores) > MOST_STORES or (self.cuts & set(stores)):
@@ -172,29 +185,31 @@ class Schedule:
         """Whether some other group must run after the first and before the second."""
         stack = [g for g in self.inputs(second) if g is not first]
         seen: set[Group] = set()
-        least = min(s.uid for s in first.stores)
         while stack:
             g = stack.pop()
             if g is first:
                 return True
-            if g in seen or max(s.uid for s in g.stores) < least:
+            if g in seen or g.last < first.first:
                 continue
             seen.add(g)
             stack.extend(self.inputs(g))
         return False
 
     def inputs(self, group: Group) -> list[Group]:
-        found: dict[Group, None] = {}
-        for _, x, _ in self.reads(group):
-            if x in self.home and self.home[x] is not group:
-                found[self.home[x]] = None
-        for p, _ in group.conditions:
-            for x in (
-                [p] if p in self.home else [r for r, _ in self.lowering.of(p).reads] if p.op.kind != "leaf" else []
-            ):
-                if x in self.home and self.home[x] is not group:
-                    found[self.home[x]] = None
-        return list(found)
+        """The groups that must run before."""
+        home = self.home
+        return list(dict.fromkeys(home[x] for x in self.needs(group) if x in home and home[x] is not group))
+
+    def needs(self, group: Group) -> list[Node]:
+        """The nodes whose buffers a group reads, those of its conditions too."""
+        if group.needs is None:
+            found = dict.fromkeys(x for _, x, _ in self.reads(group))
+            for p, _ in group.conditions:
+                found[p] = None
+                if p.op.kind != "leaf" and p not in self.buffered:
+                    found.update((r, None) for r, _ in self.lowering.of(p).reads)
+            group.needs = list(found)
+        return group.needs
 
     def drop_inner_buffers(self) -> None:
         """What only its own pass reads needs no buffer: a value of the row is inlined, a row is kept by the thread."""
@@ -225,6 +240,8 @@ class Schedule:
     def sorted_groups(self) -> list[Group]:
         """An order in which every buffer is written before it is read."""
         self.lowering = Lowering(self.buffered)
+        for g in self.home.values():
+            g.needs = None
         done: dict[Group, None] = {}
         stack = [(g, False) for g in sorted(set(self.home.values()), key=lambda g: -max(s.uid for s in g.stores))]
         while stack:

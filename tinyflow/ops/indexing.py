@@ -13,7 +13,7 @@ from tinyflow.core.expr import Expr
 from tinyflow.graph.node import Dim, Node, Shape, make, shape_text
 from tinyflow.graph.op import Sample, define
 from tinyflow.ops.movement import inverse, permute
-from tinyflow.ops.rules import normal_axis
+from tinyflow.ops.rules import less_equal, normal_axis, select
 
 
 def check_np(index: Any, size: int) -> None:
@@ -47,7 +47,10 @@ def gather_np(x: Any, index: Any, batch: int) -> Any:
 
 def gather_at(i: Any, x: Any, index: Any, batch: int) -> Expr:
     at, inner = i[: len(index.shape)], i[len(index.shape) :]
-    value: Expr = x(*at[:batch], index.checked(at, x.shape[batch]), *inner)
+    place = index.checked(at, x.shape[batch])
+    value: Expr = x(*at[:batch], place, *inner)
+    if isinstance(place, Expr) and place not in expr.walk(value):  # equal entries: the index is checked all the same
+        return select(less_equal(expr.const(0), place), value, value)
     return value
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tinyflow.core import expr
 from tinyflow.graph.node import Node, at_line, make
+from tinyflow.graph.op import lookup
 from tinyflow.ops import elementwise as e
 from tinyflow.ops.leaf import CONSTANT, constant
 from tinyflow.ops.movement import EXPAND, PERMUTE, RESHAPE, expand, permute, reshape
@@ -90,11 +91,17 @@ def sum_of(node: Node) -> Node:
     return node
 
 
+def stop_of(node: Node) -> Node:
+    """Gradients are made by now."""
+    return node.inputs[0]
+
+
 MOVEMENT: dict[object, Callable[[Node], Node]] = {
     RESHAPE: reshape_of,
     EXPAND: expand_of,
     PERMUTE: permute_of,
     SUM: sum_of,
+    lookup("stop_gradient"): stop_of,
 }
 
 # ------------------------------------------------------------------------------------------ folding
