@@ -92,12 +92,10 @@ class Planner:
         """Statements that end where they end."""
         if not stmts:
             return []
-        after = names.after(stmts).bound
+        certain = x.bound_after(stmts, frozenset())
         own = (x.assigned_names(stmts) | x.assigned_inside(stmts)) & self.owner.locals
         outs = sorted(o for o in own if o in needed or o in self.owner.captured)
-        perhaps = [
-            o for o in outs if o not in after and "*" not in after
-        ]  # bound on some ways only: they may stay as they were
+        perhaps = [o for o in outs if o not in certain and "*" not in certain]  # they may stay as they were
         reads = self.reads(stmts, names, perhaps)
         if reads is None:
             later = needed | x.read_names(stmts)
