@@ -20,7 +20,7 @@ from tinyflow.core.expr import Fold, Index_, Load
 from tinyflow.graph.node import Node, Shape, toposort
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.control import MERGE
-from tinyflow.ops.movement import EXPAND
+from tinyflow.ops.movement import CONCAT, EXPAND
 from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
 from tinyflow.passes.state import Conditions, conditions
 
@@ -29,6 +29,7 @@ ENOUGH_ROWS = 8  # a pass over fewer rows than this must be short to be worth me
 LONG_ROW = 1 << 14
 LONG_CHAIN = 50  # nodes inlined into each other: expressions are made and walked by recursion
 MOST_STORES = 24
+FEW_PARTS = 4
 
 
 @dataclass(eq=False)
@@ -84,6 +85,8 @@ class Schedule:
                 chosen.add(n)
             if n.op is MERGE:
                 chosen.update(x for x in n.inputs[1:] if not is_view(x) and self.conditions[x] != self.conditions[n])
+            if n.op is CONCAT and len(n.inputs) > FEW_PARTS:  # or what they share would be computed in each
+                chosen.update(x for x in map(through_views, n.inputs) if not is_view(x) and len(self.users[x]) > 1)
             if n.op is EXPAND and is_costly(n.inputs[0]) and n.inputs[0].shape != () and grows(n):
                 chosen.add(n.inputs[0])
             if n.op is CONTRACT and self.has_recipe(n):  # type: ignore[operator]

@@ -145,19 +145,20 @@ def concat_shape(*shapes: Shape, axis: int) -> Shape:
 
 
 def concat_at(i: Any, *xs: Any, axis: int) -> Expr:
-    """The first part that the index falls into; each part's loads stay within it."""
+    """The part that the index falls into, found by halving; each part's loads stay within it."""
     starts: list[Dim] = [0]
     for x in xs:
         starts.append(starts[-1] + x.shape[axis])
-    parts = [
-        (start, x(*(a - start if d == axis else a for d, a in enumerate(i))))
-        for start, x in zip(starts, xs, strict=False)
-    ]
-    total = as_value(parts[0][1])
-    for start, value in parts[1:]:
-        inside = apply("le", start, i[axis], dtype=bool_)
-        total = guard(inside, value, guard(apply("not", inside), total, const(0, value.dtype)))
-    return total
+
+    def among(first: int, last: int) -> Expr:
+        if last - first == 1:
+            return as_value(xs[first](*(a - starts[first] if d == axis else a for d, a in enumerate(i))))
+        middle = (first + last) // 2
+        after, before = among(middle, last), among(first, middle)
+        inside = apply("le", starts[middle], i[axis], dtype=bool_)
+        return guard(inside, after, guard(apply("not", inside), before, const(0, after.dtype)))
+
+    return among(0, len(xs))
 
 
 def concat_grad(g: Node, y: Node, *xs: Node, axis: int) -> tuple[Node, ...]:
