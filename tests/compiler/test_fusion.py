@@ -257,6 +257,53 @@ def test_a_chain_of_ten_thousand_nodes():
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
+def running_sum():
+    x = placeholder(float32, (60,), "x")
+    sums = [f.unstack(x)[0]]
+    for part in f.unstack(x)[1:]:
+        sums.append(sums[-1] + part)
+    return [stack(sums)], {x: np.linspace(-1, 1, 60).astype(np.float32)}
+
+
+def many_parts():
+    leaves = [placeholder(float32, (3, 4), f"x{k}") for k in range(300)]
+    return [concat(leaves, 0), concat(leaves[:40], 1) * 2.0], {
+        x: np.full((3, 4), k, np.float32) for k, x in enumerate(leaves)
+    }
+
+
+def taken_apart_and_joined():
+    x = placeholder(float32, (70, 5), "x")
+    return [stack([e.exp(p) for p in f.unstack(x)])], {x: np.linspace(-1, 1, 350).astype(np.float32).reshape(70, 5)}
+
+
+def many_views():
+    x = y = placeholder(float32, (6, 4), "x")
+    for k in range(300):
+        y = permute(reshape(y, (4, 6)), (1, 0)) if k % 2 else reshape(permute(y, (1, 0)), (6, 4))
+    return [y, y * 2.0], {x: np.arange(24, dtype=np.float32).reshape(6, 4)}
+
+
+def many_pads():
+    x = y = placeholder(float32, (6,), "x")
+    for _ in range(60):
+        y = pad(y, (1,), (1,)) + 1.0
+    return [y], {x: np.ones(6, np.float32)}
+
+
+def doubling():
+    x = y = z = placeholder(float32, (8,), "x")
+    for _ in range(60):
+        y, z = y + z, y
+    return [y * 1e-12], {x: np.ones(8, np.float32)}
+
+
+@pytest.mark.parametrize("make", [running_sum, many_parts, taken_apart_and_joined, many_views, many_pads, doubling])
+def test_graphs_that_are_long_or_share_much(make):
+    nodes, fed = make()
+    check(nodes, fed, threads=(1, 2), added=60)
+
+
 def test_many_results_of_one_run():
     x = placeholder(float32, (33,), "x")
     fed = {x: np.linspace(-1, 1, 33).astype(np.float32)}
