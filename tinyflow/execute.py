@@ -65,7 +65,8 @@ class Sized(NamedTuple):
 
     native: Native
     bound: tuple[int, ...]  # of the program's dimensions
-    shapes: Sequence[tuple[Any, ...]]  # of outputs, then of writes
+    outputs: list[tuple[Any, Any]]  # the shape and dtype of each
+    writes: Sequence[Any]  # the shape of each
 
 
 class Runner:
@@ -125,7 +126,7 @@ class Runner:
         shapes = native.shapes if native.static else [self.shape(s, sizes) for s in native.shapes]
         if len(self.known) >= MOST_SIZES:
             self.known.clear()
-        sized = self.known[key] = Sized(native, bound, shapes)
+        sized = self.known[key] = sized_of(native, bound, shapes)
         return sized
 
     def sizes(self, arrays: Sequence[Any]) -> dict[Expr, int]:
@@ -164,15 +165,21 @@ class Runner:
 # ------------------------------------------------------------------------------------------ one run
 
 
+def sized_of(native: Native, bound: tuple[int, ...], shapes: Sequence[Any]) -> Sized:
+    """`shapes` are those of outputs, then of writes."""
+    outputs = list(zip(shapes, native.dtypes, strict=False))
+    return Sized(native, bound, outputs, shapes[len(outputs) :])
+
+
 def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Store) -> list[Any]:
     """Addresses are placed, outputs made, the program called."""
-    native, bound, shapes = sized
-    out = [np.empty(shape, t) for shape, t in zip(shapes, native.dtypes, strict=False)]
+    native, bound, outputs, writes = sized
+    out = [np.empty(shape, dtype) for shape, dtype in outputs]
     program = native.program
     binding = program.take(bound)
     try:
         native.place(binding.slots_at, native.numbers_at, *arrays, *out)
-        fresh = place_writes(native, written, shapes[len(out) :], binding.slots, store) if written else ()
+        fresh = place_writes(native, written, writes, binding.slots, store) if written else ()
         if config.DEBUG:
             report(binding)
         else:
@@ -395,7 +402,7 @@ def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = N
     if runner.native is not None and runner.native.static and runner.written == variables and not found.dims:
         while len(_templates) >= MOST_PROGRAMS:
             _templates.pop(next(iter(_templates)))
-        sized = Sized(runner.native, (), runner.native.shapes)
+        sized = sized_of(runner.native, (), runner.native.shapes)
         _templates[key] = Template(sized, tuple(found.leaves.index(n) for n in runner.given))
     return values
 

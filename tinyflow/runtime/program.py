@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter_ns
 from typing import NamedTuple
 
@@ -75,8 +76,12 @@ class Binding:
         self.table = StepTable(steps(program, ranges, serial))
         self.count = len(program.calls)
         self.slots_at, self.dims_at = self.slots.buffer_info()[0], self.dims.buffer_info()[0]
+        self.alone = partial(pool.call, 0, self.table.address, self.slots_at, self.dims_at, 0, self.count, 1)
 
     def run(self) -> None:
+        if self.threads == 1:
+            self.alone()
+            return
         pool.run(self.table, self.slots_at, self.dims_at, 0, self.count, self.threads)
 
     def timed(self) -> list[int]:
