@@ -98,10 +98,11 @@ class Bench:
         rows = {}
         for program in dict.fromkeys(w.program for w in workloads):
             mine = [w for w in workloads if w.program == program]
+            self.measure_floors()  # before workers start and are busy with that
             with Crew(self.sides(mine[0]), self.args.threads) as crew:
                 for workload in mine:
-                    self.measure_floors()
                     rows[workload.name] = crew.run(workload, seconds)
+                    self.measure_floors()
                     if name != "kernels":
                         self.show(workload.name, rows[workload.name])
         self.results["rows"].update(rows)
