@@ -1,6 +1,8 @@
 """Nodes: equal ones are one, unused ones go; walks do not recurse; errors are on the user's line."""
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -193,3 +195,10 @@ def test_rewrite_keeps_what_did_not_change():
     y, z = e.exp(x), e.sin(x)
     new = rewrite([y + z], lambda n: make(e.cos(x).op, *n.inputs) if n is z else n)
     assert new[y] is y and new[y + z] is y + e.cos(x)
+
+
+def test_graphs_need_no_compiler():
+    """Making, differentiating and rewriting graphs, and what they mean, load no LLVM."""
+    code = "import sys, tinyflow.passes.gradient, tinyflow.passes.pipeline, tinyflow.passes.state, tinyflow.graph.verify; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "tinyflow.ops.elementwise" in loaded and not any(m.startswith("llvmlite") for m in loaded)
