@@ -39,11 +39,22 @@ def seen(path: Path, compiled: bool) -> list[Any]:
             y = y * torch.ones(2, 1)
             x = x + torch.zeros(2, 1)
         try:
-            found.append(f(x, y, n, flag))
+            result = f(x, y, n, flag)
+            found.append(result)
+            loss = sum((t.sum() for t in tensors(result)), torch.zeros(()))
+            if loss.requires_grad:
+                loss.backward()
         except Exception as e:
             found.append((type(e).__name__, str(e).splitlines()[:1]))
-        found += [x, y, module.state()]
+        found += [x, y, module.state(), module.W.grad]
     return found
+
+
+def tensors(value: Any) -> list[Any]:
+    if isinstance(value, torch.Tensor):
+        return [value] if value.requires_grad else []
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [t for v in inner for t in tensors(v)]
 
 
 def check(seed: int, folder: Path) -> str:

@@ -61,6 +61,8 @@ class Compiled:
         self.declared = x.declared(self.syntax.body)
         self.locals = set((self.arguments | x.assigned_names(self.syntax.body)) - self.declared)
         self.captured = x.captured_names(self.syntax.body)
+        self.rebound = x.assigned_inside(self.syntax.body)
+        self.stable = x.stable_names(self.arguments, self.syntax.body)
         self.volatile: set[str] = set()
         self.temporaries: frozenset[str] = frozenset()
         used = (
@@ -202,11 +204,16 @@ def compiled_module(module: Module, fullgraph: bool, dynamic: bool | None) -> An
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
-        "__reduce_ex__": lambda self, protocol: plain_module(self, cls).__reduce_ex__(protocol),
+        "__reduce_ex__": lambda self, protocol: (made_anew, *plain_module(self, cls).__reduce_ex__(protocol)[1:]),
     }
     made = object.__new__(type(cls.__name__, (cls,), body))
     object.__setattr__(made, "__dict__", module.__dict__)
     return made
+
+
+def made_anew(cls: type, *args: Any) -> Any:
+    """An object of a class, before its state is put in: what a pickle of a compiled module asks for."""
+    return cls.__new__(cls, *args)
 
 
 def plain_module(module: Any, cls: type) -> Any:

@@ -3,8 +3,9 @@
     piece := inputs, storages, results
     input := Input(kind, source, placeholder)     kind in "tensor", "scalar", "draw"
 
-Where no gradient is wanted a piece is one native call. Where one is, its nodes are recorded anew on the nodes of the real
-inputs: autograd sees ordinary nodes, and forward, backward and update become one program later.
+Where no gradient is wanted a piece is one native call. Where one is, or where an input is still to be computed itself, its nodes
+are recorded anew on the nodes of the real inputs: autograd sees ordinary nodes, and forward, backward and update become one
+program later.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ class Piece:
         dims = dict(zip(self.dims, sizes, strict=True)) if sizes else NO_DIMS
         if not self.roots:
             return self.build(*live, (), given, dims)
-        storages = self.spliced(given, dims) if self.recorded else self.computed(given)
+        waiting = self.recorded or any(
+            i.kind == "tensor" and x._storage.pending for i, x in zip(self.inputs, given, strict=True)
+        )
+        storages = self.spliced(given, dims) if waiting else self.computed(given)
         return self.build(*live, storages, given, dims)
 
     def computed(self, given: Sequence[Any]) -> list[Storage]:

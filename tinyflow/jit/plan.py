@@ -52,7 +52,7 @@ class Planner:
     ) -> list[Step]:
         """`needed`: names looked at later; `tail`: the function ends where the statements end; `caught`: an error may be caught
         outside."""
-        alone = [caught or self.is_shared(st) for st in stmts]
+        alone = [caught or self.is_shared(st) or self.is_bare(st) for st in stmts]
         returns = bool(stmts) and (tail or isinstance(stmts[-1], ast.Return))
         if returns and not any(alone) and not any(map(jumps, stmts)):
             return self.returning(stmts, names)
@@ -73,13 +73,20 @@ class Planner:
         """Whether a statement binds a name that functions inside look at."""
         return bool(x.assigned_names([st]) & self.owner.captured & self.owner.locals)
 
+    def is_bare(self, st: ast.stmt) -> bool:
+        """Whether a statement must run in the function's own frame: functions inside bind a name that it mentions, or it makes a
+        function that sees names which are bound anew elsewhere."""
+        mentioned = x.read_names([st]) | x.assigned_names([st])
+        inner = x.captured_names([st]) & self.owner.locals
+        return bool(mentioned & self.owner.rebound) or not inner <= self.owner.stable
+
     def single(self, st: ast.stmt, names: Names, needed: Any, caught: bool) -> list[Step]:
         """One statement by itself."""
         if isinstance(st, tuple(FIELDS)):
             return [self.compound(st, names, needed, False, caught)]
-        if isinstance(st, ast.Return):
+        if isinstance(st, ast.Return) and not self.is_bare(st):
             return self.returning([st], names)
-        return [Plain(st)] if x.leaves_block(st) else self.run([st], names, needed)
+        return [Plain(st)] if x.leaves_block(st) or self.is_bare(st) else self.run([st], names, needed)
 
     def returning(self, stmts: Sequence[ast.stmt], names: Names) -> list[Step]:
         """Statements after which the function has returned."""

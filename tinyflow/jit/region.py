@@ -272,8 +272,15 @@ def tensors(p: Piece) -> list[Any]:
 
 
 def arrays(p: Piece, given: Sequence[Any]) -> dict[Any, Any]:
-    found = {
-        i.placeholder: g._storage.look() if i.kind == "tensor" else np.array(0 if g is None else g)
-        for i, g in zip(p.inputs, given)
-    }
+    """What the inputs hold; some numbers of the right shape where that is still to be computed."""
+    rng = np.random.default_rng(0)
+    found: dict[Any, Any] = {}
+    for i, g in zip(p.inputs, given):
+        if i.kind != "tensor":
+            found[i.placeholder] = np.array(0 if g is None else g)
+        elif g._storage.pending:
+            shape = g._storage.node.shape
+            found[i.placeholder] = rng.normal(size=shape) if i.placeholder.dtype.is_floating else np.zeros(shape, int)
+        else:
+            found[i.placeholder] = g._storage.look()
     return found | {n: STORE[n] for n in p.nodes if n in STORE}

@@ -171,6 +171,28 @@ def assigned_inside(nodes: Iterable[ast.AST]) -> set[str]:
     return {name for node in nodes for n in ast.walk(node) if isinstance(n, ast.Nonlocal) for name in n.names}
 
 
+def stable_names(parameters: Iterable[str], body: Sequence[ast.stmt]) -> frozenset[str]:
+    """The names that are bound once and for all."""
+    count = dict.fromkeys(parameters, 1)
+    for weight, nodes in ((1, body), (1, [n for s in body for n in ast.walk(s) if isinstance(n, ast.For | ast.While)])):
+        for n in here(nodes):
+            for name in assigned_names([n]) if isinstance(n, BINDERS) else ():
+                count[name] = count.get(name, 0) + weight
+    return frozenset(name for name, k in count.items() if k == 1)
+
+
+BINDERS = (
+    ast.Name,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.alias,
+    ast.MatchAs,
+    ast.MatchStar,
+    ast.MatchMapping,
+)
+
+
 def captured_names(nodes: Iterable[ast.AST]) -> set[str]:
     """The names that functions inside look at: they may be looked at whenever such a function is called."""
     inner = [n for node in nodes for n in ast.walk(node) if isinstance(n, (*FUNCTIONS, ast.ClassDef, ast.GeneratorExp))]
