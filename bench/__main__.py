@@ -141,7 +141,9 @@ class Bench:
         failures = report.failures(self.results)
         if not self.args.check:
             self.results["bars"] = judged(self.results)
-            print(report.bars(self.results["bars"]), report.machine(self.results), sep="\n\n")
+            if self.results["bars"]:
+                print(report.bars(self.results["bars"]), end="\n\n")
+            print(report.machine(self.results))
             self.args.json.parent.mkdir(parents=True, exist_ok=True)
             self.args.json.write_text(json.dumps(self.results, indent=1) + "\n", encoding="utf-8")
             print(f"all figures: {self.args.json}")
