@@ -36,6 +36,7 @@ def constant(value: Any, dtype: DType | None = None) -> Node:
         dtype = bool_ if isinstance(value, bool) else int32 if isinstance(value, int) else float32
         dtype = as_dtype(value.dtype) if isinstance(value, np.generic) else dtype
     value = dtype.numpy.type(value).item()
+    value = math.nan if value != value else value  # the one NaN that equals itself, so that equal constants are one
     if value == 0 and math.copysign(1.0, value) < 0:  # 0.0 == -0.0 would make them one node
         return -make(CONSTANT, value=0.0, dtype=dtype)
     return make(CONSTANT, value=value, dtype=dtype)

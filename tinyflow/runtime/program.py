@@ -26,6 +26,7 @@ from tinyflow.runtime.runner import Step, StepTable, pool
 
 SMALL = 20_000  # scalar operations that one thread does sooner than two can agree to share them
 STATUS_WORDS = 8
+MOST_SIZES = 64  # for which a program keeps its temporaries: their memory does not grow with every new size
 
 
 class Slot(NamedTuple):
@@ -122,6 +123,8 @@ class Program:
         try:
             self.free[config.THREADS, sizes].append(binding)
         except KeyError:
+            if len(self.free) >= MOST_SIZES:
+                self.free.pop(next(iter(list(self.free))), None)
             self.free[config.THREADS, sizes] = [binding]
 
 
