@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.compiler.native import check
+from tests.compiler.native import check, check_close
 from tinyflow import execute
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32
@@ -15,6 +15,7 @@ from tinyflow.ops.contraction import matmul
 from tinyflow.ops.leaf import placeholder, size, variable
 from tinyflow.ops.movement import concat, expand, flip, reshape, slice_
 from tinyflow.ops.reduction import mean, sum_
+from tinyflow.runtime import program
 
 N, M = fresh_dim("n"), fresh_dim("m")
 X, Y = placeholder(float32, (N, 4), "x"), placeholder(float32, (M, 4), "y")
@@ -78,6 +79,42 @@ def test_one_program_for_all_sizes():
     before = len(execute._programs)
     check(node, {X: arrays((123, 1))[X]}, threads=(2,), added=123)
     assert len(execute._programs) == before
+
+
+def test_memory_does_not_grow_with_every_size():
+    runner = execute.compile([f.softmax(sum_(X, 1)) * 2.0])
+    for n in range(1, 300):
+        runner({X: np.zeros((n, 4), np.float32)}, {})
+    assert len(runner.known) <= execute.MOST_SIZES
+    assert len(runner.native.program.free) <= program.MOST_SIZES
+
+
+def test_nothing_to_do():
+    assert execute.compile([])({}, {}) == []
+
+
+SHOWN = {
+    1: "of temporaries",
+    2: "GFLOP/s",
+    3: "pass over",
+    4: "parallel for r0",
+    5: "define void @kernel",
+    6: "rewrite add zero",
+}
+
+
+@pytest.mark.parametrize("level", range(7))
+def test_what_debug_shows(level, capsys):
+    node = f.softmax(X + 0.0) * (2.0 + level)  # another program each time
+    with config(DEBUG=level):
+        (got,) = execute.compile([node])(arrays((5, 1)), {})
+    powers = np.exp(arrays((5, 1))[X])
+    check_close(got, (2 + level) * powers / powers.sum(1, keepdims=True))
+    said = capsys.readouterr().err
+    wanted = [
+        words for k, words in SHOWN.items() if k <= level and (k > 1 or level == 1)
+    ]  # the table tells more than the line
+    assert [words for words in SHOWN.values() if words in said] == wanted
 
 
 def test_what_is_fed_may_lie_in_memory_as_it_likes():
