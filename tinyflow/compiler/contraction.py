@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyflow.compiler import transpose
 from tinyflow.compiler.emit import Emitter
-from tinyflow.compiler.loops import Kernel, Store, Target, stride
+from tinyflow.compiler.loops import Kernel, Store, Target, show, stride
 from tinyflow.compiler.lower import Reader, Scope
 from tinyflow.compiler.microkernel import Tile
 from tinyflow.core import expr
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
 
 K_BLOCK = 384  # a panel of so many rows and a tile of A stay in the first cache
+ALONE = 640 * 1024  # bytes of panels that a thread's second cache holds beside the rest
+FEW_ROWS = 48
 PAGE = 4096  # bytes
 
 
@@ -121,6 +123,7 @@ class Tiles:
     rows: tuple[int, ...]  # the tile heights that are needed, greatest first
     local: Scratch | None = None
     sums: Scratch | None = None
+    packing: Kernel | None = None  # done by each thread for itself, before its tiles
     written: tuple[Any, ...] = field(default=())
 
     @property
@@ -130,7 +133,8 @@ class Tiles:
     def __str__(self) -> str:
         b, m, n, k = map(expr.show, self.sizes)
         how = "in place" if self.local is None else "packed by tiles"
-        return f"contract {self.spec}: batch {b}, M {m}, N {n}, K {k}; tiles of {self.rows} x {self.width}, A {how}: {expr.show(self.a)}"
+        text = f"contract {self.spec}: batch {b}, M {m}, N {n}, K {k}; tiles of {self.rows} x {self.width}, A {how}: {expr.show(self.a)}"
+        return text if self.packing is None else f"{text}\neach thread for itself, {show(self.packing)}"
 
     @property
     def flops(self) -> Index_:
@@ -163,10 +167,16 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     for group_letters, i in zip((found.batch, found.m, found.n), indices, strict=True):
         letters.update(zip(group_letters, split(i, tuple(spec.size[a] for a in group_letters)), strict=True))
     a = opened_read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
-    panels = Scratch(
-        f"panels of {core.label}",
-        expr.product((sizes[0], expr.floordiv(columns + (width - 1), width), sizes[3], width * core.dtype.size)),
+    panel_bytes = expr.product(
+        (sizes[0], expr.floordiv(columns + (width - 1), width), sizes[3], width * core.dtype.size)
     )
+    own = packs_alone(sizes, panel_bytes)
+    panels = Scratch(f"panels of {core.label}", panel_bytes, per_thread=own)
+    tile = Tile(height, vectors, lanes, core.dtype, None, None)
+    packing = pack(core, found, spec, panels, tile, buffered, group, f"{name}p")
+    if own and packing.checks:  # a checked index is numbered by the kernel that it is in
+        own, panels = False, Scratch(panels.label, panel_bytes)
+        packing = pack(core, found, spec, panels, tile, buffered, group, f"{name}p")
     result = expr.apply("result", *indices, dtype=core.dtype)
     index = tuple(letters[x] for x in spec.out)
     scope.group, scope.replaced[core] = set(group.stores), lambda _: result
@@ -191,7 +201,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     flat_k = (expr.index(sizes[3], "k"),) if inplace else k
     if inplace:
         a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat_k[0], tuple(i.extent for i in k)), strict=True))))
-    written = tuple(x for x in (local, sums) if x is not None)
+    written = tuple(x for x in (local, sums, panels if own else None) if x is not None)
     tiles = Tiles(
         spec,
         core.dtype,
@@ -208,6 +218,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         heights(sizes[1], height),
         local,
         sums,
+        packing if own else None,
         written,
     )
     cost = expr.product((*sizes, 1))
@@ -221,16 +232,18 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         group.conditions,
         tuple(group.stores),
     )
-    return [
-        pack(
-            core, found, spec, panels, Tile(height, vectors, lanes, core.dtype, None, None), buffered, group, f"{name}p"
-        ),
-        main,
-    ]
+    return [main] if own else [packing, main]
 
 
 def opened_read(x: Reader, positions: Sequence[ops.Position], letters: Mapping[str, Index_]) -> Expr:
     return expr.as_expr(expr.opened(ops.read(x, positions, letters)))
+
+
+def packs_alone(sizes: Sequence[Index_], panel_bytes: Index_) -> bool:
+    """Whether each thread packs all of the right operand for itself: what another core has just written is slow to read,
+    so a small operand is sooner packed twice. Not for so few rows that packing is most of the work."""
+    few = isinstance(sizes[1], int) and sizes[1] < FEW_ROWS
+    return isinstance(panel_bytes, int) and panel_bytes <= ALONE and sizes[0] == 1 and not few
 
 
 def heights(m: Index_, most: int) -> tuple[int, ...]:

@@ -47,6 +47,7 @@ class Emitter(Writer):
         self.buffers: dict[Any, str] = {}
         self.dims: dict[Expr, str] = {}
         self.checks: list[Any] = []
+        self.alone = False  # whether each thread does all of what is written now
 
     # -------------------------------------------------------------------------------------- values
 

@@ -21,8 +21,12 @@ def emit(kernel: Kernel, target: Target) -> Code:
     """The text of a kernel, canonical: kernels of one structure give one text."""
     em = Emitter(target)
     em.checks = list(kernel.checks)
-    tasks = kernel.recipe.emit(em, kernel) if kernel.recipe is not None else passes(em, kernel)
-    return finish(em, tasks)
+    return finish(em, work(em, kernel))
+
+
+def work(em: Emitter, kernel: Kernel) -> Index_:
+    """The body of a kernel; returns how many tasks the threads share."""
+    return kernel.recipe.emit(em, kernel) if kernel.recipe is not None else passes(em, kernel)
 
 
 def passes(em: Emitter, kernel: Kernel) -> Index_:
@@ -116,6 +120,9 @@ class share:
     def __enter__(self) -> Value:
         em = self.em
         n = em.value(self.tasks)
+        if em.alone:
+            self.loop = em.counting("0", n.name)
+            return self.loop.__enter__()
         tid, count = Value("%tid", int64, False), Value("%nthreads", int64, False)
         low = em.op("udiv {t} {0}, {1}", [em.op("mul {t} {0}, {1}", [n, tid]), count])
         after = em.op("add {t} {0}, {1}", [tid, Value("1", int64, False)])

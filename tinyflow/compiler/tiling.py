@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyflow.compiler.emit import Emitter
+from tinyflow.compiler.kernel import work
 from tinyflow.compiler.loops import Kernel, Store, stride
 from tinyflow.compiler.microkernel import Tile, tile_declaration, tile_text
 from tinyflow.compiler.writer import Value
@@ -55,6 +56,10 @@ class Grid(NamedTuple):
 def emit_tiles(em: Emitter, kernel: Kernel, t: Tiles) -> Index_:
     """The kernel of a contraction; returns how many tiles it has."""
     em.lanes = t.lanes
+    if t.packing is not None:
+        em.alone = True
+        work(em, t.packing)
+        em.alone = False
     em.hoist_all([s.value for s in kernel.stores], t.batch, t.m, t.n)
     grid = divide(em, t)
     each = greatest(em, grid.tiles, const(1))  # there may be no rows: dividing by 0 would end the process
