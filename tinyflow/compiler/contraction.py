@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
 
 K_BLOCK = 384  # a panel of so many rows and a tile of A stay in the first cache
-ALONE = 640 * 1024  # bytes of panels that a thread's second cache holds beside the rest
+ALONE = 1100 * 1024  # bytes of panels that a thread's second cache holds beside the rest
 FEW_ROWS = 48
 PAGE = 4096  # bytes
 
