@@ -66,6 +66,7 @@ class Schedule:
         self.buffered = self.choose_buffers()
         self.lowering = Lowering(self.buffered)
         self.home: dict[Node, Group] = {}
+        self.merged: list[Group] = []
         for n in self.order:
             if n in self.buffered:
                 core = n if n.op is CONTRACT and has_recipe(n) else None  # type: ignore[operator]
@@ -137,6 +138,7 @@ class Schedule:
                 continue
             merged = self.merge(other, mine)
             if merged is not None:
+                self.merged = [*(g for g in self.merged if g is not other and g is not mine), merged]
                 for store in merged.stores:
                     self.home[store] = merged
 
@@ -185,14 +187,18 @@ class Schedule:
         return not column and not (isinstance(rows, int) and rows < ENOUGH_ROWS and inner > LONG_ROW)
 
     def between(self, first: Group, second: Group) -> bool:
-        """Whether some other group must run after the first and before the second."""
+        """Whether some other group must run after the first and before the second.
+
+        Older nodes do not need newer ones, so older groups need not be looked into: unless one with both is in the way.
+        """
+        mixed = any(g.first < first.first <= g.last and g is not second for g in self.merged)
         stack = [g for g in self.inputs(second) if g is not first]
         seen: set[Group] = set()
         while stack:
             g = stack.pop()
             if g is first:
                 return True
-            if g in seen or g.last < first.first:
+            if g in seen or (g.last < first.first and not mixed):
                 continue
             seen.add(g)
             stack.extend(self.inputs(g))
