@@ -242,6 +242,25 @@ def test_random_numbers_in_the_middle():
     assert same_bits(a, b[:11])
 
 
+# ------------------------------------------------------------------------------------------ what may be one pass
+
+
+def test_passes_that_would_wait_for_each_other_stay_apart():
+    """t and m could be one pass, d and c could be one pass, but not both: c needs t, and m needs d."""
+    fed = {
+        placeholder(float32, s, n): np.full(s, 0.1, np.float32)
+        for n, s in (("x", (8, 16)), ("z", (16, 8)), ("w", (8, 8)))
+    }
+    x, z, w = fed
+    t = e.tanh(x)
+    s = sum_(t, 0)
+    d = e.exp(z)
+    m = t * permute(matmul(d, w), (1, 0))
+    c = d + reshape(s, (16, 1))
+    for roots in ([t, m, c, d], [c, d, m, t], [m, c], [t, d, m, c]):
+        check(roots, fed, threads=(1, 2), added=16)
+
+
 # ------------------------------------------------------------------------------------------ many nodes
 
 
