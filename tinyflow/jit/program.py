@@ -130,8 +130,7 @@ class Program:
         body = self.block.statements(self.names())
         if not self.whole and self.outs:
             body.append(ast.parse(f"return {', '.join(self.outs)}").body[0])
-        if not self.whole:
-            body += unbound(body, self.owner.locals - set(self.parameters))
+        body += unbound(body, self.owner.locals - set(self.owner.arguments if self.whole else self.parameters))
         outside = declarations(original)
         body = [*outside, *(s for s in body if not isinstance(s, ast.Global | ast.Nonlocal))]
         arguments = bare(original.args) if self.whole else x.arguments(self.parameters)
@@ -156,7 +155,7 @@ class Program:
 
 
 def unbound(body: Sequence[ast.stmt], names: set[str]) -> list[ast.stmt]:
-    """A part of a function that looks at a name which only other parts bind must not find a global one."""
+    """A program that looks at a name which only its pieces, or other parts of the function, bind must not find a global one."""
     missing = sorted((x.read_names(body) & names) - x.assigned_names(body))
     return [ast.parse(f"if False: {name} = None").body[0] for name in missing]
 
