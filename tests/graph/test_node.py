@@ -45,7 +45,9 @@ def test_leaves_are_themselves():
 def test_constants_tell_types_and_zeros_apart():
     assert constant(1.0) is constant(1, float32) and constant(1.0) is not constant(1.0, float64)
     assert constant(1) is not constant(True) and constant(0.0) is not constant(-0.0)
-    assert constant(float("nan")) is constant(np.float32("nan")) and constant(float("inf")) is not constant(float("-inf"))
+    assert constant(float("nan")) is constant(np.float32("nan")) and constant(float("inf")) is not constant(
+        float("-inf")
+    )
 
 
 def test_nothing_changes_to_nothing():
