@@ -186,13 +186,7 @@ class Emitter(Writer):
             if self.mask is None:
                 self.line(f"{out.name} = load {vt}, ptr {p}, align {dtype.size}")
             else:
-                m = self.widen(self.mask).name
-                self.declared[
-                    f"declare {vt} @llvm.masked.load.v{self.lanes}{short(dtype)}.p0(ptr, i32, <{self.lanes} x i1>, {vt})"
-                ] = None
-                self.line(
-                    f"{out.name} = call {vt} @llvm.masked.load.v{self.lanes}{short(dtype)}.p0(ptr {p}, i32 {dtype.size}, <{self.lanes} x i1> {m}, {vt} zeroinitializer)"
-                )
+                self.masked_load(out, p, self.widen(self.mask))
             return out
         p = self.pointer(e.buffer, e.offset, dtype)
         m = self.widen(self.mask).name if self.mask is not None else self.all_true()
@@ -201,6 +195,58 @@ class Emitter(Writer):
         self.line(
             f"{out.name} = call {vt} @{fn}(<{self.lanes} x ptr> {p}, i32 {dtype.size}, <{self.lanes} x i1> {m}, {vt} zeroinitializer)"
         )
+        return out
+
+    def masked_load(self, out: Value, p: str, mask: Value) -> None:
+        """Under a mask, a register at a time: given several, LLVM 22 may take a half of the mask for true, and read outside."""
+        t, parts, names = out.dtype.llvm, self.registers(out.dtype), []
+        n = self.lanes // parts
+        fn = f"llvm.masked.load.v{n}{short(out.dtype)}.p0"
+        self.declared[f"declare <{n} x {t}> @{fn}(ptr, i32, <{n} x i1>, <{n} x {t}>)"] = None
+        for k in range(parts):
+            names.append(self.name("v") if parts > 1 else out.name)
+            at, m = self.part_pointer(p, t, k * n), self.part(mask.name, "i1", k, parts)
+            args = f"ptr {at}, i32 {out.dtype.size}, <{n} x i1> {m}, <{n} x {t}> zeroinitializer"
+            self.line(f"{names[-1]} = call <{n} x {t}> @{fn}({args})")
+        if parts > 1:
+            order = ", ".join(f"i32 {i}" for i in range(self.lanes))
+            both = ", ".join(f"<{n} x {t}> {name}" for name in names)
+            self.line(f"{out.name} = shufflevector {both}, <{self.lanes} x i32> <{order}>")
+
+    def masked_store(self, p: str, v: Value, mask: Value) -> None:
+        """Under a mask, a register at a time."""
+        t, parts = v.dtype.llvm, self.registers(v.dtype)
+        n = self.lanes // parts
+        fn = f"llvm.masked.store.v{n}{short(v.dtype)}.p0"
+        self.declared[f"declare void @{fn}(<{n} x {t}>, ptr, i32, <{n} x i1>)"] = None
+        for k in range(parts):
+            at, m, x = (
+                self.part_pointer(p, t, k * n),
+                self.part(mask.name, "i1", k, parts),
+                self.part(v.name, t, k, parts),
+            )
+            self.line(f"call void @{fn}(<{n} x {t}> {x}, ptr {at}, i32 {v.dtype.size}, <{n} x i1> {m})")
+
+    def registers(self, dtype: DType) -> int:
+        """How many registers the lanes of a type take: one, or two for the types twice as wide as float32."""
+        return max(self.lanes * dtype.size // self.target.vector_bytes, 1)
+
+    def part(self, name: str, t: str, k: int, parts: int) -> str:
+        """The k-th of so many parts of a vector."""
+        if parts == 1:
+            return name
+        n, out = self.lanes // parts, self.name("h")
+        order = ", ".join(f"i32 {i}" for i in range(k * n, (k + 1) * n))
+        self.line(
+            f"{out} = shufflevector <{self.lanes} x {t}> {name}, <{self.lanes} x {t}> poison, <{n} x i32> <{order}>"
+        )
+        return out
+
+    def part_pointer(self, p: str, t: str, lane: int) -> str:
+        if not lane:
+            return p
+        out = self.name("p")
+        self.line(f"{out} = getelementptr {t}, ptr {p}, i64 {lane}")
         return out
 
     def all_true(self) -> str:
@@ -252,9 +298,7 @@ class Emitter(Writer):
             if self.mask is None:
                 self.line(f"store {vt} {v.name}, ptr {p}, align {dtype.size}")
                 return
-            m, fn = self.widen(self.mask).name, f"llvm.masked.store.v{self.lanes}{short(dtype)}.p0"
-            self.declared[f"declare void @{fn}({vt}, ptr, i32, <{self.lanes} x i1>)"] = None
-            self.line(f"call void @{fn}({vt} {v.name}, ptr {p}, i32 {dtype.size}, <{self.lanes} x i1> {m})")
+            self.masked_store(p, v, self.widen(self.mask))
             return
         p = self.pointer(buffer, offset, dtype)
         m, fn = (
