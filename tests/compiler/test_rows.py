@@ -16,6 +16,7 @@ from tinyflow.graph.evaluate import evaluate
 from tinyflow.graph.node import make
 from tinyflow.graph.op import TABLE
 from tinyflow.ops.leaf import placeholder
+from tinyflow.ops.movement import pad
 from tinyflow.runtime import target
 
 SIZES = (0, 1, 15, 16, 17, 31, 1023, 4096, 5003)
@@ -132,6 +133,21 @@ def test_casts(source, into):
     values = np.resize(values, 37)
     x = placeholder(source, values.shape, "x")
     check([make(TABLE["cast"], x, dtype=into)], {x: values}, threads=(1,))
+
+
+@pytest.mark.parametrize("name", ["", OTHER], ids=["this machine", OTHER])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_parts_of_vectors(dtype, name):
+    """Loads and stores under masks of every form, those known when compiling too: nothing else is read or written."""
+    nodes, fed = [], {}
+    for n in range(1, 19):
+        x = placeholder(dtype, (2, n), "x")
+        fed[x] = values_of(dtype)[-2:, None].repeat(n, 1) if dtype.kind != "b" else np.ones((2, n), bool)
+        nodes += [
+            pad(x, low, high, (1, 0), value=1.0) for low, high in (((1, 2), (0, 3)), ((0, 0), (1, n)), ((1, n), (1, 0)))
+        ]
+    with config(TARGET=name):
+        check(nodes, fed, threads=(1, 2))
 
 
 def test_float64_is_computed_in_float64():
