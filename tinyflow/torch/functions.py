@@ -20,6 +20,7 @@ from tinyflow.graph.node import Node
 from tinyflow.torch.dtypes import CATEGORY, FACE
 from tinyflow.torch.errors import SizeError
 from tinyflow.torch.modes import MODE
+from tinyflow.torch.storage import State, flush
 from tinyflow.torch.tensor import Tensor, assign, fresh, use
 
 Function = Callable[..., Any]
@@ -73,6 +74,8 @@ class Operands:
 
 def record(f: Function, fn: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """f of the nodes of some tensors, as tensors."""
+    if State.registry.leaf_waits and MODE.grad:  # before any node is taken that reads the leaf's old value
+        flush()
     operands = Operands()
     take = operands.take
     if kwargs:
@@ -102,6 +105,8 @@ def lift_in_place(name: str, f: Function) -> Function:
     fn = grad_fn_name(name)
 
     def call(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if State.registry.leaf_waits and MODE.grad:
+            flush()
         operands = Operands()
         take = operands.take
         kwargs = {SYNONYMS.get(k, k): take(v) for k, v in kwargs.items()}

@@ -41,6 +41,7 @@ class Registry:
         self.live: dict[int, ref[Storage]] = {}
         self.look = look
         self.recorded, self.limit, self.deferred, self.late = 0, LIMIT, 0, False
+        self.leaf_waits = False  # a leaf that requires gradients has a new value on the way
 
     def unsettled(self) -> list[Storage]:
         return [s for r in list(self.live.values()) if (s := r()) is not None]
@@ -93,6 +94,7 @@ class Storage:
         self.serial = next(_serials)
         self.registry.live[self.serial] = ref(self)
         self.registry.recorded += 1
+        self.registry.leaf_waits = self.registry.leaf_waits or self.grad_leaf
         if self.shared:  # somebody may look at the memory itself
             self.registry.late = True
             if not self.registry.deferred:
@@ -143,7 +145,7 @@ def scalar_leaf(value: Any, dtype: Any) -> Node:
 
 def compute(registry: Registry) -> None:
     """Everything that live tensors wait for, as one program."""
-    registry.recorded, registry.limit, registry.late = 0, LIMIT, False
+    registry.recorded, registry.limit, registry.late, registry.leaf_waits = 0, LIMIT, False, False
     live = registry.unsettled()
     pending = [s for s in live if s.pending and s.failure is None]
     if not pending:
