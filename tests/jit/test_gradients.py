@@ -132,3 +132,32 @@ def test_as_pytorch() -> None:
     ours = grads(jit.compile(network), (5, 4), (4, 3), (3,))
     for a, t in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, t.grad.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("compile", [lambda f: f, jit.compile], ids=["plain", "compiled"])
+def test_an_expression_keeps_the_value_that_a_parameter_had(compile: Any) -> None:
+    W = torch.ones(3, 3).requires_grad_()
+
+    @compile
+    def f(x, n):
+        z = x + 1
+        for _ in range(n):
+            x += (z * z).sum(0, keepdim=True) + x
+            z = (x @ W).sum(-1, keepdim=True) + z
+            with torch.no_grad():
+                W.mul_(0.5)
+        return z
+
+    def by_hand(x, w, n):
+        z = x + 1
+        for _ in range(n):
+            x = x + (z * z).sum() + x
+            z = x.sum() * 3 * w + z
+            w = w * 0.5
+        return z
+
+    w = 1.0
+    for n in (1, 2, 3):
+        x = np.full(3, 0.1)
+        np.testing.assert_allclose(f(torch.full((3,), 0.1), n).detach().numpy(), by_hand(x, w, n), rtol=1e-5)
+        w *= 0.5**n

@@ -91,6 +91,9 @@ class Piece:
         """The same nodes on the nodes of the real inputs."""
         if not self.plan:
             self.plan = planned(self.nodes, [i.placeholder for i in self.inputs])
+        for i, x in zip(self.inputs, given, strict=True):
+            if i.kind == "tensor" and x._storage.grad_leaf and x._storage.pending:
+                x._storage.look()  # before any node is taken: what it computes is no expression any more
         starts = [start(i, x) for i, x in zip(self.inputs, given, strict=True)]
         new: list[Node] = []
         for node, place, operands in self.plan:
