@@ -1,6 +1,6 @@
 """Runs programs on arrays that lie against pages nobody may touch: reading or writing one element outside ends the process.
 
-python -m tests.compiler.guarded         prints each case before it runs, and "done" at the end
+python -m tests.compiler.guarded [rows]      prints each case before it runs, and "done" at the end
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import mmap
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -29,7 +30,6 @@ KEPT: list[Any] = []
 protect = ctypes.CDLL(None, use_errno=True).mprotect
 protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 NONE = 0
-Case = "tuple[list[Node], Mapping[Node, np.ndarray]]"
 
 
 def guarded(shape: Any, dtype: Any = float, last: bool = True) -> np.ndarray:
@@ -47,9 +47,7 @@ def guarded(shape: Any, dtype: Any = float, last: bool = True) -> np.ndarray:
 
 
 def cases() -> Iterator[tuple[str, Callable[[], Any]]]:
-    for case in rows.cases():
-        for make in (rows.apply, rows.symbolic):
-            yield f"{case.id} {make.__name__}", lambda make=make, case=case: listed(*make(*case.values))
+    yield from of_rows()
     for name in test_fusion.FUNCTIONS:
         for shape in ((33, 50), (1, 1), (16, 16), (7, 1023)):
             yield f"{name} {shape}", lambda name=name, shape=shape: function(name, shape)
@@ -61,6 +59,12 @@ def cases() -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"convolution, {name}", lambda name=name: convolution(name)
     for name in test_indexing.USES:
         yield f"indexing, {name}", lambda name=name: indexing(name)
+
+
+def of_rows() -> Iterator[tuple[str, Callable[[], Any]]]:
+    for case in rows.cases():
+        for make in (rows.apply, rows.symbolic):
+            yield f"{case.id} {make.__name__}", lambda make=make, case=case: listed(*make(*case.values))
 
 
 def listed(node: Node, fed: Mapping[Node, np.ndarray]) -> Any:
@@ -99,10 +103,10 @@ def indexing(name: str) -> Any:
     return [t.USES[name]()], t.fed(np.arange(t.COUNT, dtype=np.int32) % t.ROWS)
 
 
-def main() -> None:
+def main(cases: Iterator[tuple[str, Callable[[], Any]]]) -> None:
     program.SMALL = 0
     plain = np.empty
-    for label, make in cases():
+    for label, make in cases:
         nodes, fed = make()
         runner = execute.compile(nodes)
         needed = {x: fed[x] for x in runner.placeholders}
@@ -122,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(of_rows() if sys.argv[1:] == ["rows"] else cases())
