@@ -60,7 +60,8 @@ def same_code(node: Any, code: types.CodeType) -> bool:
 
 def fingerprint(code: types.CodeType) -> tuple[Any, ...]:
     """What a function's text leaves in its code, whatever the compiler did with it."""
-    constants = sorted(repr(c) for c in code.co_consts if not isinstance(c, types.CodeType))
+    named = "<locals>"  # what functions inside are called depends on where this one stands
+    constants = sorted(repr(c) for c in code.co_consts if not isinstance(c, types.CodeType) and named not in str(c))
     return set(code.co_names), set(code.co_varnames), constants, code.co_argcount, code.co_flags & 12
 
 
@@ -68,12 +69,12 @@ class PrivateNames(ast.NodeTransformer):
     """__name inside a class means _Class__name."""
 
     def __init__(self, code: types.CodeType) -> None:
-        qualified = getattr(code, "co_qualname", "").split(".")
-        self.owner = qualified[-2].lstrip("_") if len(qualified) > 1 and qualified[-2] != "<locals>" else ""
+        self.names = all_names(code)
 
     def spell(self, name: str) -> str:
-        private = name.startswith("__") and not name.endswith("__")
-        return f"_{self.owner}{name}" if private and self.owner else name
+        if not name.startswith("__") or name.endswith("__"):
+            return name
+        return next((n for n in self.names if n.endswith(name) and n[0] == "_" and n != name), name)
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
         node.id = self.spell(node.id)
@@ -83,6 +84,11 @@ class PrivateNames(ast.NodeTransformer):
         self.generic_visit(node)
         node.attr = self.spell(node.attr)
         return node
+
+
+def all_names(code: types.CodeType) -> list[str]:
+    inner = [n for c in code.co_consts if isinstance(c, types.CodeType) for n in all_names(c)]
+    return [*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars, *inner]
 
 
 def function_code(node: Any, free: Sequence[str], file: str) -> types.CodeType:
