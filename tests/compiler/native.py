@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tinyflow import execute
 from tinyflow.core.config import config
 from tinyflow.graph.evaluate import DEAD, evaluate
-from tinyflow.graph.node import Node, toposort
+from tinyflow.graph.node import Node
+from tinyflow.runtime import target
 
 THREADS = (1, 2, 3, 4)
+needs_avx2 = pytest.mark.skipif(not target.runs_here(target.named("avx2")), reason="this machine cannot run AVX2 code")
 # fmt: off
-LOOSE = {  # what a value may be off: relatively, and absolutely for each root of an accumulated length
-    np.dtype("float32"): (2e-5, 2e-6),
-    np.dtype("float64"): (1e-12, 1e-14),
+LOOSE = {  # by how much a value may be off: relatively, and absolutely, times the root of how many numbers are added up
+    np.dtype("float32"): (2e-5, 1e-5),
+    np.dtype("float64"): (1e-12, 5e-14),
 }
 # fmt: on
 
@@ -36,15 +39,6 @@ def run(nodes: Sequence[Node], fed: Mapping[Node, Any], threads: Sequence[int] =
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
-
-
-def length(nodes: Sequence[Node]) -> int:
-    """About how many numbers are added up for one element: the greatest ratio of a node's sizes before and after."""
-    most = 1
-    for n in toposort(nodes):
-        sizes = [np.prod([d if isinstance(d, int) else 1 for d in x.shape], dtype=float) for x in n.inputs]
-        most = max(most, *(s for s in sizes), 1)
-    return int(most)
 
 
 def check(
@@ -67,4 +61,4 @@ def check_close(got: Any, want: Any, added: int = 1) -> None:
         np.testing.assert_array_equal(got, want)
         return
     rtol, atol = LOOSE[want.dtype]
-    np.testing.assert_allclose(got, want, rtol=rtol, atol=atol * max(1.0, np.sqrt(added)) * 5)
+    np.testing.assert_allclose(got, want, rtol=rtol, atol=atol * max(1.0, np.sqrt(added)))

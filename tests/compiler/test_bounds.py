@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyflow.runtime import target
+from tests.compiler.native import needs_avx2
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -22,11 +22,9 @@ def guarded(*command, **flags):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are protected as Linux does it")
 @pytest.mark.parametrize(
-    "flags, cases", [({}, []), ({"TINYFLOW_TARGET": "avx2"}, ["rows"])], ids=["this machine", "avx2"]
+    "flags", [{}, pytest.param({"TINYFLOW_TARGET": "avx2"}, marks=needs_avx2)], ids=["this machine", "avx2"]
 )
-def test_no_memory_outside_is_touched(flags, cases):
-    if flags and not target.runs_here(target.named("avx2")):
-        pytest.skip("this machine cannot run AVX2 code")
-    child = guarded("-m", "tests.compiler.guarded", *cases, **flags)
+def test_no_memory_outside_is_touched(flags):
+    child = guarded("-m", "tests.compiler.guarded", *(["rows"] if flags else []), **flags)
     last = child.stdout.splitlines()[-1:] or ["nothing"]
     assert last == ["done"], f"{last[0]} ended the process with {child.returncode}: {child.stderr[-3000:]}"

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.compiler.native import THREADS, check, check_close, run, same_bits
+from tests.compiler.native import THREADS, check, check_close, needs_avx2, run, same_bits
 from tinyflow import execute
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import bool_, float32, float64, int32, int64
@@ -215,6 +215,7 @@ def test_what_is_computed_around_a_product(name):
     check(ALL[name](), fed, added=500)
 
 
+@needs_avx2
 @pytest.mark.parametrize("name", ["bias, relu", "softmax", "transposed", "of both", "of padded", "of softmax"])
 def test_what_is_computed_around_a_product_with_shorter_vectors(name):
     fed = fed_by((X, W, B, R, C, P))

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.compiler.native import check, check_close, run
+from tests.compiler.native import check, check_close, needs_avx2, run
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32, float64
 from tinyflow.core.expr import fresh_dim
@@ -129,6 +129,7 @@ def test_bias_and_relu_are_computed_with_it(name):
     check_close(got, np.maximum(slow(fed[x], fed[w], *spec) + fed[b], 0).astype(np.float32), 1000)
 
 
+@needs_avx2
 @pytest.mark.parametrize("name", ["3x3 padded", "dilated, strided", "depthwise"])
 def test_shorter_vectors(name):
     y, x, w, fed, spec = made(name)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.compiler.native import THREADS, check, run, same_bits
+from tests.compiler.native import THREADS, check, needs_avx2, run, same_bits
 from tinyflow import execute
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32, float64, int32, int64
@@ -93,6 +93,7 @@ def test_functions_of_any_size(name):
         check(nodes, fed, threads=(1, 3), added=max(shape))
 
 
+@needs_avx2
 @pytest.mark.parametrize(
     "name", ["softmax", "layer norm", "chain", "concat of folds", "extrema", "casts", "transpose", "moments"]
 )

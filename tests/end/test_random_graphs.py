@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.compiler.native import run
+from tests.compiler.native import needs_avx2, run
 from tests.end.random_graphs import graphs
 from tinyflow import execute
 from tinyflow.core.config import config
@@ -66,6 +66,7 @@ def test_every_pass_keeps_shapes_and_values(graph):
         pipeline.run(graph.roots)
 
 
+@needs_avx2
 @settings(SOME, max_examples=15)
 @given(graphs())
 def test_shorter_vectors(graph):
