@@ -38,7 +38,7 @@ MAY_IMPORT = {
 LATE = {("torch", "jit"), ("symbolic", "tools")}  # inside a function: torch.compile and graph.show hand over to a layer above
 ONLY_IN = {  # what the machine and the outside world are reached by, and the one place that does
     "llvmlite":  {"runtime/machine.py"},
-    "threading": {"runtime/threads.py"},
+    "threading": {"core/threads.py"},
     "mpi4py":    {"runtime/mpi.py"},
 }
 # fmt: on

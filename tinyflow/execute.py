@@ -323,18 +323,19 @@ def canonical(k: int) -> Expr:
 
 def native_of(runner: Runner) -> Native:
     """The program of a graph of this structure, compiled at most once."""
-    from tinyflow.runtime import target  # loads LLVM, and only what runs has to
+    from tinyflow.runtime import machine, target  # load LLVM, and only what runs has to
 
     found = signature([*runner.nodes], [*runner.given_same, *runner.written_same])
     runner.dims = found.dims
     key = (found.key, len(runner.roots), target.current())
-    native = _programs.get(key)
-    if native is None:
-        while len(_programs) >= MOST_PROGRAMS:
-            _programs.pop(next(iter(_programs)))
-        native = _programs[key] = compiled(runner, found.leaves, found.dims)
-    elif config.DEBUG >= 1:
-        print("program found in memory", file=sys.stderr)
+    with machine.LOCK:  # the compiler notes what it finds out of expressions, for one program at a time
+        native = _programs.get(key)
+        if native is None:
+            while len(_programs) >= MOST_PROGRAMS:
+                _programs.pop(next(iter(_programs)))
+            native = _programs[key] = compiled(runner, found.leaves, found.dims)
+        elif config.DEBUG >= 1:
+            print("program found in memory", file=sys.stderr)
     return native
 
 

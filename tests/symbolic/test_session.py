@@ -428,3 +428,23 @@ def test_four_threads_run_one_session(sess: tf.Session) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(200)))
+
+
+def test_four_threads_compile_at_once(sess: tf.Session) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    x, v = tf.placeholder(tf.float32, [None, 8]), tf.Variable(tf.ones([8, 5]))
+    y = tf.reduce_sum(tf.matmul(x, v), 1)
+    scaled = [y * float(k) for k in range(24)]
+    sess.run(v.initializer)
+
+    def work(k: int) -> bool:
+        return bool((sess.run(scaled[k // 4], {x: np.full((k % 4 + 1, 8), k, np.float32)}) == 40 * k * (k // 4)).all())
+
+    often, usual = 1e-6, sys.getswitchinterval()
+    sys.setswitchinterval(often)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(work, range(96)))
+    finally:
+        sys.setswitchinterval(usual)

@@ -18,9 +18,11 @@ from typing import Any, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from tinyflow.core.dtypes import DType, int64
+from tinyflow.core.threads import lock_over_fork
 
 Terms: TypeAlias = "tuple[tuple[tuple[Expr, ...], int], ...]"
 _interned: WeakValueDictionary[Any, Expr] = WeakValueDictionary()
+_interning = lock_over_fork()  # two threads that make equal expressions get the same one
 _order = itertools.count()
 
 
@@ -119,7 +121,8 @@ def _intern(cls: type[E], dtype: DType, key: tuple[Any, ...], **fields: Any) -> 
         found.dtype, found.serial = dtype, next(_order)
         for name, value in fields.items():
             setattr(found, name, value)
-        _interned[(cls, dtype, key)] = found
+        with _interning:
+            found = _interned.setdefault((cls, dtype, key), found)  # type: ignore[assignment]
     return found
 
 

@@ -17,12 +17,14 @@ from tinyflow.core import expr
 from tinyflow.core.dtypes import DType
 from tinyflow.core.errors import ShapeError, Where, user_line
 from tinyflow.core.expr import Expr
+from tinyflow.core.threads import lock_over_fork
 from tinyflow.graph.op import Op, lookup
 
 Dim: TypeAlias = "int | Expr"
 Shape: TypeAlias = "tuple[Dim, ...]"
 
 _nodes: WeakValueDictionary[Any, Node] = WeakValueDictionary()
+_interning = lock_over_fork()
 _uids = itertools.count(1)
 
 
@@ -82,8 +84,8 @@ def make(op: Op, *inputs: Node, **attrs: Any) -> Node:
         raise
     node.where = user_line()
     node.uid = next(_uids)
-    _nodes[key] = node
-    return node
+    with _interning:
+        return _nodes.setdefault(key, node)
 
 
 def call_text(op: Op, inputs: Sequence[Node]) -> str:

@@ -23,10 +23,10 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from tinyflow.core.config import default_threads
+from tinyflow.core.threads import lock_over_fork, side_by_side
 from tinyflow.runtime import objects
 from tinyflow.runtime.objects import Object
 from tinyflow.runtime.target import Target, current, host_arch, rows, runs_here
-from tinyflow.runtime.threads import lock_over_fork, side_by_side
 
 PIPELINE = "always-inline, simplify 1, global-dce; codegen 3, small, pic"
 LLVM = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"

@@ -24,9 +24,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyflow.core.config import config
+from tinyflow.core.threads import lock_over_fork, park
 from tinyflow.runtime import objects, spmd
 from tinyflow.runtime.native import native
-from tinyflow.runtime.threads import lock_over_fork, park
 
 MAX_THREADS = 1024
 PATIENCE = 2.0  # seconds that the end of the interpreter waits for a run in progress

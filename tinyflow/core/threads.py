@@ -1,4 +1,4 @@
-"""Python threads, as few of their ways as this runtime needs, and all of them in this file.
+"""Python threads, as few of their ways as are needed, and all of them in this file.
 
 lock          held while a process forks, so that no child is born with it taken
 side_by_side  a function of each item, several at once
@@ -11,7 +11,6 @@ import _thread
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -32,6 +31,8 @@ def side_by_side(function: Callable[[T], R], items: Iterable[T], limit: int) -> 
     waiting = list(items)
     if min(limit, len(waiting)) <= 1:
         return [function(item) for item in waiting]
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and only compiling needs it
+
     with ThreadPoolExecutor(min(limit, len(waiting))) as executor:
         return list(executor.map(function, waiting))
 
