@@ -76,7 +76,7 @@ class Bench:
 
     def run(self) -> int:
         if not self.args.check:
-            from bench.floors import Floors
+            from tinyflow.runtime.floors import Floors
 
             self.floors = Floors(self.args.threads)
         for name in self.names:

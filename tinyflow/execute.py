@@ -180,8 +180,8 @@ def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Sto
     try:
         native.place(binding.slots_at, native.numbers_at, *arrays, *out)
         fresh = place_writes(native, written, writes, binding.slots, store) if written else ()
-        if config.DEBUG:
-            report(binding)
+        if config.DEBUG or config.PROFILE:
+            watched(binding)
         else:
             binding.run()
         if binding.status[0]:
@@ -229,16 +229,23 @@ def fail(native: Native, binding: Any) -> None:
     raise IndexOutOfRange(f"index {index} is out of range for {size} entries: {native.checks[which // 2]}")
 
 
-def report(binding: Any) -> None:
-    """DEBUG=1: what runs; DEBUG=2: each kernel with its time."""
-    if config.DEBUG >= 2:
-        print(binding.report(), file=sys.stderr)
+def watched(binding: Any) -> None:
+    """A run that someone looks at. DEBUG=1: what runs; DEBUG=2: each kernel with its time; PROFILE=1: kept for a page."""
+    if config.DEBUG:
+        print(
+            f"run of {binding.count} kernels, {binding.threads} threads, {binding.bytes:,} bytes of temporaries",
+            file=sys.stderr,
+        )
+    if config.DEBUG < 2 and not config.PROFILE:
+        binding.run()
         return
-    binding.run()
-    print(
-        f"run of {binding.count} kernels, {binding.threads} threads, {binding.bytes} bytes of temporaries",
-        file=sys.stderr,
-    )
+    from tinyflow.runtime import profile
+
+    run = profile.run(binding)
+    if config.PROFILE:
+        profile.keep(run)
+    if config.DEBUG >= 2:
+        print(profile.report(run), file=sys.stderr)
 
 
 def given_leaves(nodes: Sequence[Node], equal: Mapping[Expr, Any]) -> tuple[Node, ...]:

@@ -1,6 +1,7 @@
 """The `tinyflow` command, run as a user runs it: in a process of its own."""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -35,7 +36,7 @@ def test_version_and_usage(tinyflow):
     status, out, _ = tinyflow("--version")
     assert status == 0 and out.startswith("tinyflow ")
     status, out, _ = tinyflow("--help")
-    assert status == 0 and all(command in out for command in ("demo", "doctor", "graph", "cache"))
+    assert status == 0 and all(command in out for command in ("demo", "doctor", "graph", "profile", "cache"))
     status, _, err = tinyflow()
     assert status == 2 and "COMMAND" in err
     status, _, err = tinyflow("demo", "--steps", "0")
@@ -118,6 +119,31 @@ def test_graph_of_nothing(tinyflow, tmp_path):
     assert status == 1 and "left no node in the default graph" in err and not (tmp_path / "graph.html").exists()
     status, _, err = tinyflow("graph", "nowhere.py")
     assert status == 2 and "there is no file nowhere.py" in err
+
+
+def test_profile_of_a_script(tinyflow, tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import sys, tinyflow.torch as torch\n"
+        "x = torch.ones(64, 64)\n"
+        "print(float((x @ x).tanh().sum()), sys.argv[1:])\n"
+        "if sys.argv[1:]: raise ValueError('too bad')\n"
+    )
+    status, out, err = tinyflow("profile", "script.py", "-o", "pages/out.html")
+    assert status == 0, out + err
+    assert out.startswith("4096.0 []") and re.search(r"out\.html: [12] runs of [12] programs\n", out)
+    assert "tanh" in (tmp_path / "pages/out.html").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "pages/out.trace.json").read_text())["traceEvents"]
+    status, out, err = tinyflow("profile", "script.py", "--", "fail")
+    assert status == 1 and "up to where the script stopped" in out and "ValueError: too bad" in err
+
+
+def test_profile_of_nothing(tinyflow, tmp_path):
+    (tmp_path / "script.py").write_text("import tinyflow\n")
+    status, _, err = tinyflow("profile", "script.py")
+    assert status == 1 and "ran no program: it computed nothing" in err and not (tmp_path / "profile.html").exists()
+    assert tinyflow("profile", "nowhere.py")[0] == 2
+    (tmp_path / "script.py").write_text("import tinyflow.torch as torch\nprint(torch.ones(3) + 1)\n")
+    assert "the flag REFERENCE is set" in tinyflow("profile", "script.py", TINYFLOW_REFERENCE="1")[2]
 
 
 def test_progress_in_lines_and_as_a_bar(monkeypatch):

@@ -1,15 +1,13 @@
 """The page of a graph, opened in a browser and clicked through."""
 
-import json
 import re
-import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.end.conftest import Page
 from tinyflow.core.dtypes import float32
 from tinyflow.core.expr import dim
 from tinyflow.graph.node import Node
@@ -22,10 +20,6 @@ from tinyflow.ops.reduction import mean, sum_
 from tinyflow.passes.gradient import gradients
 from tinyflow.tools.page import write_page
 from tinyflow.tools.view import view
-
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1400,900"]  # fmt: skip
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def regression() -> list[Node]:
@@ -134,77 +128,11 @@ def test_all_outputs_of_an_operation_are_fetched() -> None:
 # ------------------------------------------------------------------------------------------ in a browser
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="selenium is not installed: pip install 'tinyflow-dl[test]'"
-    )
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("no Chromium with its driver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in [*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chromium
-    chromium.quit()
-
-
-class Page:
-    """What a test does to a page."""
-
-    def __init__(self, browser: Any) -> None:
-        self.browser = browser
-
-    def all(self, css: str) -> list[Any]:
-        return list(self.browser.find_elements("css selector", css))
-
-    def one(self, css: str) -> Any:
-        return self.browser.find_element("css selector", css)
-
-    def js(self, text: str) -> Any:
-        return self.browser.execute_script(text)
-
-    def box(self, label: str) -> Any:
-        return next(b for b in self.all(".box") if b.get_attribute("aria-label").startswith(label))
-
-    def stage(self, name: str) -> None:
-        self.one(f'#tabs [data-stage="{name}"]').click()
-
-    def fact(self, name: str) -> str:
-        return str(self.one(f'#panel [data-fact="{name}"]').text)
-
-    def keys(self, css: str, text: str) -> None:
-        self.one(css).send_keys(text)
-
-    def view(self) -> str:
-        return str(self.one("#world").get_attribute("transform"))
-
-    def settled(self) -> str:
-        """The camera, once it stands still."""
-        before = ""
-        while before != (before := self.view()):
-            time.sleep(0.1)
-        return before
-
-
 @pytest.fixture
-def page(browser: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """The page of what the test asks for; no test may leave an error, or have reached for the network."""
-    browser.get_log("browser"), browser.get_log("performance")
+def page(open_page: Callable[[Path], Page], tmp_path: Path, request: pytest.FixtureRequest) -> Page:
+    """The page of what the test asks for."""
     graph = getattr(request, "param", regression)()
-    browser.get(write_page(tmp_path / "page.html", graph, title="softmax regression").as_uri())
-    yield Page(browser)
-    assert browser.get_log("browser") == []
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    asked = [
-        p["request"]["url"] for p in sent if p["documentURL"].startswith("file:")
-    ]  # the browser's first tab asks for its own
-    assert asked and all(url.startswith(("file:", "data:")) for url in asked)
+    return open_page(write_page(tmp_path / "page.html", graph, title="softmax regression"))
 
 
 @pytest.mark.browser

@@ -135,6 +135,19 @@ HEAVY = dict.fromkeys(
 ) | {"div": 4, "sqrt": 4}
 
 
+def traffic(kernel: Kernel) -> tuple[dict[Any, Index_], dict[Any, Index_]]:
+    """(read, written): how many bytes of each buffer a pass over rows touches, by the buffer's key."""
+    read: dict[Any, Index_] = {}
+    written: dict[Any, Index_] = {}
+    for s in kernel.stores:
+        count = expr.product(i.extent for i in (*kernel.rows, *s.inner))
+        written[s.target.key] = expr.add(written.get(s.target.key, 0), expr.mul(count, s.target.dtype.size))
+        for x in loads(s.value):
+            count = expr.product(i.extent for i in free(x.offset))
+            read[x.buffer] = expr.add(read.get(x.buffer, 0), expr.mul(count, x.dtype.size))
+    return read, written
+
+
 def show(kernel: Kernel) -> str:
     """A kernel as loops that a person can read."""
     lines = [f"{kernel.name}:" + "".join(f"  if {p.label} is {side}" for p, side in kernel.conditions)]

@@ -5,6 +5,7 @@ nodes -> schedule -> groups -> lower -> kernels -> emit -> texts -> machine -> f
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,7 +68,7 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
     given = tuple(dict.fromkeys([*leaves, *changes]))
     slots = [
         Slot("status"),
-        *(Slot("given", expr.mul(expr.product(n.shape), n.dtype.size), label=n.label) for n in given),
+        *(Slot("given", expr.mul(expr.product(n.shape), n.dtype.size), label=n.label, where=n.where) for n in given),
     ]
     where: dict[Any, int] = {n: k for k, n in enumerate(given, 1)}
     homes = assign_homes(schedule, outputs, changes, slots, where)
@@ -117,7 +118,7 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
             where[home] = kind
         else:
             where[home] = len(slots)
-            slots.append(Slot(kind, expr.mul(expr.product(n.shape), n.dtype.size), label=n.label))
+            slots.append(Slot(kind, expr.mul(expr.product(n.shape), n.dtype.size), label=n.label, where=n.where))
 
     for group in schedule.groups:
         for n in group.stores:
@@ -166,8 +167,9 @@ def assemble(
         for b in code.buffers:
             if b not in where:  # scratch memory of this kernel and the next
                 where[b] = len(slots)
-                slots.append(b.slot())
-        for e in (code.tasks, k.cost, getattr(k.recipe, "flops", 0), *code.dims):
+                slots.append(b.slot()._replace(where=k.nodes[0].where if k.nodes else ""))
+        touched = traffic(k, code, slots, where)
+        for e in (code.tasks, k.cost, getattr(k.recipe, "flops", 0), *code.dims, *(n for _, n in touched)):
             for atom in expr.walk(e):
                 if isinstance(atom, Dim):
                     dims.setdefault(atom, len(dims))
@@ -191,6 +193,10 @@ def assemble(
                 guards=tuple(guards),
                 label=", ".join(n.label for n in k.nodes),
                 flops=getattr(k.recipe, "flops", k.cost),
+                traffic=touched,
+                where=line_of(k),
+                text=code.text,
+                loops=loops.show(k) if config.PROFILE else "",
             )
         )
     for s in slots:
@@ -198,6 +204,23 @@ def assemble(
             if isinstance(atom, Dim):
                 dims.setdefault(atom, len(dims))
     return Program(calls, slots, tuple(dims)), tuple(checks)
+
+
+def line_of(k: Kernel) -> str:
+    """The user's line that its first node was made on."""
+    where = k.nodes[0].where if k.nodes else None
+    return f"{os.path.basename(where.file)}:{where.line}" if where else ""
+
+
+def traffic(k: Kernel, code: Code, slots: Sequence[Slot], where: Mapping[Any, int]) -> tuple[tuple[int, Index_], ...]:
+    """(slot, bytes) of what a kernel reads, then of what it writes. A recipe touches all of its buffers."""
+    read, written = loops.traffic(k)
+    if k.recipe is not None:
+        stored = written_by(k)
+        read = {b: slots[where[b]].size for b in code.buffers if b not in stored or b in read}
+        written = {b: slots[where[b]].size for b in code.buffers if b in stored}
+    touched = [(where[b], n) for each in (read, written) for b, n in each.items()]
+    return tuple((s, n) for s, n in touched if not slots[s].per_thread)
 
 
 def written_by(k: Kernel) -> set[Any]:

@@ -33,9 +33,10 @@ def default_threads() -> int:
 
 # fmt: off
 FLAGS = [
-    Flag("DEBUG",     0,                 "1 programs and cache hits, 2 kernels with time, 3 schedule, 4 loops, 5 LLVM, 6 every rewrite"),
+    Flag("DEBUG",     0,                 "1 programs and cache hits, 2 kernels with time and share of their floor, 3 schedule, 4 loops, 5 LLVM, 6 every rewrite"),
     Flag("CHECK",     0,                 "1 verifies the graph between passes, 2 evaluates it before and after each pass"),
     Flag("REFERENCE", 0,                 "1 runs every op by its numpy meaning; nothing is compiled"),
+    Flag("PROFILE",   0,                 "1 keeps when each thread began and ended each kernel, as `tinyflow profile` does"),
     Flag("THREADS",   default_threads(), "how many threads run a program"),
     Flag("NAN",       0,                 "1 names the first node that made a NaN or an infinity"),
     Flag("TARGET",    "",                "the machine to compile for: a name of the table in runtime/target.py; empty: this machine"),

@@ -58,11 +58,15 @@ def store(key: str, made: Object) -> None:
     path = path_of(key)
     if path is None:
         return
+    write(path, pack(key, made))
+
+
+def write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, pack(key, made))
+        replace(path, content)
     except OSError as error:
-        log(f"cannot keep compiled code: {error}")
+        log(f"cannot keep {path}: {error}")
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -13,8 +13,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from time import perf_counter_ns
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +32,8 @@ class Slot(NamedTuple):
     kind: str
     size: Index_ = 0  # bytes
     per_thread: bool = False
-    label: str = ""
+    label: str = ""  # of what it holds
+    where: Any = ""  # the user's line
 
 
 class Call(NamedTuple):
@@ -48,6 +48,12 @@ class Call(NamedTuple):
     guards: tuple[tuple[int, int], ...] = ()
     label: str = ""  # what it computes, for people
     flops: Index_ = 0
+    traffic: tuple[
+        tuple[int, Index_], ...
+    ] = ()  # (slot, bytes read or written there); more than the slot has: all of it
+    where: str = ""  # the user's file and line
+    text: str = ""  # LLVM IR
+    loops: str = ""  # for people, where someone looks
 
     @property
     def touched(self) -> frozenset[int]:
@@ -64,7 +70,7 @@ class Binding:
         self.serial = serial = [is_serial(c, values) for c in program.calls]
         if all(serial):
             self.threads = 1
-        ranges, total = arrange(program, values, self.threads)
+        self.ranges, total = ranges, _ = arrange(program, values, self.threads)
         self.arena = np.empty(total + 64, np.uint8)
         base = -(-self.arena.ctypes.data // 64) * 64
         self.bytes = total
@@ -76,6 +82,7 @@ class Binding:
         self.dims = array("q", sizes or [0])
         self.table = StepTable(steps(program, ranges, serial))
         self.count = len(program.calls)
+        self.stamped: Any = None  # what a profiled run needs besides, once there was one
         self.slots_at, self.dims_at = self.slots.buffer_info()[0], self.dims.buffer_info()[0]
         self.alone = partial(pool.call, 0, self.table.address, self.slots_at, self.dims_at, 0, self.count, 1)
 
@@ -84,25 +91,6 @@ class Binding:
             self.alone()
             return
         pool.run(self.table, self.slots_at, self.dims_at, 0, self.count, self.threads)
-
-    def timed(self) -> list[int]:
-        """Nanoseconds of every step, each run by itself."""
-        times = []
-        for k in range(self.count):
-            start = perf_counter_ns()
-            pool.run(self.table, self.slots_at, self.dims_at, k, k + 1, self.threads)
-            times.append(perf_counter_ns() - start)
-        return times
-
-    def report(self) -> str:
-        """Runs the program step by step: each kernel with its time, its arithmetic and its traffic a second."""
-        lines = [f"{'kernel':8} {'us':>9} {'GFLOP/s':>8} {'GB/s':>7} threads  computes"]
-        for call, serial, ns in zip(self.program.calls, self.serial, self.timed(), strict=True):
-            size = sum(number(self.program.slots[s].size, self.values) for s in set(call.buffers))
-            flops = number(call.flops, self.values)
-            threads = 1 if serial else self.threads
-            lines.append(f"{call.name:8} {ns / 1000:9.1f} {flops / ns:8.1f} {size / ns:7.1f} {threads:7}  {call.label}")
-        return "\n".join(lines)
 
 
 class Program:
@@ -137,18 +125,21 @@ def is_serial(call: Call, values: Mapping[Expr, int]) -> bool:
     return number(call.tasks, values) <= 1 or number(call.cost, values) < SMALL
 
 
+def lifetimes(program: Program) -> dict[int, tuple[int, int]]:
+    """The first and the last step that touch each slot."""
+    lives: dict[int, tuple[int, int]] = {}
+    for k, call in enumerate(program.calls):
+        lives.update({s: (lives.get(s, (k, k))[0], k) for s in call.touched})
+    return lives
+
+
 def arrange(program: Program, values: Mapping[Expr, int], threads: int) -> tuple[dict[int, tuple[int, int]], int]:
     """Where each temporary lies in the arena, (start, end), and how large that is."""
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for k, call in enumerate(program.calls):
-        for s in call.touched:
-            first.setdefault(s, k)
-            last[s] = k
-    temps = [k for k, s in enumerate(program.slots) if s.kind == "temp" and k in first]
+    lives = lifetimes(program)
+    temps = [k for k, s in enumerate(program.slots) if s.kind == "temp" and k in lives]
     sizes = [number(program.slots[k].size, values) * 1 for k in temps]
     sizes = [aligned(n) * threads if program.slots[k].per_thread else n for k, n in zip(temps, sizes, strict=True)]
-    offsets, total = plan([Life(n, first[k], last[k]) for k, n in zip(temps, sizes, strict=True)])
+    offsets, total = plan([Life(n, *lives[k]) for k, n in zip(temps, sizes, strict=True)])
     return {k: (at, at + n) for k, at, n in zip(temps, offsets, sizes, strict=True)}, total
 
 

@@ -48,17 +48,13 @@ WAITING = {
     "aarch64": Waiting("void @llvm.aarch64.hint(i32 1)", "void @llvm.aarch64.hint(i32)", 98),
 }
 
-AWAIT = """
-declare $PAUSE_DECLARED
-declare i32 @sched_yield()
-declare i64 @syscall(i64, ...)
-declare i32 @usleep(i32)
+CLOCK = """
 declare i32 @clock_gettime(i32, ptr)
 
 ; Nanoseconds since some moment in the past.
 define internal i64 @now() nounwind {
   %time = alloca { i64, i64 }
-  %asked = call i32 @clock_gettime(i32 $CLOCK, ptr %time)
+  %asked = call i32 @clock_gettime(i32 $CLOCK_NUMBER, ptr %time)
   %part.at = getelementptr { i64, i64 }, ptr %time, i64 0, i32 1
   %seconds = load i64, ptr %time
   %part = load i64, ptr %part.at
@@ -66,6 +62,13 @@ define internal i64 @now() nounwind {
   %sum = add i64 %whole, %part
   ret i64 %sum
 }
+"""
+
+AWAIT = """
+declare $PAUSE_DECLARED
+declare i32 @sched_yield()
+declare i64 @syscall(i64, ...)
+declare i32 @usleep(i32)
 
 ; Return when the event's value is no longer %old.
 define internal void @await(ptr %event, i64 %old) noinline nounwind {
@@ -301,7 +304,7 @@ entry:
   %single = icmp ult i64 %n, 2
   br i1 %single, label %alone, label %together
 alone:
-  call void @steps(ptr null, ptr %table, ptr %slots, ptr %dims, i64 %first, i64 %last, i64 0, i64 1, i64 0)
+  call void @steps(ptr null, ptr %table, ptr %slots, ptr %dims, i64 %first, i64 %last, i64 0, i64 1)
   ret i64 0
 together:
 $FIELDS
@@ -401,6 +404,11 @@ FIELDS = {
 # fmt: on
 
 
+def clock(system: str) -> str:
+    """The number of the clock that only ever advances."""
+    return "6" if system == "darwin" else "1"
+
+
 def text(arch: str, system: str) -> str:
     """The module for a processor family and an operating system, both in Python's words."""
     waiting = WAITING[arch]
@@ -410,7 +418,7 @@ def text(arch: str, system: str) -> str:
         sleep = f"%slept = {futex}i32 {FUTEX_WAIT}, i32 %low, ptr null)"
         wake = f"%woken = {futex}i32 {FUTEX_WAKE}, i32 {EVERYONE})"
     values = {
-        "CLOCK": "6" if system == "darwin" else "1",
+        "CLOCK_NUMBER": clock(system),
         "PAUSE": waiting.pause,
         "PAUSE_DECLARED": waiting.declared,
         "SLEEP": sleep,
@@ -419,4 +427,4 @@ def text(arch: str, system: str) -> str:
         "ARGUMENTS": "".join(Template(ARGUMENT).substitute(i=i) for i in range(7)),
     }
     constants = globals()  # the numbers above, by their names
-    return Template("".join((AWAIT, BARRIERS, STEPS, WORK, RUN, PYTHON))).substitute(constants | values)
+    return Template("".join((CLOCK, AWAIT, BARRIERS, STEPS, WORK, RUN, PYTHON))).substitute(constants | values)

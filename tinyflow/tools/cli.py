@@ -37,6 +37,12 @@ def graph(options: argparse.Namespace) -> int:
     return draw(options.script, options.rest, options.out)
 
 
+def profile(options: argparse.Namespace) -> int:
+    from tinyflow.tools.profile import profile
+
+    return profile(options.script, options.rest, options.out)
+
+
 def cache(options: argparse.Namespace) -> int:
     from tinyflow.tools.cache import clear, contents
 
@@ -65,6 +71,16 @@ def parser() -> argparse.ArgumentParser:
     of_graph.add_argument("-o", "--out", type=Path, default=Path("graph.html"), help="the HTML page (%(default)s)")
     of_graph.add_argument("script", type=Path, metavar="SCRIPT")
     of_graph.set_defaults(run=graph)
+
+    of_profile = commands.add_parser(
+        "profile",
+        help="run a script and show when each thread ran which kernel, and what memory was for",
+        usage="tinyflow profile [-h] [-o OUT] SCRIPT [-- ARGUMENT ...]",
+        epilog="What follows -- are the script's own arguments. A trace for Perfetto lies beside the page.",
+    )
+    of_profile.add_argument("-o", "--out", type=Path, default=Path("profile.html"), help="the HTML page (%(default)s)")
+    of_profile.add_argument("script", type=Path, metavar="SCRIPT")
+    of_profile.set_defaults(run=profile)
 
     of_cache = commands.add_parser("cache", help="what is kept on disk")
     of_cache.add_argument("--clear", action="store_true", help="remove the compiled kernels (downloaded data stays)")

@@ -36,10 +36,12 @@ def write_page(
 
 def page(graph: Any, title: str, stages: Mapping[str, Sequence[Node]] | None = None) -> str:
     """The text of the page."""
-    text = (HERE / "page.html").read_text(encoding="utf-8")
-    parts = {name: "\n".join((HERE / f).read_text(encoding="utf-8") for f in files) for name, files in PARTS.items()}
-    parts["title"] = html.escape(title)
-    parts["data"] = json.dumps(view(graph, title, stages), ensure_ascii=False, separators=(",", ":")).replace(
-        "<", "\\u003c"
-    )
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], text)
+    return filled("page.html", PARTS, title, view(graph, title, stages))
+
+
+def filled(template: str, parts: Mapping[str, Sequence[str]], title: str, data: Any) -> str:
+    """A template with the files of its parts, and the data that its script reads."""
+    texts = {name: "\n".join((HERE / f).read_text(encoding="utf-8") for f in files) for name, files in parts.items()}
+    texts["title"] = html.escape(title)
+    texts["data"] = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: texts[mark[1]], (HERE / template).read_text(encoding="utf-8"))

@@ -3,17 +3,23 @@
     flops   a second: fused multiply-adds on registers alone, two operations for each lane
     bytes   a second: a large copy past the caches, what is read and what is written
 
-The best of many short tries counts: a floor is what the machine gives when nobody else asks.
+The best of many short tries counts: a floor is what the machine gives when nobody else asks. So the best that `known`
+found in any process is kept in the cache folder.
 """
 
 from __future__ import annotations
 
+import json
+from functools import cache
+from pathlib import Path
 from string import Template
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
-from tinyflow.runtime import machine, target
+from tinyflow.core.config import config
+from tinyflow.runtime import machine, objects, target
 from tinyflow.runtime.runner import Step, StepTable, pool
 
 CHAINS = 12  # sums that do not wait for each other: latency times throughput, and they fit 16 registers
@@ -73,6 +79,42 @@ out:
 """
 
 
+class Floor(NamedTuple):
+    """What so many threads of this machine can do in a second."""
+
+    flops: float
+    bytes: float
+
+    def seconds(self, flops: float, touched: float) -> float:
+        """The least time that so much work takes here."""
+        return max(flops / self.flops, touched / self.bytes)
+
+
+@cache
+def known(threads: int) -> Floor:
+    """The floors of this machine: measured now, or what was kept, whichever is higher."""
+    floors = Floors(threads)
+    floors.measure()
+    folder = str(config.CACHE)
+    if folder in ("", "0"):
+        return Floor(floors.flops, floors.bytes)
+    path = Path(folder) / "floors" / objects.key_of(repr(target.current()), machine.cpu_name(), str(threads))
+    kept = read(path)
+    best = Floor(max(floors.flops, kept.flops), max(floors.bytes, kept.bytes))
+    if best != kept:
+        objects.write(path, json.dumps(best._asdict()).encode())
+    return best
+
+
+def read(path: Path) -> Floor:
+    """What an earlier process found; nothing if there is no such file, or it is damaged."""
+    try:
+        flops, touched = map(float, json.loads(path.read_text()).values())
+        return Floor(flops, touched)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return Floor(0.0, 0.0)
+
+
 class Floors:
     """Both floors for a number of threads; each call of `measure` may raise them."""
 
@@ -102,8 +144,7 @@ class Floors:
         return perf_counter() - start
 
     def seconds(self, flops: float, touched: float) -> float:
-        """The least time that so much work takes here."""
-        return max(flops / self.flops, touched / self.bytes)
+        return Floor(self.flops, self.bytes).seconds(flops, touched)
 
 
 def fma_text(lanes: int, attributes: str) -> str:
