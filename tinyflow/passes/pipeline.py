@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from tinyflow.core.config import config
 from tinyflow.graph.node import Node, rewrite
 from tinyflow.graph.verify import same_meaning, verify
+from tinyflow.passes.phases import phases
 from tinyflow.passes.simplify import simplify, stabilise
 
 Pass = Callable[[Node], Node]
@@ -15,6 +16,7 @@ Pass = Callable[[Node], Node]
 PIPELINE: list[tuple[str, Pass]] = [
     ("simplify", simplify),  # first, so that the patterns of the others meet one spelling
     ("stabilise", stabilise),
+    ("phases", phases),  # before the last, which joins the views that it brings
     ("simplify again", simplify),  # a stable form brings new x - (-y)
 ]
 

@@ -1,0 +1,103 @@
+"""phases: a contraction that reads every s-th place, as s contractions that read every place.
+
+The gradient of a convolution with stride s reads (h + p - i) / s where that is a whole number and zero elsewhere, so
+all but one in s of its products are with zero. For the rows h = s*q + r of one r, only the taps i = i0 + s*k are met:
+
+    (h + p - i) / s  =  q - k + (r + p - i0) / s
+
+so each r is a contraction of its own with part of the filter, and the results are put together again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tinyflow.graph.node import Node, at_line, make
+from tinyflow.ops.contraction import CONTRACT, Position, Spec
+from tinyflow.ops.functions import zeros
+from tinyflow.ops.movement import concat, expand_dims, pad, reshape, slice_
+
+
+class Sparse(NamedTuple):
+    """A position (c*row + d*tap + offset) / divisor: `row` is kept in the result, `tap` is summed over."""
+
+    operand: int
+    axis: int
+    row: str
+    c: int
+    tap: str
+    d: int
+    offset: int
+    divisor: int
+
+
+def phases(node: Node) -> Node:
+    found = sparse(node) if node.op is CONTRACT else None
+    if found is None:
+        return node
+    spec: Spec = node.attrs["spec"]
+    axis, n, s = spec.out.index(found.row), spec.size[found.row], found.divisor
+    assert isinstance(n, int)
+    most = -(-n // s)
+    parts = []
+    for r in range(min(s, n)):
+        part = phases(phase(node, found, r))
+        short = tuple(most - part.shape[d] if d == axis else 0 for d in range(node.ndim))
+        parts.append(expand_dims(pad(part, (0,) * node.ndim, short), axis + 1))
+    whole = reshape(concat(parts, axis + 1), (*node.shape[:axis], most * len(parts), *node.shape[axis + 1 :]))
+    return at_line(node, slice_(whole, (0,) * node.ndim, node.shape))
+
+
+def sparse(node: Node) -> Sparse | None:
+    """The first such position whose letters are used in no other way."""
+    spec: Spec = node.attrs["spec"]
+    for k, positions in enumerate(spec.operands):
+        for axis, p in enumerate(positions):
+            row = [(a, c) for a, c in p.terms if a in spec.out]
+            tap = [(a, c) for a, c in p.terms if a not in spec.out]
+            if p.divisor == 1 or len(row) != 1 or len(tap) > 1 or not isinstance(p.offset, int):
+                continue
+            (a, c), (i, d) = row[0], tap[0] if tap else ("", 0)
+            others = [q for j, x in enumerate(spec.operands) for e, q in enumerate(x) if (j, e) != (k, axis)]
+            known = isinstance(spec.size[a], int) and spec.size[a] != 0 and isinstance(spec.size.get(i, 1), int)
+            plain = not any(uses(q, a) for q in others) and all(q.letter == i for q in others if uses(q, i))
+            if abs(c) == 1 and known and plain:
+                return Sparse(k, axis, a, c, i, d, p.offset, p.divisor)
+    return None
+
+
+def uses(p: Position, letter: str) -> bool:
+    return any(a == letter for a, _ in p.terms)
+
+
+def phase(node: Node, at: Sparse, r: int) -> Node:
+    """The rows r, r + s, r + 2s ... of the result."""
+    spec: Spec = node.attrs["spec"]
+    size, s = spec.size, at.divisor
+    rows, taps = len(range(r, size[at.row], s)), size.get(at.tap, 1)  # type: ignore[arg-type]
+    step = s // math.gcd(at.d, s)
+    first = next((i for i in range(min(step, taps)) if (at.c * r + at.d * i + at.offset) % s == 0), None)  # type: ignore[type-var]
+    if first is None:
+        return zeros(tuple(rows if a == at.row else size[a] for a in spec.out), node.dtype)
+    count = len(range(first, taps, step))  # type: ignore[arg-type]
+    terms = ((at.row, at.c), *([(at.tap, at.d * step // s)] if at.tap else []))
+    dense = Position(terms, (at.c * r + at.d * first + at.offset) // s)
+    operands = [list(positions) for positions in spec.operands]
+    operands[at.operand][at.axis] = dense
+    inputs = [taken(x, p, at.tap, first, count, step) for x, p in zip(node.inputs, spec.operands, strict=True)]
+    new = {at.row: rows, at.tap: count}
+    sizes = tuple((a, new.get(a, n)) for a, n in spec.sizes)
+    return at_line(node, make(CONTRACT, *inputs, spec=Spec(tuple(map(tuple, operands)), spec.out, sizes)))
+
+
+def taken(x: Node, positions: Sequence[Position], tap: str, first: int, count: int, step: int) -> Node:
+    """An operand at the taps that are met."""
+    axes = [p.letter == tap for p in positions]
+    return slice_(
+        x,
+        tuple(first if a else 0 for a in axes),
+        tuple(count if a else n for a, n in zip(axes, x.shape, strict=True)),
+        tuple(step if a else 1 for a in axes),
+    )
