@@ -6,19 +6,19 @@
     tiles                 for each group of panels, block of K, tile of rows, panel: the micro-kernel; after the last
                           block of K, what is made of the results while they are at hand
 
-A is read in place where it lies at fixed strides, else it is packed a tile at a time, in the thread's own memory.
-The order of additions depends on the sizes alone.
+A is read in place where it lies at fixed strides, else it is packed a tile at a time, in the thread's own memory: along K
+or, where its neighbours in memory are neighbouring rows, along those. The order of additions depends on the sizes alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyflow.compiler import transpose
 from tinyflow.compiler.emit import Emitter
-from tinyflow.compiler.loops import Kernel, Store, Target, show, stride
+from tinyflow.compiler.loops import Kernel, Store, Target, loads, show, stride
 from tinyflow.compiler.lower import Reader, Scope
 from tinyflow.compiler.microkernel import Tile
 from tinyflow.core import expr
@@ -112,16 +112,20 @@ class Tiles:
     dtype: DType
     sizes: tuple[Index_, Index_, Index_, Index_]  # batch, M, N, K
     batch: Index
-    m: Index
+    run: Index  # M is runs of rows; no tile reaches over the end of its run
+    m: Index  # the row in its run
     n: Index
     k: tuple[Index, ...]
-    a: Expr  # at batch, m, k
-    result: Expr  # stands for the tile's results at batch, m, n
+    blocks: Blocks
+    a: Expr  # at batch, run, m, k
+    result: Expr  # stands for the tile's results at batch, run, m, n
     panels: Scratch
     vectors: int
     lanes: int
     rows: tuple[int, ...]  # the tile heights that are needed, greatest first
+    direct: bool  # whether tiles are written where they belong at once
     local: Scratch | None = None
+    upright: bool = False  # whether A is packed along its rows
     sums: Scratch | None = None
     packing: Kernel | None = None  # done by each thread for itself, before its tiles
     written: tuple[Any, ...] = field(default=())
@@ -132,13 +136,31 @@ class Tiles:
 
     def __str__(self) -> str:
         b, m, n, k = map(expr.show, self.sizes)
-        how = "in place" if self.local is None else "packed by tiles"
+        how = "in place" if self.local is None else "packed by rows" if self.upright else "packed by tiles"
         text = f"contract {self.spec}: batch {b}, M {m}, N {n}, K {k}; tiles of {self.rows} x {self.width}, A {how}: {expr.show(self.a)}"
         return text if self.packing is None else f"{text}\neach thread for itself, {show(self.packing)}"
 
     @property
     def flops(self) -> Index_:
         return expr.mul(2, expr.product(self.sizes))
+
+    @property
+    def panel_count(self) -> Index_:
+        return ceil_div(self.sizes[2], self.width)
+
+    @property
+    def tiles_a_run(self) -> Index_:
+        return ceil_div(self.m.extent, self.rows[0])
+
+    @property
+    def tile_count(self) -> Index_:
+        """Row tiles of one batch entry."""
+        return expr.mul(self.run.extent, self.tiles_a_run)
+
+    @property
+    def packed_height(self) -> int:
+        """Of a tile that is packed by rows: whole vectors."""
+        return -(-self.rows[0] // self.lanes) * self.lanes
 
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
         from tinyflow.compiler.tiling import emit_tiles
@@ -162,14 +184,22 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         vectors = min(vectors, -(-columns // lanes))
     width = vectors * lanes
     scope = Scope(buffered, {}, core.ndim)
-    indices = tuple(expr.index(n, h) for n, h in zip(sizes[:3], ("batch", "row", "column"), strict=True))
+
+    def left(letters: Mapping[str, Index_]) -> Expr:
+        return opened_read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
+
     k, letters = summed(spec, found)
-    for group_letters, i in zip((found.batch, found.m, found.n), indices, strict=True):
-        letters.update(zip(group_letters, split(i, tuple(spec.size[a] for a in group_letters)), strict=True))
-    a = opened_read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
-    panel_bytes = expr.product(
-        (sizes[0], expr.floordiv(columns + (width - 1), width), sizes[3], width * core.dtype.size)
+    upright = upright_letters(spec, found, left, letters, k, height)
+    cut = len(found.m) - (upright or len(found.m))
+    parts = (found.batch, found.m[:cut], found.m[cut:], found.n)
+    indices = tuple(
+        expr.index(extent(spec, part), hint)
+        for part, hint in zip(parts, ("batch", "run", "row", "column"), strict=True)
     )
+    for part, i in zip(parts, indices, strict=True):
+        letters.update(zip(part, split(i, tuple(spec.size[a] for a in part)), strict=True))
+    a = left(letters)
+    panel_bytes = expr.product((sizes[0], ceil_div(columns, width), sizes[3], width * core.dtype.size))
     own = packs_alone(sizes, panel_bytes)
     panels = Scratch(f"panels of {core.label}", panel_bytes, per_thread=own)
     tile = Tile(height, vectors, lanes, core.dtype, None, None)
@@ -181,58 +211,60 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     index = tuple(letters[x] for x in spec.out)
     scope.group, scope.replaced[core] = set(group.stores), lambda _: result
     stores = [
-        Store(t, (), flatten(index, core.shape), expr.as_expr(expr.opened(scope.read(s, index))), indices[2])
+        Store(t, (), flatten(index, core.shape), expr.as_expr(expr.opened(scope.read(s, index))), indices[3])
         for s in group.stores
         for t in homes[s]
     ]
-    inplace = fixed_strides(a, indices[1], k, core.dtype)
-    depth = k_block(k)
-    local = None if inplace else Scratch(f"rows of {core.label}", height * depth[1] * core.dtype.size, per_thread=True)
-    direct = is_direct(stores, result, indices, width)
-    many = not (isinstance(sizes[3], int) and sizes[3] <= depth[1])
-    sums = (
-        Scratch(
-            f"sums of {core.label}",
-            expr.product((sizes[0], sizes[1], expr.floordiv(columns + (width - 1), width) * width, core.dtype.size)),
-        )
-        if many and not direct
-        else None
-    )
-    flat_k = (expr.index(sizes[3], "k"),) if inplace else k
+    rows = heights(indices[2].extent, height)
+    inplace = fixed_strides(a, indices[2], k, core.dtype)
     if inplace:
-        a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat_k[0], tuple(i.extent for i in k)), strict=True))))
-    written = tuple(x for x in (local, sums, panels if own else None) if x is not None)
+        flat = expr.index(sizes[3], "k")
+        a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True))))
+        k = (flat,)
+    blocks = blocks_of(k)
+    packed = -(-rows[0] // lanes) * lanes if upright else rows[0]
+    local = Scratch(f"rows of {core.label}", packed * blocks.most * core.dtype.size, per_thread=True)
+    direct = is_direct(stores, result, indices, width)
+    kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, core.dtype.size))
+    sums = None if direct or blocks.one(k) else Scratch(f"sums of {core.label}", kept)
     tiles = Tiles(
-        spec,
-        core.dtype,
-        sizes,
-        indices[0],
-        indices[1],
-        indices[2],
-        flat_k,
-        a,
-        result,
-        panels,
-        vectors,
-        lanes,
-        heights(sizes[1], height),
-        local,
-        sums,
-        packing if own else None,
-        written,
+        spec=spec,
+        dtype=core.dtype,
+        sizes=sizes,
+        batch=indices[0],
+        run=indices[1],
+        m=indices[2],
+        n=indices[3],
+        k=k,
+        blocks=blocks,
+        a=a,
+        result=result,
+        panels=panels,
+        vectors=vectors,
+        lanes=lanes,
+        rows=rows,
+        direct=direct,
+        local=None if inplace else local,
+        upright=bool(upright),
+        sums=sums,
+        packing=packing if own else None,
+        written=tuple(x for x in (None if inplace else local, sums, panels if own else None) if x is not None),
     )
-    cost = expr.product((*sizes, 1))
     main = Kernel(
         name,
         (),
         tuple(stores),
         tuple(scope.checks),
-        expr.floordiv(cost, 4) + 1,
+        expr.floordiv(expr.product(sizes), 4) + 1,
         tiles,
         group.conditions,
         tuple(group.stores),
     )
     return [main] if own else [packing, main]
+
+
+def ceil_div(n: Index_, by: int) -> Index_:
+    return expr.floordiv(n + (by - 1), by)
 
 
 def opened_read(x: Reader, positions: Sequence[ops.Position], letters: Mapping[str, Index_]) -> Expr:
@@ -259,13 +291,59 @@ def heights(m: Index_, most: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(halves))
 
 
-def k_block(k: Sequence[Index]) -> tuple[int, int]:
-    """(how many of the last letters are taken whole, how many values of K one block has at most)."""
-    inner = 1
-    for i in k[1:]:
-        assert isinstance(i.extent, int), "has_recipe sees to it"
-        inner *= i.extent
-    return len(k) - 1, max(K_BLOCK // inner, 1) * inner
+class Blocks(NamedTuple):
+    """How K is cut: letters before `split` one value at a time, that letter by `step`, the `inner` values after it whole."""
+
+    split: int
+    step: int
+    inner: int
+
+    @property
+    def most(self) -> int:
+        return self.step * self.inner
+
+    def one(self, k: Sequence[Index]) -> bool:
+        """Whether all of K is one block."""
+        first = k[0].extent
+        return self.split == 0 and isinstance(first, int) and first <= self.step
+
+
+def blocks_of(k: Sequence[Index]) -> Blocks:
+    """Blocks of about one size, of at most K_BLOCK values."""
+    split, inner = len(k) - 1, 1
+    while split and isinstance(n := k[split].extent, int) and n * inner <= K_BLOCK:
+        split, inner = split - 1, n * inner
+    n, step = k[split].extent, max(K_BLOCK // inner, 1)
+    return Blocks(split, -(-n // -(-n // step)) if isinstance(n, int) else step, inner)
+
+
+def upright_letters(
+    spec: Spec,
+    found: Roles,
+    left: Callable[[Mapping[str, Index_]], Expr],
+    letters: Mapping[str, Index_],
+    k: Sequence[Index],
+    height: int,
+) -> int:
+    """How many of the last letters of M number neighbours in A's memory; 0 where packing along them gains nothing."""
+    rows = {x: expr.axis(spec.size[x], x) for x in (*found.batch, *found.m)}
+    a = left({**letters, **rows})
+    read = loads(a)
+    if isinstance(a, Load) and not any(
+        isinstance(i, Index) and stride(a.offset, i) is None for i in (*k, *rows.values())
+    ):
+        return 0  # it may be read in place
+    count, size = 0, 1
+    for x in reversed(found.m):
+        i = rows[x]
+        if isinstance(i, Index) and not all(stride(f.offset, i) == size for f in read):
+            break
+        count += 1
+        if not isinstance(n := spec.size[x], int):
+            break
+        size *= n
+    along = any(stride(f.offset, k[-1]) == 1 for f in read)
+    return count if read and not along and size >= height // 2 else 0
 
 
 def summed(spec: Spec, found: Roles) -> tuple[tuple[Index, ...], dict[str, Index_]]:
@@ -292,12 +370,12 @@ def is_direct(stores: Sequence[Store], result: Expr, indices: Sequence[Index], w
     """Whether tiles can be written where they belong at once: the results themselves, in whole panels."""
     if len(stores) != 1 or stores[0].value is not result:
         return False
-    offset, columns = stores[0].offset, indices[2].extent
+    offset, columns = stores[0].offset, indices[3].extent
     return (
         isinstance(columns, int)
         and columns % width == 0
-        and stride(offset, indices[2]) == 1
-        and stride(offset, indices[1]) is not None
+        and stride(offset, indices[3]) == 1
+        and stride(offset, indices[2]) is not None
     )
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyflow.compiler.emit import Emitter
-from tinyflow.compiler.kernel import work
+from tinyflow.compiler.emit import Emitter, first_lane
+from tinyflow.compiler.kernel import bind_rows, work
 from tinyflow.compiler.loops import Kernel, Store, stride
 from tinyflow.compiler.microkernel import Tile, tile_declaration, tile_text
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import bool_, int64
-from tinyflow.core.expr import Index_, Load
+from tinyflow.core.expr import Index, Index_, Load
 
 if TYPE_CHECKING:
     from tinyflow.compiler.contraction import Tiles
@@ -60,7 +60,7 @@ def emit_tiles(em: Emitter, kernel: Kernel, t: Tiles) -> Index_:
         em.alone = True
         work(em, t.packing)
         em.alone = False
-    em.hoist_all([s.value for s in kernel.stores], t.batch, t.m, t.n)
+    em.hoist_all([s.value for s in kernel.stores], t.batch, t.run, t.m, t.n)
     grid = divide(em, t)
     each = greatest(em, grid.tiles, const(1))  # there may be no rows: dividing by 0 would end the process
     first_batch = em.op("udiv {t} {0}, {1}", [grid.low, each])
@@ -78,15 +78,13 @@ def emit_tiles(em: Emitter, kernel: Kernel, t: Tiles) -> Index_:
             with k_blocks(em, t) as block, em.counting(low.name, high.name) as tile:
                 row_tile(em, kernel, t, b, tile, (p0, p1), block)
         del em.env[t.batch]
-    rows = expr.floordiv(t.sizes[1] + (t.rows[0] - 1), t.rows[0])
-    return expr.mul(t.sizes[0], expr.maximum(rows, expr.floordiv(t.sizes[2] + (t.width - 1), t.width)))
+    return expr.mul(t.sizes[0], expr.maximum(t.tile_count, t.panel_count))
 
 
 def divide(em: Emitter, t: Tiles) -> Grid:
     """Rows are divided among the threads where there are enough tiles of them, else columns."""
     tid, n = Value("%tid", int64, False), Value("%nthreads", int64, False)
-    tiles = index(em, expr.floordiv(t.sizes[1] + (t.rows[0] - 1), t.rows[0]))
-    panels = index(em, expr.floordiv(t.sizes[2] + (t.width - 1), t.width))
+    tiles, panels = index(em, t.tile_count), index(em, t.panel_count)
     all_tiles = mul(em, index(em, t.sizes[0]), tiles)
     few = em.op("icmp slt {t} {0}, {1}", [all_tiles, mul(em, n, const(2))], bool_)
     more = em.op("icmp slt {t} {0}, {1}", [all_tiles, panels], bool_)
@@ -103,11 +101,11 @@ def divide(em: Emitter, t: Tiles) -> Grid:
 
 
 class Block(NamedTuple):
-    """A range of K: of the outermost letter from `outer`, `count` values in all."""
+    """A range of K: of the letter that is cut from low to high, `length` values from `start` in all."""
 
-    outer: Value
-    outer_end: Value
-    start: Value  # of K
+    low: Value
+    high: Value
+    start: Value
     length: Value
     first: Value
     last: Value
@@ -115,35 +113,44 @@ class Block(NamedTuple):
 
 @contextmanager
 def k_blocks(em: Emitter, t: Tiles) -> Iterator[Block]:
-    from tinyflow.compiler.contraction import k_block
-
-    _, most = k_block(t.k)
-    inner = expr.product(i.extent for i in t.k[1:])
-    assert isinstance(inner, int)
-    outer, total = t.k[0].extent, index(em, t.sizes[3])
-    step = most // inner
-    if isinstance(outer, int):  # blocks of about one size
-        step = -(-outer // -(-outer // step))
-    if isinstance(outer, int) and outer <= step:
+    """K block by block; the letters before the one that is cut are bound."""
+    split, step, inner = t.blocks
+    letter = t.k[split]
+    end = index(em, letter.extent)
+    if t.blocks.one(t.k):
         yes = Value("true", bool_, False)
-        yield Block(const(0), const(outer), const(0), total, yes, yes)
+        yield Block(const(0), end, const(0), index(em, t.sizes[3]), yes, yes)
         return
-    end = index(em, outer)
-    once = greatest(em, end, const(1))  # a sum over nothing is 0 all the same
-    with em.counting("0", once.name, step) as o:
-        stop = least(em, add(em, o, const(step)), end)
-        start = mul(em, o, const(inner))
-        count = em.op("sub {t} {0}, {1}", [mul(em, stop, const(inner)), start])
+    chunks = index(em, expr.floordiv(letter.extent + (step - 1), step))
+    count = em.value(expr.product([*(i.extent for i in t.k[:split]), expr.floordiv(letter.extent + (step - 1), step)]))
+    once = greatest(em, count, const(1))  # a sum over nothing is 0 all the same
+    with em.counting("0", once.name) as o:
+        line = const(0)
+        chunk = o
+        if split:
+            each = greatest(em, chunks, const(1))
+            chunk, line = em.op("urem {t} {0}, {1}", [o, each]), em.op("udiv {t} {0}, {1}", [o, each])
+            bind_rows(em, t.k[:split], line)
+        low = mul(em, chunk, const(step))
+        high = least(em, add(em, low, const(step)), end)
+        start = mul(em, add(em, mul(em, line, end), low), const(inner))
+        length = mul(em, em.op("sub {t} {0}, {1}", [high, low]), const(inner))
         first = em.op("icmp eq {t} {0}, {1}", [o, const(0)], bool_)
-        last = em.op("icmp eq {t} {0}, {1}", [stop, end], bool_)
-        yield Block(o, stop, start, count, first, last)
+        last = em.op("icmp eq {t} {0}, {1}", [add(em, o, const(1)), once], bool_)
+        yield Block(low, high, start, length, first, last)
+        for i in t.k[:split]:
+            del em.env[i]
 
 
 def row_tile(
     em: Emitter, kernel: Kernel, t: Tiles, b: Value, tile: Value, panels: tuple[Value, Value], block: Block
 ) -> None:
     """One tile of rows against a group of panels. Rows left over are cut into the heights that there are."""
-    m = t.sizes[1]
+    em.env[t.run] = const(0)
+    if t.run.extent != 1:
+        each = index(em, t.tiles_a_run)
+        em.env[t.run], tile = em.op("udiv {t} {0}, {1}", [tile, each]), em.op("urem {t} {0}, {1}", [tile, each])
+    m = t.m.extent
     if isinstance(m, int):
         count = -(-m // t.rows[0])
         base, rest = m // count, m % count
@@ -151,11 +158,19 @@ def row_tile(
         taller = em.op("icmp slt {t} {0}, {1}", [tile, const(rest)], bool_)
         rows = em.choose(taller, const(base + 1), const(base)) if rest else const(base)
         rows_against_panels(em, kernel, t, b, start, rows, panels, block)
-        return
+    else:
+        first = mul(em, tile, const(t.rows[0]))
+        stop = least(em, add(em, first, const(t.rows[0])), index(em, m))
+        with cut_rows(em, t, first, stop) as (start, rows):
+            rows_against_panels(em, kernel, t, b, start, rows, panels, block)
+    del em.env[t.run]
+
+
+@contextmanager
+def cut_rows(em: Emitter, t: Tiles, first: Value, stop: Value) -> Iterator[tuple[Value, Value]]:
+    """(start, rows) of pieces of the heights that there are, the greatest that fits each time."""
     at = em.name("at")
     em.allocas.append(f"  {at} = alloca i64")
-    first = mul(em, tile, const(t.rows[0]))
-    stop = least(em, add(em, first, const(t.rows[0])), index(em, m))
     em.line(f"store i64 {first.name}, ptr {at}")
     head, body, done = em.fresh("head"), em.fresh("body"), em.fresh("done")
     em.line(f"br label %{head}")
@@ -170,9 +185,8 @@ def row_tile(
         rows = const(t.rows[-1])
         for h in reversed(t.rows[:-1]):
             rows = em.choose(em.op("icmp sge {t} {0}, {1}", [left, const(h)], bool_), const(h), rows)
-        rows_against_panels(em, kernel, t, b, start, rows, panels, block)
-        after = add(em, start, rows)
-        em.line(f"store i64 {after.name}, ptr {at}")
+        yield start, rows
+        em.line(f"store i64 {add(em, start, rows).name}, ptr {at}")
     em.line(f"br label %{head}")
     em.label(done)
 
@@ -187,22 +201,17 @@ def rows_against_panels(
     panels: tuple[Value, Value],
     block: Block,
 ) -> None:
-    em.env[t.m] = start
     a, sm, sk = left_operand(em, t, start, rows, block)
-    del em.env[t.m]
-    size = t.dtype.size
-    count = index(em, expr.floordiv(t.sizes[2] + (t.width - 1), t.width))
-    k = index(em, t.sizes[3])
+    count, k = index(em, t.panel_count), index(em, t.sizes[3])
     with em.counting(panels[0].name, panels[1].name) as p:
         where = mul(em, add(em, mul(em, add(em, mul(em, b, count), p), k), block.start), const(t.width))
         right = pointer(em, t.panels, where, t.dtype.llvm)
         if t.sums is not None:
             line = mul(em, count, const(t.width))
-            place = add(
-                em, mul(em, add(em, mul(em, b, index(em, t.sizes[1])), start), line), mul(em, p, const(t.width))
-            )
-            c, ldc = pointer(em, t.sums, place, t.dtype.llvm), line
-        elif is_direct(kernel, t):
+            row = add(em, mul(em, em.env[t.run], index(em, t.m.extent)), start)
+            row = add(em, mul(em, b, index(em, t.sizes[1])), row)
+            c, ldc = pointer(em, t.sums, add(em, mul(em, row, line), mul(em, p, const(t.width))), t.dtype.llvm), line
+        elif t.direct:
             store = kernel.stores[0]
             em.env[t.m], em.env[t.n] = start, mul(em, p, const(t.width))
             c = em.pointer(store.target.key, store.offset, t.dtype)
@@ -213,20 +222,9 @@ def rows_against_panels(
             em.allocas.append(f"  {c} = alloca [{t.rows[0] * t.width} x {t.dtype.llvm}], align 64")
             ldc = const(t.width)
         call_tile(em, t, rows, [block.length.name, a, sm, sk, right, c, ldc.name, block.first.name])
-        if is_direct(kernel, t) and t.sums is None:
-            return_after = None
-        else:
-            return_after = (c, ldc)
-        if return_after is not None:
+        if not t.direct:
             with when(em, block.last):
                 epilogue(em, kernel.stores, t, start, rows, p, c, ldc)
-    assert size
-
-
-def is_direct(kernel: Kernel, t: Tiles) -> bool:
-    from tinyflow.compiler.contraction import is_direct as direct
-
-    return direct(kernel.stores, t.result, (t.batch, t.m, t.n), t.width)
 
 
 def pointer(em: Emitter, buffer: object, at: Value, element: str) -> str:
@@ -255,80 +253,84 @@ def left_operand(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block)
     """(pointer, stride of rows, stride of K) of the tile's rows of A in this block."""
     if t.local is None:
         assert isinstance(t.a, Load)
-        em.env[t.k[0]] = block.start
+        em.env[t.m], em.env[t.k[0]] = start, block.start
         with em.scope():
             p = em.pointer(t.a.buffer, t.a.offset, t.dtype)
-        del em.env[t.k[0]]
+        del em.env[t.m], em.env[t.k[0]]
         return p, index(em, stride(t.a.offset, t.m)).name, index(em, stride(t.a.offset, t.k[0])).name  # type: ignore[arg-type]
-    width = packed_width(t)
+    if t.upright:
+        pack_upright(em, t, start, rows, block)
+        strides = 1, t.packed_height
+    else:
+        pack_rows(em, t, start, rows, block)
+        strides = t.blocks.most, 1
+    return em.buffers.setdefault(t.local, f"%buf{len(em.buffers)}"), str(strides[0]), str(strides[1])
+
+
+def pack_rows(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) -> None:
+    """local[r][k] = A at row r, for a block of K: the last letter in lanes."""
+    last = t.k[-1]
     with em.counting("0", rows.name) as r:
         em.env[t.m] = add(em, start, r)
-        line = mul(em, r, const(width))
+        row = mul(em, r, const(t.blocks.most))
 
-        def put(at: Callable[[], Value]) -> None:
-            v = em.value(t.a)
-            where = add(em, line, at())
-            p = pointer(em, t.local, where, t.dtype.llvm)
-            store_lanes(em, p, v)
+        def store(line: Value, low: Value, high: str, known: int | None) -> None:
+            def put() -> None:
+                at = em.op("sub {t} {0}, {1}", [add(em, line, lane_start(em, last)), low])
+                keep(em, t, at, em.value(t.a), em.mask)
 
-        pack_rows(em, t, block, put)
-        em.env[t.m] = start
-    return em.buffers.setdefault(t.local, f"%buf{len(em.buffers)}"), str(width), "1"
+            em.in_lanes(last, low.name, high, put, known)
 
-
-def packed_width(t: Tiles) -> int:
-    from tinyflow.compiler.contraction import k_block
-
-    return k_block(t.k)[1]
-
-
-def pack_rows(em: Emitter, t: Tiles, block: Block, put: Callable[[Callable[[], Value]], None]) -> None:
-    """One row of A over a block of K: letters as loops, the last in lanes."""
-    if len(t.k) == 1:
-        k = t.k[0]
-        em.in_lanes(
-            k,
-            block.start.name,
-            add(em, block.start, block.length).name,
-            lambda: put(lambda: em.op("sub {t} {0}, {1}", [lane_start(em, k), block.start])),
-            None,
-        )
-        return
-    inner = [i.extent for i in t.k[1:]]
-    with em.loop(t.k[0], block.outer.name, block.outer_end.name):
-        em.hoist(t.a, *t.k[1:])
-        relative = em.op("sub {t} {0}, {1}", [em.env[t.k[0]], block.outer])
-
-        def nest(depth: int, line: Value) -> None:
-            i = t.k[depth]
-            line = mul(em, line, const(inner[depth - 1]))  # type: ignore[arg-type]
-            if depth == len(t.k) - 1:
-                em.in_lanes(i, "0", str(i.extent), lambda: put(lambda: add(em, line, lane_start(em, i))), i.extent)  # type: ignore[arg-type]
-                return
-            with em.loop(i):
-                em.hoist(t.a, *t.k[depth + 1 :])
-                nest(depth + 1, add(em, line, em.env[i]))
-
-        nest(1, relative)
+        with k_letters(em, t, block, len(t.k) - 1) as line:
+            line = add(em, row, line)
+            if t.blocks.split == len(t.k) - 1:
+                store(line, block.low, block.high.name, None)
+            else:
+                assert isinstance(last.extent, int)
+                store(line, const(0), str(last.extent), last.extent)
+        del em.env[t.m]
 
 
-def lane_start(em: Emitter, i: object) -> Value:
-    from tinyflow.compiler.emit import first_lane
+def pack_upright(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) -> None:
+    """local[k][r] = A at row r, for a block of K: rows in lanes, whatever lies beyond the last one is not used."""
+    end = add(em, start, rows)
+    for first in range(0, t.packed_height, t.lanes):
+        at = add(em, start, const(first))
+        with em.scope(), em.lane_bound(t.m, at), em.tail(at, end.name), k_letters(em, t, block, len(t.k)) as line:
+            place = add(em, mul(em, line, const(t.packed_height)), const(first))
+            keep(em, t, place, em.value(t.a), None)
 
-    return em.env[first_lane(i)]  # type: ignore[arg-type]
+
+@contextmanager
+def k_letters(em: Emitter, t: Tiles, block: Block, end: int) -> Iterator[Value]:
+    """Loops over a block's letters up to `end`; gives the place in the block that they come to."""
+    split, _, inner = t.blocks
+    with ExitStack() as open_loops:
+        line = const(0)
+        for k in range(split, end):
+            em.hoist(t.a, *t.k[k:])
+            low, high = (block.low, block.high) if k == split else (const(0), index(em, t.k[k].extent))
+            open_loops.enter_context(em.loop(t.k[k], low.name, high.name))
+            if k > split:
+                inner //= t.k[k].extent  # type: ignore[operator]
+            at = em.op("sub {t} {0}, {1}", [em.env[t.k[k]], low])
+            line = add(em, line, mul(em, at, const(inner)))
+        em.hoist(t.a, *t.k[end:])
+        yield line
 
 
-def store_lanes(em: Emitter, p: str, v: Value) -> None:
+def keep(em: Emitter, t: Tiles, at: Value, v: Value, mask: Value | None) -> None:
+    """A vector of A into the thread's own memory."""
+    p = pointer(em, t.local, at, t.dtype.llvm)
     v = em.widen(v)
-    t = v.type(em.lanes)
-    if em.mask is None:
-        em.line(f"store {t} {v.name}, ptr {p}, align {v.dtype.size}")
-        return
-    suffix = f"v{em.lanes}{'f32' if v.dtype.llvm == 'float' else 'f64'}"
-    em.declared[f"declare void @llvm.masked.store.{suffix}.p0({t}, ptr, i32, <{em.lanes} x i1>)"] = None
-    em.line(
-        f"call void @llvm.masked.store.{suffix}.p0({t} {v.name}, ptr {p}, i32 {v.dtype.size}, <{em.lanes} x i1> {em.mask.name})"
-    )
+    if mask is None:
+        em.line(f"store {v.type(em.lanes)} {v.name}, ptr {p}, align {t.dtype.size}")
+    else:
+        em.masked_store(p, v, em.widen(mask))
+
+
+def lane_start(em: Emitter, i: Index) -> Value:
+    return em.env[first_lane(i)]
 
 
 def call_tile(em: Emitter, t: Tiles, rows: Value, args: Sequence[str]) -> None:

@@ -76,12 +76,14 @@ def phase(node: Node, at: Sparse, r: int) -> Node:
     """The rows r, r + s, r + 2s ... of the result."""
     spec: Spec = node.attrs["spec"]
     size, s = spec.size, at.divisor
-    rows, taps = len(range(r, size[at.row], s)), size.get(at.tap, 1)  # type: ignore[arg-type]
+    n, taps = size[at.row], size.get(at.tap, 1)
+    assert isinstance(n, int) and isinstance(taps, int), "sparse sees to it"
+    rows = len(range(r, n, s))
     step = s // math.gcd(at.d, s)
-    first = next((i for i in range(min(step, taps)) if (at.c * r + at.d * i + at.offset) % s == 0), None)  # type: ignore[type-var]
+    first = next((i for i in range(min(step, taps)) if (at.c * r + at.d * i + at.offset) % s == 0), None)
     if first is None:
         return zeros(tuple(rows if a == at.row else size[a] for a in spec.out), node.dtype)
-    count = len(range(first, taps, step))  # type: ignore[arg-type]
+    count = len(range(first, taps, step))
     terms = ((at.row, at.c), *([(at.tap, at.d * step // s)] if at.tap else []))
     dense = Position(terms, (at.c * r + at.d * first + at.offset) // s)
     operands = [list(positions) for positions in spec.operands]
