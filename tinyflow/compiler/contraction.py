@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tinyflow.compiler import transpose
+from tinyflow.compiler import borders, transpose
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import Kernel, Store, Target, loads, show, stride
 from tinyflow.compiler.lower import Reader, Scope
@@ -118,6 +118,7 @@ class Tiles:
     k: tuple[Index, ...]
     blocks: Blocks
     a: Expr  # at batch, run, m, k
+    tests: tuple[Expr, ...]  # where these do not hold, A is zero: of batch, run and the letters of K up to the one cut
     result: Expr  # stands for the tile's results at batch, run, m, n
     panels: Scratch
     vectors: int
@@ -190,15 +191,17 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
 
     k, letters = summed(spec, found)
     upright = upright_letters(spec, found, left, letters, k, height)
+    around = borders.border(spec, found, core.inputs[found.a].shape, height // 2)
     cut = len(found.m) - (upright or len(found.m))
-    parts = (found.batch, found.m[:cut], found.m[cut:], found.n)
+    runs, rows_of_run = (around.places, around.images) if around else (found.m[:cut], found.m[cut:])
+    parts = (found.batch, runs, rows_of_run, found.n)
     indices = tuple(
         expr.index(extent(spec, part), hint)
         for part, hint in zip(parts, ("batch", "run", "row", "column"), strict=True)
     )
     for part, i in zip(parts, indices, strict=True):
         letters.update(zip(part, split(i, tuple(spec.size[a] for a in part)), strict=True))
-    a = left(letters)
+    tests, a = borders.tests(left(letters)) if around else ((), left(letters))
     panel_bytes = expr.product((sizes[0], ceil_div(columns, width), sizes[3], width * core.dtype.size))
     own = packs_alone(sizes, panel_bytes)
     panels = Scratch(f"panels of {core.label}", panel_bytes, per_thread=own)
@@ -216,13 +219,13 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         for t in homes[s]
     ]
     rows = heights(indices[2].extent, height)
-    inplace = fixed_strides(a, indices[2], k, core.dtype)
+    inplace = not around and fixed_strides(a, indices[2], k, core.dtype)
     if inplace:
         flat = expr.index(sizes[3], "k")
         a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True))))
         k = (flat,)
-    blocks = blocks_of(k)
-    packed = -(-rows[0] // lanes) * lanes if upright else rows[0]
+    blocks = blocks_of(k, around.taps - 1 if around else 0)
+    packed = -(-rows[0] // lanes) * lanes if upright and not around else rows[0]
     local = Scratch(f"rows of {core.label}", packed * blocks.most * core.dtype.size, per_thread=True)
     direct = is_direct(stores, result, indices, width)
     kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, core.dtype.size))
@@ -238,6 +241,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         k=k,
         blocks=blocks,
         a=a,
+        tests=tests,
         result=result,
         panels=panels,
         vectors=vectors,
@@ -245,7 +249,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         rows=rows,
         direct=direct,
         local=None if inplace else local,
-        upright=bool(upright),
+        upright=bool(upright) and not around,
         sums=sums,
         packing=packing if own else None,
         written=tuple(x for x in (None if inplace else local, sums, panels if own else None) if x is not None),
@@ -308,10 +312,10 @@ class Blocks(NamedTuple):
         return self.split == 0 and isinstance(first, int) and first <= self.step
 
 
-def blocks_of(k: Sequence[Index]) -> Blocks:
-    """Blocks of about one size, of at most K_BLOCK values."""
+def blocks_of(k: Sequence[Index], first: int = 0) -> Blocks:
+    """Blocks of about one size, of at most K_BLOCK values. Only letters after the `first` one are taken whole."""
     split, inner = len(k) - 1, 1
-    while split and isinstance(n := k[split].extent, int) and n * inner <= K_BLOCK:
+    while split > first and isinstance(n := k[split].extent, int) and n * inner <= K_BLOCK:
         split, inner = split - 1, n * inner
     n, step = k[split].extent, max(K_BLOCK // inner, 1)
     return Blocks(split, -(-n // -(-n // step)) if isinstance(n, int) else step, inner)
@@ -403,7 +407,7 @@ def pack(
     cost = expr.product(i.extent for i in (*rows, j))
     turn = None
     if transpose.suits(plain, k, column, tile.lanes):
-        turn = transpose.Turn(b, p, k[0], column, transpose.source_of(plain), columns, width, tile.lanes, core.dtype)  # type: ignore[arg-type]
+        turn = transpose.Turn(b, p, k, column, transpose.source_of(plain), columns, width, tile.lanes, core.dtype)  # type: ignore[arg-type]
     store = Store(Target(panels, "own", core.dtype), (j,), offset, value, j)
     return Kernel(name, rows, (store,), tuple(scope.checks), cost, turn, group.conditions, (core,))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from tinyflow.compiler.borders import narrowed
 from tinyflow.compiler.emit import Emitter, first_lane
 from tinyflow.compiler.kernel import bind_rows, work
 from tinyflow.compiler.loops import Kernel, Store, stride
@@ -192,6 +193,34 @@ def cut_rows(em: Emitter, t: Tiles, first: Value, stop: Value) -> Iterator[tuple
 
 
 def rows_against_panels(
+    em: Emitter,
+    kernel: Kernel,
+    t: Tiles,
+    b: Value,
+    start: Value,
+    rows: Value,
+    panels: tuple[Value, Value],
+    block: Block,
+) -> None:
+    needed = Value("true", bool_, False)
+    if t.tests:
+        block, needed = inside(em, t, block)
+    with when(em, needed):
+        against_panels(em, kernel, t, b, start, rows, panels, block)
+
+
+def inside(em: Emitter, t: Tiles, block: Block) -> tuple[Block, Value]:
+    """The part of a block where A is not zero for certain, and whether anything has to be done for it."""
+    low, high = narrowed(em, t.tests, t.k[t.blocks.split], block.low, block.high)
+    skipped = mul(em, em.op("sub {t} {0}, {1}", [low, block.low]), const(t.blocks.inner))
+    length = mul(em, em.op("sub {t} {0}, {1}", [high, low]), const(t.blocks.inner))
+    needed = em.op("icmp sgt {t} {0}, {1}", [length, const(0)], bool_)
+    for end in (block.first, block.last):
+        needed = em.op("or {t} {0}, {1}", [needed, end])
+    return Block(low, high, add(em, block.start, skipped), length, block.first, block.last), needed
+
+
+def against_panels(
     em: Emitter,
     kernel: Kernel,
     t: Tiles,

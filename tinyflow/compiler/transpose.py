@@ -22,11 +22,11 @@ from tinyflow.core.expr import Apply, Index, Index_, Load
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """Tasks are (batch, block of k, panel); column and k are where a block begins."""
+    """Tasks are (batch, letters of K but the last, block of that, panel); column and k are where a block begins."""
 
     batch: Index
     panel: Index
-    k: Index
+    k: tuple[Index, ...]
     column: Index  # stands for one column of B
     source: Load  # B at batch, k, column
     columns: Index_
@@ -40,20 +40,22 @@ class Turn:
 
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
         em.lanes = self.lanes
-        depth = self.k.extent
+        *outer, k = self.k
+        depth = k.extent
         assert isinstance(depth, int)
         block = expr.index(-(-depth // self.lanes), "block")
-        tasks = expr.product(i.extent for i in (self.batch, block, self.panel))
+        rows = (self.batch, *outer, block, self.panel)
+        tasks = expr.product(i.extent for i in rows)
         with share(em, tasks) as task:
-            bind_rows(em, (self.batch, block, self.panel), task)
+            bind_rows(em, rows, task)
             start = em.op("mul {t} {0}, {1}", [em.env[block], number(self.lanes)])
             start = em.intrinsic(
                 "smin", [start, number(depth - self.lanes)], int64
             )  # the last block overlaps the one before
-            em.env[self.k] = start
+            em.env[k] = start
             for j in range(self.width // self.lanes):
                 self.block(em, kernel, j * self.lanes)
-            del em.env[self.k]
+            del em.env[k]
         return tasks
 
     def block(self, em: Emitter, kernel: Kernel, j: int) -> None:
@@ -114,12 +116,12 @@ def source_of(value: expr.Expr) -> Load | None:
 
 
 def suits(value: expr.Expr, k: Sequence[Index], column: Index, lanes: int) -> bool:
-    """Whether a block can be read by whole vectors: neighbours along the only letter summed over, at least a vector of it."""
+    """Whether a block can be read by whole vectors: neighbours along the last letter summed over, at least a vector of it."""
     source = source_of(value)
-    if source is None or len(k) != 1 or not isinstance(k[0].extent, int) or k[0].extent < lanes:
+    if source is None or not isinstance(k[-1].extent, int) or k[-1].extent < lanes:
         return False
     return (
-        stride(source.offset, k[0]) == 1
+        stride(source.offset, k[-1]) == 1
         and stride(source.offset, column) not in (1, None)
-        and k[0] in free(source.offset)
+        and k[-1] in free(source.offset)
     )
