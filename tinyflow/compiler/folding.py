@@ -8,7 +8,8 @@ keeps a vector of results, one for each lane.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -85,8 +86,13 @@ def neighbour(fold: Fold) -> Index:
     return max(fold.over, key=lambda k: (sum(stride(x.offset, k) == 1 for x in found), fold.over.index(k)))
 
 
-def nested(em: Emitter, indices: Sequence[Index], body: Expr, inside: Callable[[], None]) -> None:
-    """The indices as loops, outermost first; what does not depend on an inner one is computed before it opens."""
+def nested(
+    em: Emitter, indices: Sequence[Index], body: Expr, inside: Callable[[], None], sums: Sums | None = None
+) -> None:
+    """The indices as loops, outermost first; what does not depend on an inner one is computed before it opens.
+
+    `sums` are begun anew for the loops inside a long one: thousands of numbers added to one would lose the last of their bits.
+    """
     if not indices:
         inside()
         return
@@ -96,26 +102,53 @@ def nested(em: Emitter, indices: Sequence[Index], body: Expr, inside: Callable[[
         for i in range(count // math.prod(j.extent for j in indices[1:] if isinstance(j.extent, int))):
             with em.scope():
                 em.env[indices[0]] = Value(str(i), int64, False)
-                nested(em, indices[1:], body, inside)
+                nested(em, indices[1:], body, inside, sums)
                 del em.env[indices[0]]
         return
     with em.loop(indices[0]):
-        nested(em, indices[1:], body, inside)
+        with sums.apart(em) if sums is not None and len(indices) > 1 else nullcontext():
+            nested(em, indices[1:], body, inside, sums)
 
 
 # ------------------------------------------------------------------------------------------ sums and the like
 
 
+class Sums:
+    """The accumulators of a fold; what they start with; which are in use."""
+
+    def __init__(self, em: Emitter, fold: Fold, ways: int = 1) -> None:
+        self.fold, self.ways = fold, ways
+        self.start = em.splat(start_of(fold.fn, fold.dtype), Value("", fold.dtype, True))
+        self.slots = self.begun(em)
+
+    def begun(self, em: Emitter) -> list[Slot]:
+        slots = [slot(em, self.fold.dtype, True) for _ in range(self.ways)]
+        for s in slots:
+            put(em, s, self.start)
+        return slots
+
+    def add(self, em: Emitter, to: Slot, value: Value, mask: Value | None = None) -> None:
+        old = get(em, to, self.fold.dtype, True)
+        new = combine(em, self.fold.fn, old, value)
+        put(em, to, new if mask is None else em.choose(mask, new, old))
+
+    @contextmanager
+    def apart(self, em: Emitter) -> Iterator[None]:
+        """What is folded meanwhile is folded by itself, and then put to the rest. For sums of rounded numbers alone."""
+        if (self.fold.fn, self.fold.dtype.kind) != ("add", "f"):
+            yield
+            return
+        rest, self.slots = self.slots, self.begun(em)
+        yield
+        for one, part in zip(rest, self.slots):
+            self.add(em, one, get(em, part, self.fold.dtype, True))
+        self.slots = rest
+
+
 def within(em: Emitter, fold: Fold) -> Value:
-    start = em.splat(start_of(fold.fn, fold.dtype), Value("", fold.dtype, True))
-    acc = slot(em, fold.dtype, True)
-    put(em, acc, start)
-
-    def step() -> None:
-        put(em, acc, combine(em, fold.fn, get(em, acc, fold.dtype, True), em.widen(em.value(fold.body))))
-
-    nested(em, fold.over, fold.body, step)
-    return get(em, acc, fold.dtype, True)
+    sums = Sums(em, fold)
+    nested(em, fold.over, fold.body, lambda: sums.add(em, sums.slots[0], em.widen(em.value(fold.body))), sums)
+    return get(em, sums.slots[0], fold.dtype, True)
 
 
 def across(em: Emitter, fold: Fold) -> Value:
@@ -125,27 +158,23 @@ def across(em: Emitter, fold: Fold) -> Value:
     if extent is not None and extent * 2 <= em.lanes and not others:
         return short_fold(em, fold, k)
     ways = UNROLL if (extent is None or extent >= 2 * UNROLL * em.lanes) and len(walk(fold.body)) < 40 else 1
-    start = em.splat(start_of(fold.fn, fold.dtype), Value("", fold.dtype, True))
-    accs = [slot(em, fold.dtype, True) for _ in range(ways)]
-    for acc in accs:
-        put(em, acc, start)
+    sums = Sums(em, fold, ways)
 
-    def step(acc: Slot) -> None:
-        old = get(em, acc, fold.dtype, True)
-        new = combine(em, fold.fn, old, em.widen(em.value(fold.body)))
-        put(em, acc, em.choose(em.mask, new, old) if em.mask is not None else new)
+    def step(way: int) -> None:
+        value = em.widen(em.value(fold.body))
+        sums.add(em, sums.slots[way], value, em.mask)
 
     def inner() -> None:
         em.hoist(fold.body, k)
         high = em.value(k.extent).name
         low = "0"
         if ways > 1:
-            low = unrolled(em, k, high, [partial(step, acc) for acc in accs])
-        em.in_lanes(k, low, high, lambda: step(accs[0]), extent if ways == 1 else None)
+            low = unrolled(em, k, high, [partial(step, way) for way in range(ways)])
+        em.in_lanes(k, low, high, lambda: step(0), extent if ways == 1 else None)
 
-    nested(em, others, fold.body, inner)
-    total = get(em, accs[0], fold.dtype, True)
-    for acc in accs[1:]:
+    nested(em, others, fold.body, inner, sums)
+    total = get(em, sums.slots[0], fold.dtype, True)
+    for acc in sums.slots[1:]:
         total = combine(em, fold.fn, total, get(em, acc, fold.dtype, True))
     return halve(em, fold.fn, total)
 
