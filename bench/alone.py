@@ -31,9 +31,9 @@ def first() -> dict[str, float]:
     from bench.workloads import TABLE
 
     row, side = TABLE["softmax"], BY_NAME["tinyflow session"]
-    weights, batch = row.weights(), row.batches(1)[0]
+    batch = row.batches(1)[0]
     begun = perf_counter()
-    step_of(side, row.program, weights)(*batch)
+    step_of(side, row)(*batch)
     done = perf_counter()
     del tinyflow
     return {"import": imported - start, "first": imported - start + done - begun}
@@ -44,7 +44,7 @@ def memory(steps: int) -> dict[str, int]:
     from bench.workloads import TABLE
 
     row = TABLE["softmax"]
-    step, batches = step_of(BY_NAME["tinyflow session"], row.program, row.weights()), row.batches()
+    step, batches = step_of(BY_NAME["tinyflow session"], row), row.batches()
     for k in range(min(SETTLED, steps)):
         step(*batches[k % len(batches)])
     before = resident()

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench.sides import BY_NAME, Side
+from bench.sides import BY_NAME, Side, shapes_of
 from bench.workloads import Workload
 
 ROOT = Path(__file__).parent.parent
@@ -127,10 +127,10 @@ class Crew:
 
     def start(self, workload: Workload) -> dict[str, Any]:
         """Each side's losses, and seconds to its first step; or a note why there are none."""
-        sent, found = [], {}
+        sent, found, shapes = [], {}, shapes_of(workload)
         for name, worker in self.workers.items():
             try:
-                worker.send("start", workload=workload.name)
+                worker.send("start", workload=workload.name, shapes=shapes)
                 sent.append(name)
             except Fault as fault:
                 found[name] = {"note": str(fault), "failed": True}

@@ -2,20 +2,22 @@
 
     side := Side(name, family, module, compiled, ours, needs, install)
 
-The sides of one family run the same file; all that differs is the module that its import names.
+The sides of one family run the same file; all that differs is the module that its import names. A program that has no
+`make(weights)` of its own, which gives its step, is trained as its family's training.py says.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
+from bench.workloads import Shapes, Workload, weights_of
 
 PROGRAMS = Path(__file__).parent / "programs"
+TRAINING = "training"
 Step = Callable[..., Any]
 
 
@@ -92,9 +94,22 @@ def load(side: Side, program: str) -> ModuleType:
     return module
 
 
-def step_of(side: Side, program: str, weights: Sequence[np.ndarray]) -> Step:
-    """The program's step as this side runs it."""
-    step: Step = load(side, program).make([w.copy() for w in weights])
+def shapes_of(row: Workload) -> Shapes:
+    """The shapes of the weights, by name: the row's, or those of the model of its PyTorch program."""
+    if row.shapes is not None:
+        return row.shapes
+    model = load(BY_NAME["tinyflow"], row.program).model(**row.settings)
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def step_of(side: Side, row: Workload, shapes: Shapes | None = None) -> Step:
+    """The step of the row's program as this side runs it."""
+    program, weights = load(side, row.program), weights_of(shapes_of(row) if shapes is None else shapes)
+    step: Step
+    if hasattr(program, "make"):
+        step = program.make(list(weights.values()))
+    else:
+        step = load(side, TRAINING).make(program, weights, row.settings)
     if side.compiled:
         step = importlib.import_module(side.module).compile(step)
     return step

@@ -1,6 +1,6 @@
 """worker: one side in a process of its own. It answers requests, a line of JSON each, in the order in which they come.
 
-start   workload           make the step, run it four times          -> losses, seconds to the end of the first step
+start   workload, shapes   make the step, run it four times          -> losses, seconds to the end of the first step
 block   workload, seconds  run it for so long                        -> median and mean of a step, how many
 work    workload           what one step computes and must touch     -> flops, bytes
 peak                       the most memory of the process            -> bytes, and what they were after the import
@@ -33,10 +33,10 @@ LEAST = 3  # steps of a block, beside those that warm it up
 class Course:
     """A workload's step, and the batches that it is fed with in turn."""
 
-    def __init__(self, side: str, workload: str) -> None:
+    def __init__(self, side: str, workload: str, shapes: dict[str, list[int]]) -> None:
         row = TABLE[workload]
         start = perf_counter()
-        self.step = step_of(BY_NAME[side], row.program, row.weights())
+        self.step = step_of(BY_NAME[side], row, {name: tuple(shape) for name, shape in shapes.items()})
         batches = row.batches()
         result = self.step(*batches[0])
         self.values = [number(result)]
@@ -86,8 +86,8 @@ class Worker:
             self.meter = Meter()
         self.imported = peak()
 
-    def start(self, workload: str) -> dict[str, Any]:
-        course = self.courses[workload] = Course(self.side, workload)
+    def start(self, workload: str, shapes: dict[str, list[int]]) -> dict[str, Any]:
+        course = self.courses[workload] = Course(self.side, workload, shapes)
         return {"losses": course.values, "first": course.first}
 
     def block(self, workload: str, seconds: float) -> dict[str, Any]:

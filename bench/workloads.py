@@ -1,19 +1,20 @@
 """The workloads: one row each. Whoever runs a row makes the same weights and the same batches from it.
 
-    workload := Workload(name, text, program, shapes, batch, seed)
+    workload := Workload(name, text, program, batch, shapes, settings)
 
 `program` names a file under programs/<family>/; a family without that file does not run the row. `shapes` are those of
-the weights, in the order of PyTorch's parameters().
+the weights by name; a row without them has those of the model that its PyTorch program makes of the `settings`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Arrays = tuple[np.ndarray, ...]
+Shapes = Mapping[str, tuple[int, ...]]
 Draw = Callable[[np.random.Generator], Arrays]
 BATCHES = 16  # different ones, fed in turn: more than the second cache holds
 
@@ -22,21 +23,26 @@ class Workload(NamedTuple):
     name: str
     text: str
     program: str
-    shapes: tuple[tuple[int, ...], ...]
     batch: Draw
-    zero: bool = False  # the weights start at zero
-
-    def weights(self) -> list[np.ndarray]:
-        """He's initialisation: normal with variance 2 / fan in; biases are zero."""
-        random = np.random.default_rng(1)
-        return [np.zeros(s, np.float32) if self.zero or len(s) == 1 else scaled(random, s) for s in self.shapes]
+    shapes: Shapes | None = None
+    settings: Mapping[str, Any] = {}
 
     def batches(self, count: int = BATCHES) -> list[Arrays]:
         random = np.random.default_rng(2)
         return [self.batch(random) for _ in range(count)]
 
 
-def scaled(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def weights_of(shapes: Shapes) -> dict[str, np.ndarray]:
+    """Matrices and kernels are normal with variance 2 / fan in (He et al., 2015), scales one, what is called zero or bias zero."""
+    random = np.random.default_rng(1)
+    return {name: weight(random, name.rpartition(".")[2], shape) for name, shape in shapes.items()}
+
+
+def weight(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if "zero" in name or "bias" in name:
+        return np.zeros(shape, np.float32)
+    if len(shape) == 1:
+        return np.ones(shape, np.float32)
     values: np.ndarray = random.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
     return values
 
@@ -54,6 +60,64 @@ def digits(count: int, shape: tuple[int, ...] = (784,), onehot: bool = False) ->
     return draw
 
 
+def photos(count: int, side: int) -> Draw:
+    """Pictures of three colours, each of a class that shifts its colours."""
+
+    def draw(random: np.random.Generator) -> Arrays:
+        ideal = np.random.default_rng(3).standard_normal((10, 3, 1, 1), np.float32)
+        labels = random.integers(0, 10, count)
+        return ideal[labels] + random.standard_normal((count, 3, side, side), np.float32), labels
+
+    return draw
+
+
+def scenes(count: int, side: int, classes: int = 4) -> Draw:
+    """Pictures of three colours, and what each pixel belongs to: one of some upright bands, told by its colour."""
+
+    def draw(random: np.random.Generator) -> Arrays:
+        ideal = np.random.default_rng(3).standard_normal((classes, 3), np.float32)
+        bands = random.integers(0, classes, (count, 1, side // 8)).repeat(8, 2).repeat(side, 1)  # (B, H, W)
+        noise = random.standard_normal((count, 3, side, side), np.float32)
+        return np.ascontiguousarray(ideal[bands].transpose(0, 3, 1, 2)) + noise, bands
+
+    return draw
+
+
+def text(count: int, length: int, symbols: int) -> Draw:
+    """Symbols that go on from each other by one of four steps, and those that come next."""
+
+    def draw(random: np.random.Generator) -> Arrays:
+        line = (random.integers(0, symbols, (count, 1)) + random.integers(1, 5, (count, length + 1)).cumsum(1)) % symbols
+        return np.ascontiguousarray(line[:, :-1]), np.ascontiguousarray(line[:, 1:])
+
+    return draw
+
+
+def sentences(count: int, length: int, symbols: int) -> Draw:
+    """Such symbols in sentences of different lengths: 0 is no symbol, 1 one of the seventh part that is hidden and asked for."""
+
+    def draw(random: np.random.Generator) -> Arrays:
+        (line, _) = text(count, length, symbols - 2)(random)
+        real = np.arange(length) < random.integers(length // 2, length + 1, (count, 1))
+        asked = real & (random.random((count, length)) < 0.15)
+        x = np.where(real, np.where(asked, 1, line + 2), 0)
+        return x, np.where(asked, line + 2, -100)
+
+    return draw
+
+
+def diffusion(count: int, channels: int, side: int) -> Draw:
+    """Pictures, the noise that spoils them, how far it has, and their classes."""
+
+    def draw(random: np.random.Generator) -> Arrays:
+        labels = random.integers(0, 10, count)
+        ideal = np.random.default_rng(3).standard_normal((10, channels, side, side), np.float32)
+        noise = random.standard_normal((count, channels, side, side), np.float32)
+        return ideal[labels], noise, random.integers(0, 1000, count), labels
+
+    return draw
+
+
 def normal(*shape: int) -> Draw:
     return lambda random: (np.asarray(random.standard_normal(shape, np.float32)),)
 
@@ -63,25 +127,33 @@ def nothing(random: np.random.Generator) -> Arrays:
 
 
 def square(side: int) -> Workload:
-    return Workload(
-        f"mm{side}", f"{side} x {side} times {side} x {side}", "matmul", ((side, side), (side, side)), nothing
-    )
+    shapes = {"a": (side, side), "b": (side, side)}
+    return Workload(f"mm{side}", f"{side} x {side} times {side} x {side}", "matmul", nothing, shapes)
 
 
-LENET = ((32, 1, 5, 5), (32,), (64, 32, 5, 5), (64,), (1024, 3136), (1024,), (10, 1024), (10,))
 SIZES = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+TINY = dict(layers=4, width=128, heads=4, context=64, symbols=65)
+SMALL = dict(layers=6, width=384, heads=6, context=256, symbols=65)
 
 # fmt: off
 STEPS = [  # forward, backward and update
-    Workload("softmax", "784-10, batch 100, SGD, a fresh numpy batch every step", "softmax", ((784, 10),), digits(100, onehot=True), zero=True),
-    Workload("mlp",     "784-512-512-10, batch 128, Adam",                         "mlp",     ((512, 784), (512,), (512, 512), (512,), (10, 512), (10,)), digits(128)),
-    Workload("lenet",   "28x28x1, 5x5 convs 32 and 64, dense 1024, batch 64, Adam", "lenet",  LENET, digits(64, (1, 28, 28))),
+    Workload("softmax",   "784-10, batch 100, SGD, a fresh numpy batch every step",         "softmax",  digits(100, onehot=True), {"zeros": (784, 10)}),
+    Workload("mlp",       "784-512-512-10, batch 128, Adam",                                "mlp",      digits(128)),
+    Workload("lenet",     "28x28x1, 5x5 convs 32 and 64, dense 1024, batch 64, Adam",       "lenet",    digits(64, (1, 28, 28))),
+    Workload("resnet18",  "32x32x3, batch 32, SGD with momentum, batch norm",               "resnet18", photos(32, 32)),
+    Workload("unet",      "64x64x3, 4 levels from 32 channels, batch 4, Adam",              "unet",     scenes(4, 64)),
+    Workload("lstm",      "2 layers x 256, embedding 128, 96 symbols, batch 32, 64 steps, Adam", "lstm", text(32, 64, 96)),
+    Workload("gpt-tiny",  "4 layers x 128, 4 heads, context 64, batch 12, AdamW",           "gpt",      text(12, 64, 65), settings=TINY),
+    Workload("gpt-small", "6 layers x 384, 6 heads, context 256, batch 8, AdamW",           "gpt",      text(8, 256, 65), settings=SMALL),
+    Workload("bert",      "4 layers x 256, 128 tokens, batch 16, masked loss, AdamW",       "bert",     sentences(16, 128, 1024)),
+    Workload("moe",       "4 layers x 256, 8 experts, top-2 router, 128 tokens, batch 8, AdamW", "moe", text(8, 128, 65)),
+    Workload("dit",       "32x32x4, patch 2, 6 layers x 256, batch 8, AdamW",               "dit",      diffusion(8, 4, 32)),
 ]
 KERNELS = [square(side) for side in SIZES]
 OVERHEAD = [
-    Workload("no-op",  "a run of nothing",                              "no_op",  (),       nothing),
-    Workload("one-op", "x + 1 of one fed number",                       "one_op", (),       normal()),
-    Workload("tiny",   "1,000 operations on 16 numbers, one by one",    "tiny",   ((1, 16),), normal(16)),
+    Workload("no-op",  "a run of nothing",                              "no_op",  nothing,    {}),
+    Workload("one-op", "x + 1 of one fed number",                       "one_op", normal(),   {}),
+    Workload("tiny",   "1,000 operations on 16 numbers, one by one",    "tiny",   normal(16), {"a": (1, 16)}),
 ]
 # fmt: on
 

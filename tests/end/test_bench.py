@@ -79,11 +79,11 @@ def test_the_work_of_a_step_is_counted_from_its_graph(monkeypatch: pytest.Monkey
     monkeypatch.setattr(pipeline, "build", pipeline.build)  # the meter puts its own there
     meter = Meter()
     row = TABLE["mm32"]
-    product = step_of(BY_NAME["tinyflow session"], row.program, row.weights())
+    product = step_of(BY_NAME["tinyflow session"], row)
     product()
     assert meter.work(product) == (2 * 32**3, 3 * 32 * 32 * 4)
     row = TABLE["softmax"]
-    train = step_of(BY_NAME["tinyflow session"], row.program, row.weights())
+    train = step_of(BY_NAME["tinyflow session"], row)
     batch = row.batches(1)[0]
     train(*batch)
     flops, touched = meter.work(lambda: train(*batch))
