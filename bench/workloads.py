@@ -87,7 +87,9 @@ def text(count: int, length: int, symbols: int) -> Draw:
     """Symbols that go on from each other by one of four steps, and those that come next."""
 
     def draw(random: np.random.Generator) -> Arrays:
-        line = (random.integers(0, symbols, (count, 1)) + random.integers(1, 5, (count, length + 1)).cumsum(1)) % symbols
+        line = (
+            random.integers(0, symbols, (count, 1)) + random.integers(1, 5, (count, length + 1)).cumsum(1)
+        ) % symbols
         return np.ascontiguousarray(line[:, :-1]), np.ascontiguousarray(line[:, 1:])
 
     return draw

@@ -105,9 +105,8 @@ def nested(
                 nested(em, indices[1:], body, inside, sums)
                 del em.env[indices[0]]
         return
-    with em.loop(indices[0]):
-        with sums.apart(em) if sums is not None and len(indices) > 1 else nullcontext():
-            nested(em, indices[1:], body, inside, sums)
+    with em.loop(indices[0]), sums.apart(em) if sums is not None and len(indices) > 1 else nullcontext():
+        nested(em, indices[1:], body, inside, sums)
 
 
 # ------------------------------------------------------------------------------------------ sums and the like

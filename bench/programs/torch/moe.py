@@ -27,10 +27,7 @@ class Experts(nn.Module):
         self.top = top
         self.router = nn.Linear(width, experts, bias=False)
         self.experts = nn.ModuleList(
-            [
-                nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-                for _ in range(experts)
-            ]
+            [nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)) for _ in range(experts)]
         )
 
     def forward(self, x):

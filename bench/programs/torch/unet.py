@@ -45,4 +45,4 @@ def loss(model, x, y):
 
 
 def optimizer(parameters):
-    return torch.optim.Adam(parameters, lr=1e-3)
+    return torch.optim.Adam(parameters, lr=1e-4)
