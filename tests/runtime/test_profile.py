@@ -54,7 +54,7 @@ def test_stamps_are_in_order_and_results_the_same(threads: int) -> None:
     got, run = profiled(roots, feeds, threads)
     want = execute.compile(roots)(feeds, {})
     assert all(np.array_equal(a, b) for a, b in zip(got, want))
-    assert run.stamps.shape == (len(run.program.calls), threads, 2)
+    assert run.stamps.shape == (len(run.calls), threads, 2)
     for thread in range(threads):
         mine = [tuple(s) for s in run.stamps[:, thread].tolist() if s[0]]
         assert mine and all(a <= b for a, b in mine)
@@ -72,7 +72,7 @@ def test_arithmetic_and_bytes_are_counted() -> None:
     for x in profile.lines(run):
         assert x.share == pytest.approx(max(x.flops / 2e11, x.bytes / 1e10) * 1e9 / x.ns)
     same = profile.alike(run)
-    assert sum(len(x.names) for x in same) == len(run.program.calls)
+    assert sum(len(x.names) for x in same) == len(run.calls)
     assert [x.ns for x in same] == sorted((x.ns for x in same), reverse=True)
 
 

@@ -162,6 +162,7 @@ def assemble(
     functions = Functions([c.text for c in codes], [k.name for k in kernels])
     dims: dict[Expr, int] = {}
     checks: list[Node] = []
+    checked: dict[Any, set[Any]] = {}  # what index was checked, under which conditions
     calls = []
     for k, code in zip(kernels, codes, strict=True):
         for b in code.buffers:
@@ -178,6 +179,8 @@ def assemble(
         if checks and any(s.target.home == "write" for s in k.stores):
             guards.append((0, 0))  # a variable keeps its value when an index was out of range
         checks += code.checks
+        before = all(checked.get(indexed(n), {None}) <= set(k.conditions) for n in code.checks)
+        checked.update((indexed(n), set(k.conditions)) for n in code.checks if indexed(n) not in checked)
         buffers = tuple(where[b] for b in code.buffers)
         writes = frozenset([*(where[b] for b in code.buffers if b in written_by(k)), *([0] if code.checks else [])])
         calls.append(
@@ -195,6 +198,7 @@ def assemble(
                 flops=getattr(k.recipe, "flops", k.cost),
                 traffic=touched,
                 where=line_of(k),
+                checked_before=before and bool(code.checks),
                 text=code.text,
                 loops=loops.show(k) if config.PROFILE else "",
             )
@@ -204,6 +208,11 @@ def assemble(
             if isinstance(atom, Dim):
                 dims.setdefault(atom, len(dims))
     return Program(calls, slots, tuple(dims)), tuple(checks)
+
+
+def indexed(n: Node) -> tuple[Node, Index_]:
+    """The index that a node checks, and how many entries there are for it."""
+    return n.inputs[1], n.attrs["size"] if "size" in n.attrs else n.inputs[0].shape[n.attrs["batch"]]
 
 
 def line_of(k: Kernel) -> str:

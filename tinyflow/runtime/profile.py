@@ -1,6 +1,6 @@
 """profile: when each thread began and ended each step of a run, and what that says of the kernels.
 
-    Run  := program, sizes, threads, stamps      stamps[step][thread] = (start, end) in nanoseconds; 0: it had no part
+    Run  := program, calls, sizes, threads, stamps      stamps[step][thread] = (start, end) in nanoseconds; 0: it had no part
     Line := a step of a run, or several of one kernel: its time, arithmetic, bytes, and share of its floor
 
 A profiled run has a table of steps of its own, in which each function stands behind one that looks at the clock. Other
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from string import Template
 from typing import NamedTuple
@@ -21,7 +21,7 @@ import numpy as np
 from tinyflow.core.expr import Expr
 from tinyflow.runtime import floors, machine, spmd
 from tinyflow.runtime.program import Binding, Call, Program, number
-from tinyflow.runtime.runner import StepTable, pool
+from tinyflow.runtime.runner import StepTable
 
 KEPT = 16  # runs of each program whose stamps are kept: the last ones
 MOST = 12  # kernels of a summary
@@ -48,6 +48,7 @@ define void @stamped(ptr %slots, ptr %dims, ptr %args, i64 %tid, i64 %n) {
 
 class Run(NamedTuple):
     program: Program
+    calls: Sequence[Call]  # in the order in which they ran
     values: Mapping[Expr, int]  # of the program's dimensions
     threads: int
     ranges: Mapping[int, tuple[int, int]]  # where temporaries lie in the arena
@@ -99,8 +100,16 @@ def run(binding: Binding) -> Run:
         binding.stamped = Stamped(binding)
     own = binding.stamped
     own.stamps[...] = 0
-    pool.run(own.table, binding.slots_at, binding.dims_at, 0, binding.count, binding.threads)
-    return Run(binding.program, binding.values, binding.threads, binding.ranges, binding.bytes, own.stamps.copy())
+    binding.run(own.table)
+    return Run(
+        binding.program,
+        binding.calls,
+        binding.values,
+        binding.threads,
+        binding.ranges,
+        binding.bytes,
+        own.stamps.copy(),
+    )
 
 
 # ------------------------------------------------------------------------------------------ what is kept of runs
@@ -137,12 +146,12 @@ def traffic(call: Call, program: Program, values: Mapping[Expr, int]) -> int:
 
 def lines(run: Run) -> list[Line]:
     """One for each step."""
-    return [line(run, [k]) for k in range(len(run.program.calls))]
+    return [line(run, [k]) for k in range(len(run.calls))]
 
 
 def line(run: Run, steps: Iterable[int]) -> Line:
     """Some steps together."""
-    calls = [run.program.calls[k] for k in steps]
+    calls = [run.calls[k] for k in steps]
     stamps = run.stamps[list(steps)]
     began = np.where(stamps[..., 0] > 0, stamps[..., 0], np.iinfo(np.int64).max).min(axis=1)
     ns = int(np.maximum(stamps[..., 1].max(axis=1) - began, 0).sum())
@@ -157,7 +166,7 @@ def line(run: Run, steps: Iterable[int]) -> Line:
 def alike(run: Run) -> list[Line]:
     """The kernels of a run, those of one function together, the longest first."""
     same: dict[int, list[int]] = {}
-    for k, call in enumerate(run.program.calls):
+    for k, call in enumerate(run.calls):
         same.setdefault(call.function(), []).append(k)
     return sorted((line(run, steps) for steps in same.values()), key=lambda x: -x.ns)
 

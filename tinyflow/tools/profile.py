@@ -72,7 +72,7 @@ def program(record: Any, texts: dict[str, int]) -> Data:
 
     run = sorted(record.last, key=lambda r: r.ns)[len(record.last) // 2]
     kernels = []
-    for call, line, stamps in zip(run.program.calls, lines(run), run.stamps.tolist(), strict=True):
+    for call, line, stamps in zip(run.calls, lines(run), run.stamps.tolist(), strict=True):
         kernels.append(
             {
                 "name": call.name, "label": call.label, "where": call.where, "loops": call.loops,
@@ -91,7 +91,7 @@ def memory(run: Any) -> Iterable[Data]:
     """The arena: what lies where, from the step that writes it to the last one that reads it."""
     from tinyflow.runtime.program import lifetimes
 
-    lives = lifetimes(run.program)
+    lives = lifetimes(run.calls)
     for s, (start, end) in sorted(run.ranges.items(), key=lambda item: item[1]):
         slot = run.program.slots[s]
         first, last = lives[s]
@@ -119,7 +119,7 @@ def trace() -> Data:
     ]
     for k, run in runs:
         events.append(event(f"program {k}", 0, run.start - first, run.ns, {"bytes of temporaries": run.bytes}))
-        for call, stamps in zip(run.program.calls, run.stamps.tolist(), strict=True):
+        for call, stamps in zip(run.calls, run.stamps.tolist(), strict=True):
             facts = {"computes": call.label, "line": call.where}
             events += [event(call.name, t + 1, a - first, b - a, facts) for t, (a, b) in enumerate(stamps) if a]
     return {"traceEvents": events, "displayTimeUnit": "ns"}
