@@ -274,7 +274,7 @@ def test_detached_leaf_shares_memory_and_has_gradients_of_its_own() -> None:
 def test_an_array_is_freed_with_its_tensor() -> None:
     import gc
 
-    from tinyflow.torch.storage import STORE
+    from tinyflow.torch.leaves import STORE
 
     t = ours.ones(5) * 3
     t.sum().item()

@@ -6,6 +6,8 @@ import os
 import sys
 from types import FrameType
 
+from tinyflow.core.threads import Local
+
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -50,8 +52,17 @@ _inside: dict[str, bool] = {}
 UNKNOWN = Where("<unknown>", 0, "")
 
 
-def user_line() -> Where:
-    """The innermost frame outside this package: the line that a user wrote."""
+class Line(Local):
+    """The line that what is made now stands on, while it is known: looking for it takes longer than making a node."""
+
+    held: Where | None = None
+
+
+LINE = Line()
+
+
+def user_frame() -> FrameType | None:
+    """The innermost frame outside this package."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -59,6 +70,14 @@ def user_line() -> Where:
         if inside is None:
             inside = _inside[file] = file.startswith((PACKAGE, "<frozen"))
         if not inside:
-            return Where(file, frame.f_lineno, frame.f_code.co_name)
+            return frame
         frame = frame.f_back
-    return UNKNOWN
+    return None
+
+
+def user_line() -> Where:
+    """The line that a user wrote."""
+    if LINE.held is not None:
+        return LINE.held
+    frame = user_frame()
+    return UNKNOWN if frame is None else Where(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)

@@ -3,6 +3,7 @@
 lock          held while a process forks, so that no child is born with it taken
 side_by_side  a function of each item, several at once
 park          a function, in a thread that may stay in it for good
+Local         values that each thread has for itself
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-Lock = threading.RLock
+Lock, Local = threading.RLock, threading.local
 
 
 def lock_over_fork() -> Lock:

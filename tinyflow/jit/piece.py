@@ -24,7 +24,8 @@ from tinyflow.jit.sources import Source, Writer
 from tinyflow.jit.values import Cut, Iterated, Known, Live, Made, Sym, Tens, Value, Viewed
 from tinyflow.ops.random import make_key
 from tinyflow.torch.random import default_generator
-from tinyflow.torch.storage import STORE, Storage, bound, scalar_leaf
+from tinyflow.torch.leaves import STORE, passing_leaf
+from tinyflow.torch.storage import Storage, bound
 from tinyflow.torch.tensor import Tensor, over, use
 
 
@@ -121,7 +122,7 @@ def next_key() -> int:
 def start(i: Input, x: Any) -> Node:
     if i.kind == "tensor":
         return use(whole(x))
-    return scalar_leaf(next_key() if i.kind == "draw" else x, int64 if i.kind == "draw" else i.placeholder.dtype)
+    return passing_leaf(next_key() if i.kind == "draw" else x, int64 if i.kind == "draw" else i.placeholder.dtype)
 
 
 def whole(t: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from tinyflow.jit.split import Split, Splitter
 from tinyflow.jit.statements import Return, execute
 from tinyflow.jit.trace import Frame, Trace
 from tinyflow.jit.values import NONE, Cut, Live, Made, Value
-from tinyflow.torch.storage import STORE
+from tinyflow.torch.leaves import STORE
 
 MOST_VARIANTS = 8
 

@@ -12,7 +12,8 @@ from tinyflow.passes.gradient import gradients
 from tinyflow.torch.custom import Function, once_differentiable, watch
 from tinyflow.torch.errors import MODIFIED, NO_GRAD_FN, NOT_DIFFERENTIATED, NOT_SCALAR_OUTPUT, UNUSED, SizeError
 from tinyflow.torch.modes import MODE, enable_grad, inference_mode, no_grad, set_grad_enabled
-from tinyflow.torch.storage import CUT, LEAVES
+from tinyflow.torch.leaves import CUT
+from tinyflow.torch.storage import LEAVES
 from tinyflow.torch.tensor import RETAINED, Tensor, assign, fresh, use
 
 

@@ -15,7 +15,7 @@ from tinyflow.graph.node import Node, make, rewrite, toposort
 from tinyflow.graph.op import Op
 from tinyflow.torch.functions import lift
 from tinyflow.torch.modes import MODE, no_grad
-from tinyflow.torch.storage import BEFORE_RUN
+from tinyflow.torch.storage import BEFORE_RUN, Passing
 from tinyflow.torch.tensor import Tensor, fresh, use
 
 MADE: WeakSet[Node] = WeakSet()  # the custom nodes that live: most programs have none
@@ -28,6 +28,10 @@ class Call:
 
     def __init__(self, grad: Callable[[Node], tuple[Node | None, ...]]) -> None:
         self.grad = grad
+        Passing.living += 1
+
+    def __del__(self) -> None:
+        Passing.living -= 1
 
 
 CUSTOM = Op(  # in no table: it has no meaning of its own, and never runs
@@ -54,6 +58,7 @@ def without_custom(nodes: Sequence[Node]) -> list[Node]:
 
 
 STRAIGHT = Call(lambda g: (None, g))
+Passing.living = 0  # that one holds nothing
 
 
 def straight_through(value: Node, history: Node) -> Node:

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from tinyflow.core.dtypes import DType
-from tinyflow.core.errors import ShapeError
+from tinyflow.core.errors import LINE, ShapeError, user_line
+from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node
-from tinyflow.torch.dtypes import CATEGORY, FACE
+from tinyflow.torch.dtypes import CATEGORY, FACE, Defaults, Size, dtype
 from tinyflow.torch.errors import SizeError
+from tinyflow.torch.leaves import FORGET, GOING
 from tinyflow.torch.modes import MODE
-from tinyflow.torch.storage import State, flush
+from tinyflow.torch.storage import Passing, State, flush
 from tinyflow.torch.tensor import Tensor, assign, fresh, use
 
 Function = Callable[..., Any]
@@ -29,6 +31,9 @@ SYNONYMS = {"axis": "dim", "axes": "dim", "keepdims": "keepdim", "x": "input", "
 
 
 PLAIN = frozenset((int, float, bool, str, type(None)))
+SINGLE = frozenset((DType, dtype, type))  # one object for each value
+MADE = Recent(4096)  # function, operands -> the nodes that it made of them
+FORGET.append(MADE.clear)
 
 
 class Operands:
@@ -74,17 +79,64 @@ class Operands:
 
 def record(f: Function, fn: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """f of the nodes of some tensors, as tensors."""
+    operands = Operands()
+    return operands.give(nodes_of(f, operands, args, kwargs), fn)
+
+
+def nodes_of(f: Function, operands: Operands, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What f makes of the nodes of some tensors. Of nodes that it was given lately it made the same before."""
     if State.registry.leaf_waits and MODE.grad:  # before any node is taken that reads the leaf's old value
         flush()
-    operands = Operands()
     take = operands.take
-    if kwargs:
-        kwargs = {SYNONYMS.get(k, k): take(v) for k, v in kwargs.items()}
+    before, GOING.busy = LINE.held, GOING.busy + 1
     try:
-        y = f(*map(take, args), **kwargs)
+        nodes = [take(a) for a in args]
+        named = {SYNONYMS.get(k, k): take(v) for k, v in kwargs.items()} if kwargs else kwargs
+        parts: list[Any] = [f, Defaults.dtype]
+        known = not Passing.living and all([add_key(parts, a) for a in nodes]) and (not named or add_named(parts, named))
+        key = tuple(parts)
+        found = MADE.get(key) if known else None
+        if found is None:
+            LINE.held = user_line()
+            found = f(*nodes, **named)
+            if known:
+                MADE.put(key, found)
+        return found
     except ShapeError as e:
         raise e if isinstance(e, RuntimeError | IndexError) else SizeError(str(e)) from None
-    return operands.give(y, fn)
+    finally:
+        LINE.held, GOING.busy = before, GOING.busy - 1
+
+
+def add_key(parts: list[Any], a: Any) -> bool:
+    """Adds what tells an operand from others; False for one that nothing does. A Python value is more than what it equals:
+    1, 1.0 and True are three, and so are 0.0 and -0.0."""
+    kind = type(a)
+    if kind is Node or a is None:
+        parts.append(a)
+        return True
+    parts.append(kind)
+    if kind is int or kind is str or kind is bool or kind in SINGLE:
+        parts.append(a)
+    elif kind is float:
+        parts.append(a or repr(a))
+    elif kind is tuple or kind is list or kind is Size:
+        parts.append(len(a))
+        return all([add_key(parts, x) for x in a])
+    elif kind is slice:
+        return add_key(parts, a.start) and add_key(parts, a.stop) and add_key(parts, a.step)
+    else:
+        return a is Ellipsis
+    return True
+
+
+def add_named(parts: list[Any], named: Mapping[str, Any]) -> bool:
+    parts.append(dict)
+    for name, a in named.items():
+        parts.append(name)
+        if not add_key(parts, a):
+            return False
+    return True
 
 
 def lift(name: str, f: Function) -> Function:
@@ -105,15 +157,8 @@ def lift_in_place(name: str, f: Function) -> Function:
     fn = grad_fn_name(name)
 
     def call(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if State.registry.leaf_waits and MODE.grad:
-            flush()
         operands = Operands()
-        take = operands.take
-        kwargs = {SYNONYMS.get(k, k): take(v) for k, v in kwargs.items()}
-        try:
-            y = f(take(self), *[take(a) for a in args], **kwargs)
-        except ShapeError as e:
-            raise e if isinstance(e, RuntimeError | IndexError) else SizeError(str(e)) from None
+        y = nodes_of(f, operands, (self, *args), kwargs)
         check_fits(self, y)
         return assign(self, y, operands.attached and MODE.grad, operands.taint, fn)
 

@@ -14,7 +14,7 @@ from tinyflow.ops import elementwise as e
 from tinyflow.ops import random as r
 from tinyflow.torch.creation import like, made, sizes
 from tinyflow.torch.dtypes import Defaults, core_of
-from tinyflow.torch.storage import scalar_leaf
+from tinyflow.torch.leaves import passing_leaf
 from tinyflow.torch.tensor import Tensor, assign, dtype_of, fresh, use
 
 
@@ -48,7 +48,7 @@ class Generator:
     def key(self) -> Node:
         """The key of the next draw."""
         self._count += 1
-        return scalar_leaf(r.make_key(self._seed, self._count), int64)
+        return passing_leaf(r.make_key(self._seed, self._count), int64)
 
 
 default_generator = Generator()

@@ -15,19 +15,21 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
+from weakref import WeakSet, WeakValueDictionary, ref
 
 import numpy as np
 
 from tinyflow import execute
 from tinyflow.core.dtypes import as_dtype
+from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node, rewrite, toposort
-from tinyflow.ops.leaf import VARIABLE, variable
-from tinyflow.passes.gradient import dependents
+from tinyflow.ops.leaf import VARIABLE
+from tinyflow.torch.leaves import CUT, FORGET, GOING, STORE, Home, give_back, leaf_for, reads, reap, user_place
 
-STORE: WeakKeyDictionary[Node, np.ndarray] = WeakKeyDictionary()  # leaf -> the array it lives in
 LEAVES: WeakValueDictionary[Node, Any] = WeakValueDictionary()  # leaf -> the tensor whose .grad takes its gradient
-CUT: WeakSet[Node] = WeakSet()  # values whose history was lost because a leaf changed under it
+FAILED: WeakSet[Storage] = WeakSet()  # they keep their error, and the leaves that it came of
+RUNNABLE = Recent(256)  # pending nodes -> what is run for them
+FORGET.append(RUNNABLE.clear)
 _serials = itertools.count()
 
 # Ops recorded without a look before all is computed, so that a loop that never looks does not grow without bound.
@@ -50,11 +52,12 @@ class Registry:
 class Storage:
     """See the head of this file. `taint`: the node reads leaves that require gradients, but the value has no history."""
 
-    __slots__ = ("__weakref__", "attached", "failure", "grad_leaf", "leaf", "node", "pending", "registry", "serial", "shared", "taint", "version")  # fmt: skip
+    __slots__ = ("__weakref__", "attached", "failure", "grad_leaf", "home", "leaf", "node", "pending", "registry", "serial", "shared", "taint", "version")  # fmt: skip
 
     def __init__(self, node: Node, attached: bool = False, taint: bool = False) -> None:
         self.node, self.attached, self.taint = node, attached, taint
         self.leaf: Node | None = None
+        self.home: Home = VALUE
         self.pending, self.grad_leaf, self.shared = True, False, False
         self.failure: BaseException | None = None
         self.version = 0
@@ -69,6 +72,12 @@ class Storage:
 
     def __del__(self) -> None:
         self.registry.live.pop(self.serial, None)
+        leaf = self.leaf
+        if leaf is not None:
+            self.node = self.leaf = None  # type: ignore[assignment]
+            give_back(leaf, self.home)
+            if not GOING.busy and not self.registry.live:
+                reap(held)
 
     def value(self) -> Node:
         """The node to read where no history is wanted."""
@@ -103,7 +112,7 @@ class Storage:
     def settle(self, array: np.ndarray | None) -> None:
         """The value is known: in `array`, or in the leaf's own array already."""
         if self.leaf is None:
-            self.leaf = variable(self.node.dtype, self.node.shape)
+            self.leaf = leaf_for(self.node.dtype, self.node.shape, self.home)
         if array is not None:
             STORE[self.leaf] = array
         self.pending = False
@@ -121,10 +130,14 @@ class Storage:
         self.forget()
 
 
+VALUE = "value"
+
+
 def bound(array: np.ndarray, shared: bool = False) -> Storage:
     """A storage whose value is this very array."""
     storage = Storage.__new__(Storage)
-    leaf = variable(as_dtype(array.dtype), array.shape)
+    storage.home = None if GOING.busy or State.tracing else user_place()
+    leaf = leaf_for(as_dtype(array.dtype), array.shape, storage.home)
     STORE[leaf] = array
     storage.node = storage.leaf = leaf
     storage.attached = storage.taint = storage.pending = storage.grad_leaf = False
@@ -133,11 +146,14 @@ def bound(array: np.ndarray, shared: bool = False) -> Storage:
     return storage
 
 
-def scalar_leaf(value: Any, dtype: Any) -> Node:
-    """A number that may change from run to run without a new program: a variable of no dimensions."""
-    leaf = variable(dtype, ())
-    STORE[leaf] = np.array(value, dtype.numpy)
-    return leaf
+def held() -> set[Node]:
+    """The leaves that values still to be computed, and histories, are made of."""
+    found: set[Node] = set()
+    for s in State.real.unsettled():
+        found |= reads(s.node)
+    for s in FAILED:
+        found |= reads(s.node)
+    return found
 
 
 # ------------------------------------------------------------------------------------------ computing what is pending
@@ -151,40 +167,44 @@ def compute(registry: Registry) -> None:
     if not pending:
         return
     with_history = [s for s in live if s.attached and not s.grad_leaf]
-    order = toposort([s.node for s in with_history]) if any(s.leaf is not None for s in pending) else []
-    held = {n for n in order if n.op is VARIABLE}
-    in_place = [s for s in pending if writes_in_place(s, held)]
+    kept = set().union(*[reads(s.node) for s in with_history]) if any(s.leaf is not None for s in pending) else set()
+    in_place = [s for s in pending if writes_in_place(s, kept)]
     error = None
+    GOING.busy += 1
     try:
         run(pending, in_place, {s.node: s.leaf for s in with_history if not s.pending and s.node.op is not VARIABLE})  # type: ignore[misc]
     except Exception as e:
         error = e
         one_by_one(pending)
-    written = changed(in_place, pending, held)
-    stale = dependents(order, list(written)) if written else set()
-    for s in with_history:
-        if s.node in stale and s.leaf is not None:
+    finally:
+        GOING.busy -= 1
+    written = changed(in_place, pending, kept)
+    for s in with_history if written else ():
+        if s.leaf is not None and not written.isdisjoint(reads(s.node)):
             s.cut()
+    if GOING.gone and not GOING.busy:
+        reap(held, after_run=True)
     if error is not None:
         raise error
 
 
-def writes_in_place(s: Storage, held: set[Node]) -> bool:
+def writes_in_place(s: Storage, kept: set[Node]) -> bool:
     """Whether the new value goes into the leaf's own array. A history that still reads the old one keeps it, except that of
     a leaf that requires gradients: those are updated in place, and the history is lost."""
     if s.leaf is None or s.leaf not in STORE:
         return False
-    if s.leaf in held and not s.grad_leaf and not s.shared:
+    if s.leaf in kept and not s.grad_leaf and not s.shared:
+        give_back(s.leaf, s.home)
         s.leaf = None
         return False
     return not s.shared  # memory that others know of is copied into at the end
 
 
 def run(pending: list[Storage], in_place: list[Storage], known: dict[Node, Node]) -> None:
-    nodes = runnable(without_known([s.node for s in pending], known))
+    nodes = runnable(tuple([s.node for s in pending]), known)
     chosen = {id(s) for s in in_place}
     writes = {s.leaf: n for s, n in zip(pending, nodes, strict=True) if id(s) in chosen}
-    roots = dict.fromkeys(n for s, n in zip(pending, nodes, strict=True) if id(s) not in chosen)
+    roots = dict.fromkeys([n for s, n in zip(pending, nodes, strict=True) if id(s) not in chosen])
     arrays = dict(zip(roots, execute.realise(list(roots), STORE, writes), strict=True))  # type: ignore[arg-type]
     taken: set[Node] = set()
     for s, n in zip(pending, nodes, strict=True):
@@ -197,10 +217,32 @@ def run(pending: list[Storage], in_place: list[Storage], known: dict[Node, Node]
             np.copyto(STORE[s.leaf], array)  # type: ignore[index]
             s.settle(None)
         else:
-            s.settle(np.ascontiguousarray(array).reshape(s.node.shape))
+            s.settle(dense(array, s.node.shape))
 
 
-def runnable(nodes: list[Node]) -> list[Node]:
+def dense(array: np.ndarray, shape: Any) -> np.ndarray:
+    fits = array.shape == shape and array.flags.c_contiguous
+    return array if fits else np.ascontiguousarray(array).reshape(shape)
+
+
+def runnable(nodes: tuple[Node, ...], known: dict[Node, Node]) -> tuple[Node, ...]:
+    """The nodes, reading what is known, and without what only stands for gradients."""
+    key = nodes, tuple(known.items())
+    found = RUNNABLE.get(key)
+    if found is None:
+        found = tuple(plain(without_known(list(nodes), known)))
+        if not Passing.living:
+            RUNNABLE.put(key, found)
+    return found  # type: ignore[no-any-return]
+
+
+class Passing:
+    """How many nodes live that hold functions of the user's: what is made of them is not remembered. See custom.py."""
+
+    living = 0
+
+
+def plain(nodes: list[Node]) -> list[Node]:
     """The nodes without what only stands for gradients; see custom.py, which sets this to more."""
     for change in BEFORE_RUN:
         nodes = change(nodes)
@@ -232,22 +274,24 @@ def one_by_one(pending: list[Storage]) -> None:
     done: list[tuple[Storage, np.ndarray]] = []
     for s in pending:
         try:
-            done.append((s, execute.realise(runnable([s.node]), STORE)[0]))
+            done.append((s, execute.realise(plain([s.node]), STORE)[0]))
         except Exception as e:
             s.failure = e
+            FAILED.add(s)
             s.registry.live.pop(s.serial, None)
     for s, array in done:  # after all were computed: some may read what others write
         if s.leaf in STORE:
             np.copyto(STORE[s.leaf], array)  # type: ignore[index]
             s.settle(None)
         else:
-            s.settle(np.ascontiguousarray(array).reshape(s.node.shape))
+            s.settle(dense(array, s.node.shape))
 
 
 class State:
-    """The registry that new storages go to."""
+    """The registry that new storages go to; a trace has one of its own."""
 
-    registry = Registry(compute)
+    registry = real = Registry(compute)
+    tracing = False
 
 
 def flush() -> None:
@@ -271,8 +315,9 @@ def deferred() -> Iterator[None]:
 @contextmanager
 def recording(look: Callable[[Registry], None]) -> Iterator[Registry]:
     """Storages made inside belong to a registry of their own; looking at one of them calls `look`. For tracing."""
-    before, State.registry = State.registry, Registry(look)
+    before, State.registry = (State.registry, State.tracing), Registry(look)
+    State.tracing = True
     try:
         yield State.registry
     finally:
-        State.registry = before
+        State.registry, State.tracing = before

@@ -16,14 +16,14 @@ import numpy as np
 from tinyflow.core.dtypes import DType
 from tinyflow.graph.node import Node, Shape
 from tinyflow.ops.elementwise import cast, stop_gradient
-from tinyflow.ops.leaf import variable
 from tinyflow.ops.movement import expand
 from tinyflow.torch import dtypes
 from tinyflow.torch import view as views
 from tinyflow.torch.dtypes import CPU, FACE, LEGACY, Size
 from tinyflow.torch.errors import INPLACE_LEAF, INPLACE_VIEW_OF_LEAF, NOT_SCALAR, NUMPY_NEEDS_DETACH
 from tinyflow.torch.modes import MODE
-from tinyflow.torch.storage import CUT, LEAVES, STORE, Storage, bound
+from tinyflow.torch.leaves import CUT, STORE, leaf_for
+from tinyflow.torch.storage import LEAVES, Storage, bound
 from tinyflow.torch.view import View
 
 
@@ -465,7 +465,7 @@ def require_grad(t: Tensor, wanted: bool) -> None:
         own_leaf(t)
         s = t._storage
     if s.leaf is None:
-        s.leaf = variable(s.node.dtype, s.node.shape)
+        s.leaf = leaf_for(s.node.dtype, s.node.shape, s.home)
     else:
         taint_readers(s)
     s.attached = s.grad_leaf = True

@@ -16,7 +16,7 @@ from tinyflow.ops.elementwise import cast
 from tinyflow.torch import storage
 from tinyflow.torch.modes import MODE
 from tinyflow.torch.nn.module import zero_grads
-from tinyflow.torch.storage import STORE, scalar_leaf
+from tinyflow.torch.leaves import STORE, scalar_leaf
 from tinyflow.torch.tensor import Tensor, assign, fresh, use
 
 REQUIRED = object()
