@@ -20,6 +20,7 @@ from tinyflow.core.config import config
 from tinyflow.core.errors import GraphError, IndexOutOfRange
 from tinyflow.core.expr import Dim, Expr, Index_, walk
 from tinyflow.core.expr import evaluate as number
+from tinyflow.core.recent import Recent
 from tinyflow.graph.evaluate import DEAD, alive, dead_message, evaluate
 from tinyflow.graph.node import Node, shape_text, toposort, with_dims
 from tinyflow.graph.signature import signature
@@ -396,15 +397,20 @@ def compile(roots: Sequence[Node], writes: Mapping[Node, Node] = NONE) -> Runner
 
 
 def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = NONE) -> list[Any]:
-    """The values of the roots now, from the store alone. Programs are found by structure: a graph of the same form,
-    made anew on other variables, compiles nothing."""
+    """The values of the roots now, from the store alone. Programs are found by identity, and else by structure: a graph of the
+    same form, made anew on other variables, compiles nothing."""
     variables = tuple(writes)
+    same = tuple(roots), variables, tuple(writes.values()), config.TARGET
+    plain = not (config.REFERENCE or config.NAN)
+    if plain and (ready := _ready.get(same)) is not None:
+        return run(ready.sized, [store[n] for n in ready.leaves], variables, store)
     found = signature([*roots, *writes.values()], variables)
     key = (found.key, len(roots), config.TARGET)
     template = _templates.get(key)
-    if template is not None and not (config.REFERENCE or config.NAN):
-        arrays = [store[found.leaves[k]] for k in template.given]
-        return run(template.sized, arrays, variables, store)
+    if template is not None and plain:
+        ready = Ready(template.sized, tuple([found.leaves[k] for k in template.given]))
+        _ready.put(same, ready)
+        return run(ready.sized, [store[n] for n in ready.leaves], variables, store)
     runner = Runner(roots, writes)
     values = runner({}, store)
     if runner.native is not None and runner.native.static and runner.written == variables and not found.dims:
@@ -413,6 +419,21 @@ def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = N
         sized = sized_of(runner.native, (), runner.native.shapes)
         _templates[key] = Template(sized, tuple(found.leaves.index(n) for n in runner.given))
     return values
+
+
+class Ready(NamedTuple):
+    """A program, and the leaves that it takes."""
+
+    sized: Sized
+    leaves: tuple[Node, ...]
+
+
+_ready = Recent(256)  # graphs by identity
+
+
+def forget_graphs() -> None:
+    """Lets go of the graphs that programs were found for lately. The programs stay."""
+    _ready.clear()
 
 
 class Template(NamedTuple):
@@ -425,4 +446,4 @@ class Template(NamedTuple):
 _templates: dict[Hashable, Template] = {}
 
 
-__all__ = ["Callable", "MismatchError", "Runner", "Store", "bind", "compile", "config", "dead_message", "realise"]
+__all__ = ["Callable", "MismatchError", "Runner", "Store", "bind", "compile", "config", "dead_message", "forget_graphs", "realise"]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tinyflow.core.errors import LINE, user_line
+from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node, toposort
 from tinyflow.ops.functions import ones, zeros
 from tinyflow.ops.leaf import VARIABLE
 from tinyflow.passes.gradient import gradients
 from tinyflow.torch.custom import Function, once_differentiable, watch
 from tinyflow.torch.errors import MODIFIED, NO_GRAD_FN, NOT_DIFFERENTIATED, NOT_SCALAR_OUTPUT, UNUSED, SizeError
+from tinyflow.torch.leaves import CUT, FORGET, GOING, Passing
 from tinyflow.torch.modes import MODE, enable_grad, inference_mode, no_grad, set_grad_enabled
-from tinyflow.torch.leaves import CUT
 from tinyflow.torch.storage import LEAVES
 from tinyflow.torch.tensor import RETAINED, Tensor, assign, fresh, use
 
@@ -46,22 +48,56 @@ def differentiate(
     outputs: Sequence[Tensor], seeds: Sequence[Any], inputs: Sequence[Tensor] | None
 ) -> tuple[list[Tensor], list[Node | None]]:
     """The tensors that take gradients (all leaves below the outputs, if none are named), and their gradients."""
-    roots = [history(t) for t in outputs]
-    starts = [seed(t, n, g) for t, n, g in zip(outputs, roots, seeds, strict=True)]
-    order = toposort(roots)
-    if inputs is None:
-        takers = [t for n in order if (t := LEAVES.get(n) if n.op is VARIABLE else RETAINED.get(n)) is not None]
-    else:
-        takers = list(inputs)
+    roots = tuple([history(t) for t in outputs])
+    before, GOING.busy = LINE.held, GOING.busy + 1
+    LINE.held = user_line()
+    try:
+        starts = tuple([seed(t, n, g) for t, n, g in zip(outputs, roots, seeds, strict=True)])
+        takers = takers_below(roots) if inputs is None else list(inputs)
+        with enable_grad():
+            targets = tuple([use(t) for t in takers])
+        if CUT and any(n in CUT for n in leaves_below(roots)):
+            raise RuntimeError(MODIFIED)
+        key = roots, targets, starts
+        found = FOUND.get(key)
+        if found is None:
+            found = derived(roots, targets, starts)
+            if not Passing.living:
+                FOUND.put(key, found)
+        return takers, found
+    finally:
+        LINE.held, GOING.busy = before, GOING.busy - 1
+
+
+FOUND = Recent(256)  # outputs, inputs, seeds -> gradients
+BELOW = Recent(256)  # outputs -> the leaves below them, in order
+FORGET += [FOUND.clear, BELOW.clear]
+
+
+def leaves_below(roots: tuple[Node, ...]) -> list[Node]:
+    found = BELOW.get(roots)
+    if found is None:
+        found = [n for n in toposort(roots) if n.op is VARIABLE]
+        if not Passing.living:
+            BELOW.put(roots, found)
+    return found  # type: ignore[no-any-return]
+
+
+def takers_below(roots: tuple[Node, ...]) -> list[Tensor]:
+    """The leaves that require gradients, and what retains its own; the nodes of a tensor of old may be another's now."""
+    if not RETAINED:
+        return [t for n in leaves_below(roots) if (t := LEAVES.get(n)) is not None]
     with enable_grad():
-        targets = [use(t) for t in takers]
-    if CUT and not set(CUT).isdisjoint(order):
-        raise RuntimeError(MODIFIED)
+        kept = {n: t for n, t in list(RETAINED.items()) if use(t) is n}
+    return [t for n in toposort(roots) if (t := LEAVES.get(n) if n.op is VARIABLE else kept.get(n)) is not None]
+
+
+def derived(roots: Sequence[Node], targets: Sequence[Node], starts: Sequence[Node]) -> list[Node | None]:
     found = gradients(roots, targets, starts)
-    if any(g is None for g in found):
-        met = flowing(roots)
-        found = [zeros(n.shape, n.dtype) if g is None and n in met else g for n, g in zip(targets, found, strict=True)]
-    return takers, found
+    if all(g is not None for g in found):
+        return found
+    met = flowing(roots)
+    return [zeros(n.shape, n.dtype) if g is None and n in met else g for n, g in zip(targets, found, strict=True)]
 
 
 def flowing(roots: Sequence[Node]) -> set[Node]:

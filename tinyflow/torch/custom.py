@@ -14,8 +14,9 @@ from weakref import WeakSet
 from tinyflow.graph.node import Node, make, rewrite, toposort
 from tinyflow.graph.op import Op
 from tinyflow.torch.functions import lift
+from tinyflow.torch.leaves import Passing
 from tinyflow.torch.modes import MODE, no_grad
-from tinyflow.torch.storage import BEFORE_RUN, Passing
+from tinyflow.torch.storage import BEFORE_RUN
 from tinyflow.torch.tensor import Tensor, fresh, use
 
 MADE: WeakSet[Node] = WeakSet()  # the custom nodes that live: most programs have none

@@ -20,9 +20,9 @@ from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node
 from tinyflow.torch.dtypes import CATEGORY, FACE, Defaults, Size, dtype
 from tinyflow.torch.errors import SizeError
-from tinyflow.torch.leaves import FORGET, GOING
+from tinyflow.torch.leaves import FORGET, GOING, Passing
 from tinyflow.torch.modes import MODE
-from tinyflow.torch.storage import Passing, State, flush
+from tinyflow.torch.storage import State, flush
 from tinyflow.torch.tensor import Tensor, assign, fresh, use
 
 Function = Callable[..., Any]
@@ -88,7 +88,7 @@ def nodes_of(f: Function, operands: Operands, args: tuple[Any, ...], kwargs: Map
     if State.registry.leaf_waits and MODE.grad:  # before any node is taken that reads the leaf's old value
         flush()
     take = operands.take
-    before, GOING.busy = LINE.held, GOING.busy + 1
+    before, LINE.held, GOING.busy = LINE.held, None, GOING.busy + 1
     try:
         nodes = [take(a) for a in args]
         named = {SYNONYMS.get(k, k): take(v) for k, v in kwargs.items()} if kwargs else kwargs

@@ -6,31 +6,16 @@ from typing import Any
 
 from tinyflow.graph.node import Node
 from tinyflow.ops import elementwise as e
-from tinyflow.ops import functions as f
-from tinyflow.torch.optim.optimizer import Group, Optimizer, check, node, remember, write
+from tinyflow.torch.optim.optimizer import Group, Optimizer, check
 from tinyflow.torch.tensor import Tensor
+
+Nodes = dict[str, Node]
 
 
 def decayed(g: Node, p: Node, group: Group) -> Node:
     """The gradient to descend: turned round to maximize, with weight decay added."""
     g = -g if group["maximize"] else g
     return g + p * group["weight_decay"] if group["weight_decay"] else g
-
-
-def zeros_of(p: Node) -> Node:
-    return f.zeros(p.shape, p.dtype)
-
-
-def held(state: dict[str, Any], name: str, p: Node) -> Node:
-    """A part of the state, zeros at first."""
-    return node(state[name]) if name in state else zeros_of(p)
-
-
-def advance(states: list[dict[str, Any]]) -> int:
-    """The number of this step; states count it as a tensor would be shown, though no graph reads it."""
-    for s in states:
-        s["step"] = s.get("step", 0) + 1
-    return int(states[0]["step"])
 
 
 class SGD(Optimizer):
@@ -57,23 +42,20 @@ class SGD(Optimizer):
             ),
         )
 
-    def update(self, number: int, group: Group, params: list[Tensor]) -> None:
-        m = group["momentum"]
-        lr = self.scalar(number, "lr", group["lr"], params[0])
-        for t in params:
-            p, g = node(t), node(t._grad)  # type: ignore[arg-type]
-            g = decayed(g, p, group)
-            if m:
-                state = self.state[t]
-                first = state.get("momentum_buffer") is None
-                state = {} if first else state
-                b = remember(
-                    self.state[t],
-                    "momentum_buffer",
-                    g if first else node(state["momentum_buffer"]) * m + g * (1.0 - group["dampening"]),
-                )
-                g = g + b * m if group["nesterov"] else b
-            write(t, p - e.cast(lr, p.dtype) * g)
+    counts = False
+
+    def parts(self, group: Group) -> dict[str, float | None]:
+        first = None if group["dampening"] else 0.0  # without dampening, b = g is momentum 0 + g
+        return {"momentum_buffer": first} if group["momentum"] else {}
+
+    @staticmethod
+    def move(p: Node, g: Node, n: Nodes, state: Nodes, group: Group) -> Node:
+        m, g = group["momentum"], decayed(g, p, group)
+        if m:
+            before = state.get("momentum_buffer")
+            b = state["momentum_buffer"] = g if before is None else before * m + g * (1.0 - group["dampening"])
+            g = g + b * m if group["nesterov"] else b
+        return p - e.cast(n["lr"], p.dtype) * g
 
 
 class Adam(Optimizer):
@@ -94,32 +76,27 @@ class Adam(Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize,
                                       decoupled_weight_decay=decoupled_weight_decay or self.decoupled))  # fmt: skip
 
-    def update(self, number: int, group: Group, params: list[Tensor]) -> None:
+    def numbers(self, group: Group, step: int) -> dict[str, Any]:
         b1, b2 = group["betas"]
-        by_step: dict[int, list[Tensor]] = {}
-        for t in params:
-            by_step.setdefault(advance([self.state[t]]), []).append(t)
-        for k, (step, some) in enumerate(by_step.items()):
-            lr: Any = self.scalar(number, f"lr{k}", group["lr"], some[0])
-            c1: Any = self.scalar(number, f"correction1 {k}", 1.0 - b1**step, some[0])
-            c2: Any = self.scalar(number, f"correction2 {k}", (1.0 - b2**step) ** 0.5, some[0])
-            for t in some:
-                self.move(t, group, e.cast(lr, t.dtype.core), lr / c1, c2)
+        return {"lr": group["lr"], "correction1": 1.0 - b1**step, "correction2": (1.0 - b2**step) ** 0.5}
 
-    def move(self, t: Tensor, group: Group, lr: Any, size: Node, c2: Node) -> None:
-        b1, b2 = group["betas"]
-        p, g = node(t), node(t._grad)  # type: ignore[arg-type]
+    def parts(self, group: Group) -> dict[str, float | None]:
+        return {"exp_avg": 0.0, "exp_avg_sq": 0.0, **({"max_exp_avg_sq": 0.0} if group["amsgrad"] else {})}
+
+    @staticmethod
+    def move(p: Node, g: Node, n: Nodes, state: Nodes, group: Group) -> Node:
+        (b1, b2), lr = group["betas"], n["lr"]
         if group["decoupled_weight_decay"]:
             g = -g if group["maximize"] else g
             p = p * (1.0 - lr * group["weight_decay"]) if group["weight_decay"] else p
         else:
             g = decayed(g, p, group)
-        state = self.state[t]
-        m = remember(state, "exp_avg", lerp(held(state, "exp_avg", p), g, 1 - b1))
-        v = remember(state, "exp_avg_sq", held(state, "exp_avg_sq", p) * b2 + g * g * (1 - b2))
+        m = state["exp_avg"] = lerp(state["exp_avg"], g, 1 - b1)
+        v = state["exp_avg_sq"] = state["exp_avg_sq"] * b2 + g * g * (1 - b2)
         if group["amsgrad"]:
-            v = remember(state, "max_exp_avg_sq", e.maximum(held(state, "max_exp_avg_sq", p), v))
-        write(t, p - e.cast(size, p.dtype) * (m / (e.sqrt(v) / e.cast(c2, p.dtype) + group["eps"])))
+            v = state["max_exp_avg_sq"] = e.maximum(state["max_exp_avg_sq"], v)
+        size = e.cast(lr / n["correction1"], p.dtype)
+        return p - size * (m / (e.sqrt(v) / e.cast(n["correction2"], p.dtype) + group["eps"]))
 
 
 def lerp(a: Node, b: Node, weight: float) -> Node:
@@ -160,20 +137,21 @@ class RMSprop(Optimizer):
             ),
         )
 
-    def update(self, number: int, group: Group, params: list[Tensor]) -> None:
-        lr, alpha = self.scalar(number, "lr", group["lr"], params[0]), group["alpha"]
-        for t in params:
-            p, state = node(t), self.state[t]
-            advance([state])
-            g = decayed(node(t._grad), p, group)  # type: ignore[arg-type]
-            v = remember(state, "square_avg", held(state, "square_avg", p) * alpha + g * g * (1 - alpha))
-            if group["centered"]:
-                mean = remember(state, "grad_avg", lerp(held(state, "grad_avg", p), g, 1 - alpha))
-                v = v - mean * mean
-            d = g / (e.sqrt(v) + group["eps"])
-            if group["momentum"]:
-                d = remember(state, "momentum_buffer", held(state, "momentum_buffer", p) * group["momentum"] + d)
-            write(t, p - e.cast(lr, p.dtype) * d)
+    def parts(self, group: Group) -> dict[str, float | None]:
+        more = {"momentum_buffer": group["momentum"], "grad_avg": group["centered"]}
+        return {"square_avg": 0.0, **{name: 0.0 for name, wanted in more.items() if wanted}}
+
+    @staticmethod
+    def move(p: Node, g: Node, n: Nodes, state: Nodes, group: Group) -> Node:
+        alpha, g = group["alpha"], decayed(g, p, group)
+        v = state["square_avg"] = state["square_avg"] * alpha + g * g * (1 - alpha)
+        if group["centered"]:
+            mean = state["grad_avg"] = lerp(state["grad_avg"], g, 1 - alpha)
+            v = v - mean * mean
+        d = g / (e.sqrt(v) + group["eps"])
+        if group["momentum"]:
+            d = state["momentum_buffer"] = state["momentum_buffer"] * group["momentum"] + d
+        return p - e.cast(n["lr"], p.dtype) * d
 
 
 class Adagrad(Optimizer):
@@ -194,15 +172,17 @@ class Adagrad(Optimizer):
             ),
         )
 
-    def update(self, number: int, group: Group, params: list[Tensor]) -> None:
-        step = advance([self.state[t] for t in params])
-        lr = self.scalar(number, "lr", group["lr"] / (1 + (step - 1) * group["lr_decay"]), params[0])
-        for t in params:
-            p, state = node(t), self.state[t]
-            g = decayed(node(t._grad), p, group)  # type: ignore[arg-type]
-            before = node(state["sum"]) if "sum" in state else f.full(p.shape, group["initial"], p.dtype)
-            v = remember(state, "sum", before + g * g)
-            write(t, p - e.cast(lr, p.dtype) * (g / (e.sqrt(v) + group["eps"])))
+    def numbers(self, group: Group, step: int) -> dict[str, Any]:
+        return {"lr": group["lr"] / (1 + (step - 1) * group["lr_decay"])}
+
+    def parts(self, group: Group) -> dict[str, float | None]:
+        return {"sum": group["initial"]}
+
+    @staticmethod
+    def move(p: Node, g: Node, n: Nodes, state: Nodes, group: Group) -> Node:
+        g = decayed(g, p, group)
+        v = state["sum"] = state["sum"] + g * g
+        return p - e.cast(n["lr"], p.dtype) * (g / (e.sqrt(v) + group["eps"]))
 
 
 class Adadelta(Optimizer):
@@ -211,14 +191,14 @@ class Adadelta(Optimizer):
     def __init__(self, params: Any, lr: Any = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0, *, maximize: bool = False, **_: Any) -> None:  # fmt: skip
         super().__init__(params, dict(lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, maximize=maximize))
 
-    def update(self, number: int, group: Group, params: list[Tensor]) -> None:
-        lr, rho, eps = self.scalar(number, "lr", group["lr"], params[0]), group["rho"], group["eps"]
-        for t in params:
-            p, state = node(t), self.state[t]
-            advance([state])
-            g = decayed(node(t._grad), p, group)  # type: ignore[arg-type]
-            v = remember(state, "square_avg", held(state, "square_avg", p) * rho + g * g * (1 - rho))
-            u = held(state, "acc_delta", p)
-            d = e.sqrt(u + eps) / e.sqrt(v + eps) * g
-            remember(state, "acc_delta", u * rho + d * d * (1 - rho))
-            write(t, p - e.cast(lr, p.dtype) * d)
+    def parts(self, group: Group) -> dict[str, float | None]:
+        return {"square_avg": 0.0, "acc_delta": 0.0}
+
+    @staticmethod
+    def move(p: Node, g: Node, n: Nodes, state: Nodes, group: Group) -> Node:
+        rho, eps, u = group["rho"], group["eps"], state["acc_delta"]
+        g = decayed(g, p, group)
+        v = state["square_avg"] = state["square_avg"] * rho + g * g * (1 - rho)
+        d = e.sqrt(u + eps) / e.sqrt(v + eps) * g
+        state["acc_delta"] = u * rho + d * d * (1 - rho)
+        return p - e.cast(n["lr"], p.dtype) * d

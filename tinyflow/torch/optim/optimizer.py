@@ -10,21 +10,25 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from tinyflow.core.dtypes import float64
+from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node
 from tinyflow.ops.elementwise import cast
 from tinyflow.torch import storage
+from tinyflow.torch.functions import add_key
+from tinyflow.torch.leaves import FORGET, STORE, scalar_leaf
 from tinyflow.torch.modes import MODE
 from tinyflow.torch.nn.module import zero_grads
-from tinyflow.torch.leaves import STORE, scalar_leaf
-from tinyflow.torch.tensor import Tensor, assign, fresh, use
+from tinyflow.torch.tensor import Tensor, assign, fresh, from_array, use
 
 REQUIRED = object()
 Group = dict[str, Any]
 
 
 class Optimizer:
-    """Subclasses say how one group's parameters move: `update`."""
+    """Subclasses say how a parameter moves: `numbers`, `parts` and `move`, or `step` as a whole."""
 
     def __init__(self, params: Iterable[Any], defaults: Group) -> None:
         self.defaults = defaults
@@ -88,8 +92,37 @@ class Optimizer:
             MODE.grad = before
         return loss
 
-    def update(self, number: int, group: Group, params: list[Tensor]) -> None:
+    counts = True  # whether the state counts the steps
+
+    def numbers(self, group: Group, step: int) -> dict[str, Any]:
+        """The settings that change while training: the graph has a leaf for each."""
+        return {"lr": group["lr"]}
+
+    def parts(self, group: Group) -> dict[str, float | None]:
+        """The state that a parameter has besides: arrays of its shape, filled with a number at first (None: without a value)."""
+        return {}
+
+    @staticmethod
+    def move(p: Node, g: Node, n: dict[str, Node], state: dict[str, Node], group: Group) -> Node:
+        """The parameter's new value, given its gradient, the numbers and the state, which takes its new values."""
         raise NotImplementedError
+
+    def update(self, number: int, group: Group, params: list[Tensor]) -> None:
+        for k, (step, some) in enumerate(self.by_step(params).items()):
+            values = self.numbers(group, step)
+            n = {name: self.scalar(number, f"{name} {k}", value, some[0]) for name, value in values.items()}
+            move_all(self, group, some, [self.state[t] for t in some], n)
+
+    def by_step(self, params: Iterable[Tensor]) -> dict[int, list[Tensor]]:
+        """The parameters by the number of the step that they are about to take; their states count it."""
+        if not self.counts:
+            return {0: list(params)}
+        found: dict[int, list[Tensor]] = {}
+        for t in params:
+            state = self.state[t]
+            state["step"] = step = state.get("step", 0) + 1
+            found.setdefault(int(step), []).append(t)
+        return found
 
     def scalar(self, number: int, name: str, value: Any, like: Tensor) -> Node:
         """A setting as a node: the same leaf at every step, holding the present value."""
@@ -140,22 +173,38 @@ class Optimizer:
         return text + ")"
 
 
-def node(t: Tensor) -> Node:
-    return use(t)
+MOVED = Recent(4096)  # rule, settings, nodes -> new nodes
+FORGET.append(MOVED.clear)
 
 
-def write(t: Tensor, value: Node) -> None:
-    """t becomes value."""
-    assign(t, value)
+def move_all(optimizer: Optimizer, group: Group, params: list[Tensor], states: list[dict[str, Any]], n: dict[str, Node]) -> None:
+    """Moves parameters that have taken equally many steps."""
+    rule, parts = type(optimizer).move, optimizer.parts(group)
+    settings: list[Any] = [rule]
+    known = all([add_key(settings, v) for k, v in group.items() if k not in NO_SETTINGS and k not in n])
+    start = (*settings, *n.values())
+    for t, state in zip(params, states, strict=True):
+        for name, value in parts.items():
+            if state.get(name) is None and value is not None:
+                state[name] = from_array(np.full(t._shape, value, t._storage.node.dtype.numpy))  # type: ignore[arg-type]
+        there = {name: use(state[name]) for name in parts if state.get(name) is not None}
+        p, g = use(t), use(t._grad)  # type: ignore[arg-type]
+        key = (*start, p, g, *there.values(), len(there))
+        found = MOVED.get(key) if known else None
+        if found is None:
+            new = rule(p, g, n, there, group)
+            found = new, there
+            if known:
+                MOVED.put(key, found)
+        for name, value in found[1].items():
+            if state.get(name) is None:
+                state[name] = fresh(value, False, True)
+            else:
+                assign(state[name], value)
+        assign(t, found[0])
 
 
-def remember(state: dict[str, Any], name: str, value: Node) -> Node:
-    """A part of the state gets a value, and is made if it is not there."""
-    if name in state:
-        assign(state[name], value)
-    else:
-        state[name] = fresh(value, False, True)
-    return value
+NO_SETTINGS = {"params", "initial_lr"}
 
 
 def check(**limits: tuple[Any, bool, str]) -> None:
