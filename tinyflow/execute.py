@@ -446,4 +446,15 @@ class Template(NamedTuple):
 _templates: dict[Hashable, Template] = {}
 
 
-__all__ = ["Callable", "MismatchError", "Runner", "Store", "bind", "compile", "config", "dead_message", "forget_graphs", "realise"]
+__all__ = [
+    "Callable",
+    "MismatchError",
+    "Runner",
+    "Store",
+    "bind",
+    "compile",
+    "config",
+    "dead_message",
+    "forget_graphs",
+    "realise",
+]

@@ -1,6 +1,6 @@
 """Recent: values by key, as long as they are asked for. What was not used lately is forgotten; nothing else hangs on it.
 
-    recent := now, before          two generations: what is found in the older one moves to the newer
+recent := now, before          two generations: what is found in the older one moves to the newer
 """
 
 from __future__ import annotations

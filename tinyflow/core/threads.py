@@ -16,7 +16,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-Lock, Local = threading.RLock, threading.local
+Lock = threading.RLock
+Local = threading.local
 
 
 def lock_over_fork() -> Lock:

@@ -23,8 +23,8 @@ from tinyflow.graph.node import Node, make, substitute, toposort
 from tinyflow.jit.sources import Source, Writer
 from tinyflow.jit.values import Cut, Iterated, Known, Live, Made, Sym, Tens, Value, Viewed
 from tinyflow.ops.random import make_key
-from tinyflow.torch.random import default_generator
 from tinyflow.torch.leaves import STORE, passing_leaf
+from tinyflow.torch.random import default_generator
 from tinyflow.torch.storage import Storage, bound
 from tinyflow.torch.tensor import Tensor, over, use
 

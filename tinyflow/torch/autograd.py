@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinyflow.core.errors import LINE, user_line
-from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node, toposort
 from tinyflow.ops.functions import ones, zeros
 from tinyflow.ops.leaf import VARIABLE
 from tinyflow.passes.gradient import gradients
 from tinyflow.torch.custom import Function, once_differentiable, watch
 from tinyflow.torch.errors import MODIFIED, NO_GRAD_FN, NOT_DIFFERENTIATED, NOT_SCALAR_OUTPUT, UNUSED, SizeError
-from tinyflow.torch.leaves import CUT, FORGET, GOING, Passing
+from tinyflow.torch.leaves import CUT, GOING, Remembered
 from tinyflow.torch.modes import MODE, enable_grad, inference_mode, no_grad, set_grad_enabled
 from tinyflow.torch.storage import LEAVES
 from tinyflow.torch.tensor import RETAINED, Tensor, assign, fresh, use
@@ -62,24 +61,21 @@ def differentiate(
         found = FOUND.get(key)
         if found is None:
             found = derived(roots, targets, starts)
-            if not Passing.living:
-                FOUND.put(key, found)
+            FOUND.put(key, found)
         return takers, found
     finally:
         LINE.held, GOING.busy = before, GOING.busy - 1
 
 
-FOUND = Recent(256)  # outputs, inputs, seeds -> gradients
-BELOW = Recent(256)  # outputs -> the leaves below them, in order
-FORGET += [FOUND.clear, BELOW.clear]
+FOUND = Remembered(256)  # outputs, inputs, seeds -> gradients
+BELOW = Remembered(256)  # outputs -> the leaves below them, in order
 
 
 def leaves_below(roots: tuple[Node, ...]) -> list[Node]:
     found = BELOW.get(roots)
     if found is None:
         found = [n for n in toposort(roots) if n.op is VARIABLE]
-        if not Passing.living:
-            BELOW.put(roots, found)
+        BELOW.put(roots, found)
     return found  # type: ignore[no-any-return]
 
 

@@ -9,18 +9,17 @@ the method, and, for names in INPLACE, the method that writes its result into it
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tinyflow.core.dtypes import DType
 from tinyflow.core.errors import LINE, ShapeError, user_line
-from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node
 from tinyflow.torch.dtypes import CATEGORY, FACE, Defaults, Size, dtype
 from tinyflow.torch.errors import SizeError
-from tinyflow.torch.leaves import FORGET, GOING, Passing
+from tinyflow.torch.leaves import GOING, Remembered
 from tinyflow.torch.modes import MODE
 from tinyflow.torch.storage import State, flush
 from tinyflow.torch.tensor import Tensor, assign, fresh, use
@@ -32,8 +31,7 @@ SYNONYMS = {"axis": "dim", "axes": "dim", "keepdims": "keepdim", "x": "input", "
 
 PLAIN = frozenset((int, float, bool, str, type(None)))
 SINGLE = frozenset((DType, dtype, type))  # one object for each value
-MADE = Recent(4096)  # function, operands -> the nodes that it made of them
-FORGET.append(MADE.clear)
+MADE = Remembered(4096)  # function, operands -> the nodes that it made of them
 
 
 class Operands:
@@ -93,7 +91,7 @@ def nodes_of(f: Function, operands: Operands, args: tuple[Any, ...], kwargs: Map
         nodes = [take(a) for a in args]
         named = {SYNONYMS.get(k, k): take(v) for k, v in kwargs.items()} if kwargs else kwargs
         parts: list[Any] = [f, Defaults.dtype]
-        known = not Passing.living and all([add_key(parts, a) for a in nodes]) and (not named or add_named(parts, named))
+        known = add_keys(parts, nodes) and (not named or add_named(parts, named))
         key = tuple(parts)
         found = MADE.get(key) if known else None
         if found is None:
@@ -122,12 +120,16 @@ def add_key(parts: list[Any], a: Any) -> bool:
         parts.append(a or repr(a))
     elif kind is tuple or kind is list or kind is Size:
         parts.append(len(a))
-        return all([add_key(parts, x) for x in a])
+        return add_keys(parts, a)
     elif kind is slice:
         return add_key(parts, a.start) and add_key(parts, a.stop) and add_key(parts, a.step)
     else:
         return a is Ellipsis
     return True
+
+
+def add_keys(parts: list[Any], several: Iterable[Any]) -> bool:
+    return all(add_key(parts, a) for a in several)
 
 
 def add_named(parts: list[Any], named: Mapping[str, Any]) -> bool:

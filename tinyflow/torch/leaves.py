@@ -33,10 +33,31 @@ CUT: WeakSet[Node] = WeakSet()  # values whose history was lost because a leaf c
 FREE: dict[Hashable, list[Node]] = {}  # (type, shape, home) -> leaves for the next tensors there
 MOST_FREE = 4096
 MEMORY = 1 << 28  # bytes of arrays that may wait until what is remembered is looked through
-SEEN = Recent(4096)  # node -> the leaves below it
-FORGET: list[Callable[[], None]] = [SEEN.clear]  # what remembers nodes
-
 oldest = attrgetter("uid")
+
+
+class Passing:
+    """How many nodes live that hold functions of the user's, and with them whatever those hold. See custom.py."""
+
+    living = 0
+
+
+class Remembered(Recent):
+    """What was made of some nodes. What is made of passing ones is not remembered: it would keep them."""
+
+    __slots__ = ()
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        FORGET.append(self.clear)
+
+    def put(self, key: Hashable, value: Any) -> None:
+        if not Passing.living:
+            super().put(key, value)
+
+
+FORGET: list[Callable[[], None]] = []  # functions that let go of what is remembered of nodes
+SEEN = Remembered(4096)  # node -> the leaves below it
 
 
 class Going:
@@ -50,12 +71,6 @@ class Going:
 
 
 GOING = Going()
-
-
-class Passing:
-    """How many nodes live that hold functions of the user's: what is made of them is not remembered. See custom.py."""
-
-    living = 0
 
 
 def user_place() -> Home:
@@ -75,8 +90,7 @@ def reads(node: Node) -> frozenset[Node]:
     found = SEEN.get(node)
     if found is None:
         found = frozenset([n for n in toposort([node]) if n.op is VARIABLE])
-        if not Passing.living:
-            SEEN.put(node, found)
+        SEEN.put(node, found)
     return found  # type: ignore[no-any-return]
 
 

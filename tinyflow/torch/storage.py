@@ -21,15 +21,26 @@ import numpy as np
 
 from tinyflow import execute
 from tinyflow.core.dtypes import as_dtype
-from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node, rewrite, toposort
 from tinyflow.ops.leaf import VARIABLE
-from tinyflow.torch.leaves import CUT, FORGET, GOING, STORE, Home, Passing, give_back, leaf_for, reads, reap, user_place
+from tinyflow.torch.leaves import (
+    CUT,
+    FORGET,
+    GOING,
+    STORE,
+    Home,
+    Remembered,
+    give_back,
+    leaf_for,
+    reads,
+    reap,
+    user_place,
+)
 
 LEAVES: WeakValueDictionary[Node, Any] = WeakValueDictionary()  # leaf -> the tensor whose .grad takes its gradient
 FAILED: WeakSet[Storage] = WeakSet()  # they keep their error, and the leaves that it came of
-RUNNABLE = Recent(256)  # pending nodes -> what is run for them
-FORGET += [RUNNABLE.clear, execute.forget_graphs]
+RUNNABLE = Remembered(256)  # pending nodes -> what is run for them
+FORGET.append(execute.forget_graphs)
 _serials = itertools.count()
 
 # Ops recorded without a look before all is computed, so that a loop that never looks does not grow without bound.
@@ -231,8 +242,7 @@ def runnable(nodes: tuple[Node, ...], known: dict[Node, Node]) -> tuple[Node, ..
     found = RUNNABLE.get(key)
     if found is None:
         found = tuple(plain(without_known(list(nodes), known)))
-        if not Passing.living:
-            RUNNABLE.put(key, found)
+        RUNNABLE.put(key, found)
     return found  # type: ignore[no-any-return]
 
 

@@ -21,8 +21,8 @@ from tinyflow.torch import dtypes
 from tinyflow.torch import view as views
 from tinyflow.torch.dtypes import CPU, FACE, LEGACY, Size
 from tinyflow.torch.errors import INPLACE_LEAF, INPLACE_VIEW_OF_LEAF, NOT_SCALAR, NUMPY_NEEDS_DETACH
-from tinyflow.torch.modes import MODE
 from tinyflow.torch.leaves import CUT, STORE, leaf_for
+from tinyflow.torch.modes import MODE
 from tinyflow.torch.storage import LEAVES, Storage, bound
 from tinyflow.torch.view import View
 

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from tinyflow.core.dtypes import float64
-from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node
 from tinyflow.ops.elementwise import cast
 from tinyflow.torch import storage
-from tinyflow.torch.functions import add_key
-from tinyflow.torch.leaves import FORGET, STORE, scalar_leaf
+from tinyflow.torch.functions import add_keys
+from tinyflow.torch.leaves import STORE, Remembered, scalar_leaf
 from tinyflow.torch.modes import MODE
 from tinyflow.torch.nn.module import zero_grads
 from tinyflow.torch.tensor import Tensor, assign, fresh, from_array, use
@@ -173,15 +172,16 @@ class Optimizer:
         return text + ")"
 
 
-MOVED = Recent(4096)  # rule, settings, nodes -> new nodes
-FORGET.append(MOVED.clear)
+MOVED = Remembered(4096)  # rule, settings, nodes -> new nodes
 
 
-def move_all(optimizer: Optimizer, group: Group, params: list[Tensor], states: list[dict[str, Any]], n: dict[str, Node]) -> None:
+def move_all(
+    optimizer: Optimizer, group: Group, params: list[Tensor], states: list[dict[str, Any]], n: dict[str, Node]
+) -> None:
     """Moves parameters that have taken equally many steps."""
     rule, parts = type(optimizer).move, optimizer.parts(group)
     settings: list[Any] = [rule]
-    known = all([add_key(settings, v) for k, v in group.items() if k not in NO_SETTINGS and k not in n])
+    known = add_keys(settings, [v for k, v in group.items() if k not in NO_SETTINGS and k not in n])
     start = (*settings, *n.values())
     for t, state in zip(params, states, strict=True):
         for name, value in parts.items():
