@@ -12,6 +12,7 @@ expressions that read it are computed in the same program; so a live storage's n
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -81,10 +82,10 @@ class Storage:
         if registry.recorded > registry.limit:
             registry.look(registry)
 
-    def __del__(self) -> None:
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         self.registry.live.pop(self.serial, None)
         leaf = self.leaf
-        if leaf is not None:
+        if leaf is not None and not ending():
             self.node = self.leaf = None  # type: ignore[assignment]
             give_back(leaf, self.home)
             if not GOING.busy and not self.registry.live:
