@@ -11,7 +11,7 @@ from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import int64
 from tinyflow.core.expr import Index, Index_
-from tinyflow.runtime.memory import aligned
+from tinyflow.runtime.memory import ALIGN, aligned
 from tinyflow.runtime.target import Target
 
 BRANCH_WEIGHTS = '!0 = !{!"branch_weights", i32 1, i32 100000}'
@@ -144,6 +144,17 @@ class once(share):
 # ------------------------------------------------------------------------------------------ the frame
 
 
+def size_of_part(em: Emitter, size: Index_) -> tuple[str, list[str]]:
+    """How many bytes of a buffer each thread has, and the lines that compute it at the beginning of the kernel."""
+    if isinstance(size, int):
+        return str(aligned(size)), []
+    kept = em.lines, em.scopes
+    em.lines, em.scopes = [], [{}]
+    name, lines = em.value(expr.mul(expr.floordiv(size + (ALIGN - 1), ALIGN), ALIGN)).name, em.lines
+    em.lines, em.scopes = kept
+    return name, lines
+
+
 def finish(em: Emitter, tasks: Index_) -> Code:
     """The whole module: arguments, body, and the functions that it calls."""
     for e in expr.walk(tasks):
@@ -154,13 +165,15 @@ def finish(em: Emitter, tasks: Index_) -> Code:
         "entry:",
     ]
     number = 0
+    own: list[str] = []  # where each thread's part of a buffer begins
     for buffer, name in em.buffers.items():
         head += [f"  {name}_a = getelementptr i64, ptr %args, i64 {number}", f"  {name}_i = load i64, ptr {name}_a",
                  f"  {name}_s = getelementptr ptr, ptr %slots, i64 {name}_i"]  # fmt: skip
         if getattr(buffer, "slot", None) and buffer.slot().per_thread:
-            size = aligned(buffer.slot().size)
-            head += [
-                f"  {name}_b = load ptr, ptr {name}_s",
+            size, lines = size_of_part(em, buffer.slot().size)
+            head.append(f"  {name}_b = load ptr, ptr {name}_s")
+            own += [
+                *lines,
                 f"  {name}_o = mul i64 %tid, {size}",
                 f"  {name} = getelementptr i8, ptr {name}_b, i64 {name}_o",
             ]
@@ -176,6 +189,7 @@ def finish(em: Emitter, tasks: Index_) -> Code:
         number += 1
     if em.checks:
         head.append("  %status = load ptr, ptr %slots")
+    head += own
     functions = [vecmath.define(*key) for key in em.functions]
     declared = dict.fromkeys([*em.declared, *vecmath.declarations(em.functions)])
     declared.pop("declare void @tf_note_bad_index(ptr, i64, i64, i64)", None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from tinyflow.compiler import contraction, loops, scatter
+from tinyflow.compiler import contraction, cumulative, loops, scatter, sorting
 from tinyflow.compiler import kernel as frame
 from tinyflow.compiler.emit import Code
 from tinyflow.compiler.loops import Kernel, Target
@@ -61,7 +61,7 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
     """The program that computes the outputs, and the variables' new values, in place where that is safe."""
     target = targets.current()
     outputs = [own(n) for n in outputs]
-    changes = {v: stop_gradient(n) if n.op.kind == "into" else own(n) for v, n in writes.items()}
+    changes = {v: stop_gradient(n) if n.op.whole else own(n) for v, n in writes.items()}
     roots = [*outputs, *changes.values()]
     schedule = Schedule(roots, contraction.has_recipe)
     leaves = tuple(n for n in toposort(roots) if n.op.kind == "leaf")
@@ -94,11 +94,16 @@ def own(n: Node) -> Node:
     return stop_gradient(n) if n.op.kind == "leaf" else n
 
 
+Lower = Callable[[Group, set[Node], Mapping[Node, Sequence[Target]], str], list[Kernel]]
+WHOLE: dict[str, Lower] = {"into": scatter.lower, "scan": cumulative.lower, "sort": sorting.lower}
+
+
 def lower_group(group: Group, schedule: Schedule, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
     if group.core is not None:
         return contraction.lower(group, schedule.buffered, homes, name)
-    if group.stores[0].op.kind == "into":
-        return [scatter.lower(group, schedule.buffered, homes, name)]
+    recipe = WHOLE.get(group.stores[0].op.kind)
+    if recipe is not None:
+        return recipe(group, schedule.buffered, homes, name)
     return [lower(group, schedule.buffered, homes, name)]
 
 

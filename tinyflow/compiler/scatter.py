@@ -1,6 +1,7 @@
 """The recipe of ops that push: each result belongs to one thread, which adds what falls on it, in order.
 
-So repeated indices need no atomics, and the sums are the same for any number of threads.
+So repeated indices need no atomics, and the result is the same for any number of threads. What a thread owns is a run of
+the batch; of the columns, where the batch is small; of the rows that indices name, where columns are few too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyflow.compiler.emit import Emitter
-from tinyflow.compiler.kernel import share
 from tinyflow.compiler.loops import Kernel, Store, Target
 from tinyflow.compiler.lower import Reader, Scope
 from tinyflow.compiler.tiling import when
@@ -19,7 +19,7 @@ from tinyflow.core import expr
 from tinyflow.core.dtypes import bool_, int64
 from tinyflow.core.expr import Expr, Index, Index_
 from tinyflow.graph.node import Node
-from tinyflow.ops.movement import flatten
+from tinyflow.ops.movement import flatten, split
 
 if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
@@ -27,44 +27,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Push:
-    """out[batch, place, inner] += value, for all of `batch`, `entries` and `inner`."""
+    """out[batch, row, inner] = start; then out[batch, place, inner] = value, for all `entries` in order."""
 
-    batch: tuple[Index, ...]
-    entries: tuple[Index, ...]
+    batch: Index
+    entry: Index
     inner: tuple[Index, ...]
-    place: Expr  # the checked index, at batch and entries
+    place: Expr  # the checked index, at batch and entry
     row: Index  # stands for the place once it is known to be this thread's
-    size: Index_
+    start: Expr
     written: tuple[object, ...] = ()
 
     def __str__(self) -> str:
-        return f"push to {expr.show(self.place)} < {expr.show(self.size)}"
+        return f"push to {expr.show(self.place)} < {expr.show(self.row.extent)}"
 
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
         (store,) = kernel.stores
-        n = em.value(self.size)
-        bounds: list[Value] = []
-        tid, threads = Value("%tid", int64, False), Value("%nthreads", int64, False)
-        for t in (tid, em.op("add {t} {0}, {1}", [tid, Value("1", int64, False)])):
-            bounds.append(em.op("udiv {t} {0}, {1}", [em.op("mul {t} {0}, {1}", [n, t]), threads]))
-        low, high = bounds
-        with nest(em, self.batch):
-            self.clear(em, store, low, high)
-            with nest(em, self.entries):
+        batches, columns, rows = self.bounds(em)
+        with em.loop(self.batch, *names(batches)):
+            with em.loop(self.row, *names(rows)):
+                self.over_inner(em, store, self.start, columns)
+            with em.loop(self.entry):
                 at = em.value(self.place)
-                above = em.op("icmp sge {t} {0}, {1}", [at, low], bool_)
-                below = em.op("icmp slt {t} {0}, {1}", [at, high], bool_)
+                above = em.op("icmp sge {t} {0}, {1}", [at, rows[0]], bool_)
+                below = em.op("icmp slt {t} {0}, {1}", [at, rows[1]], bool_)
                 with when(em, em.op("and {t} {0}, {1}", [above, below], bool_)):
                     em.env[self.row] = at
-                    self.over_inner(em, store, store.value)
+                    self.over_inner(em, store, store.value, columns)
                     del em.env[self.row]
-        return self.size
+        return expr.product((self.batch.extent, self.row.extent, *(i.extent for i in self.inner)))
 
-    def clear(self, em: Emitter, store: Store, low: Value, high: Value) -> None:
-        with em.loop(self.row, low.name, high.name):
-            self.over_inner(em, store, expr.const(0, store.target.dtype))
+    def bounds(self, em: Emitter) -> tuple[Bounds, Bounds, Bounds]:
+        """This thread's part of the batch, of the columns and of the rows: a run of one of them, all of the others."""
+        twice = em.op("mul {t} {0}, {1}", [Value("%nthreads", int64, False), number(2)])
+        batch, row = em.value(self.batch.extent), em.value(self.row.extent)
+        column = em.value(self.inner[-1].extent) if self.inner else number(1)
+        vectors = em.op("add {t} {0}, {1}", [column, number(em.lanes - 1)])
+        vectors = em.op("udiv {t} {0}, {1}", [vectors, number(em.lanes)])
+        by_batch = em.op("icmp uge {t} {0}, {1}", [batch, twice], bool_)
+        wide = em.op("icmp uge {t} {0}, {1}", [vectors, twice], bool_)
+        by_column = em.choose(by_batch, Value("false", bool_, False), wide)
+        by_row = em.choose(em.op("or {t} {0}, {1}", [by_batch, wide], bool_), Value("false", bool_, False), TRUE)
+        low, high = (em.op("mul {t} {0}, {1}", [b, number(em.lanes)]) for b in part(em, vectors, by_column))
+        columns = low, em.intrinsic("smin", [high, column], int64)
+        return part(em, batch, by_batch), columns, part(em, row, by_row)
 
-    def over_inner(self, em: Emitter, store: Store, value: Expr) -> None:
+    def over_inner(self, em: Emitter, store: Store, value: Expr, columns: Bounds) -> None:
         def put() -> None:
             em.store(store.target.key, store.offset, em.value(value), store.target.dtype)
 
@@ -72,8 +79,27 @@ class Push:
             put()
             return
         with nest(em, self.inner[:-1]):
-            i = self.inner[-1]
-            em.in_lanes(i, "0", em.value(i.extent).name, put, i.extent if isinstance(i.extent, int) else None)
+            em.in_lanes(self.inner[-1], *names(columns), put, None)
+
+
+Bounds = tuple[Value, Value]
+TRUE = Value("true", bool_, False)
+
+
+def part(em: Emitter, n: Value, shared: Value) -> Bounds:
+    """This thread's run of n things if they are shared, else all of them."""
+    tid, threads = Value("%tid", int64, False), Value("%nthreads", int64, False)
+    after = em.op("add {t} {0}, {1}", [tid, number(1)])
+    low, high = (em.op("udiv {t} {0}, {1}", [em.op("mul {t} {0}, {1}", [n, t]), threads]) for t in (tid, after))
+    return em.choose(shared, low, number(0)), em.choose(shared, high, n)
+
+
+def names(b: Bounds) -> tuple[str, str]:
+    return b[0].name, b[1].name
+
+
+def number(n: int) -> Value:
+    return Value(str(n), int64, False)
 
 
 class nest:
@@ -92,33 +118,27 @@ class nest:
             loop.__exit__(*error)  # type: ignore[arg-type]
 
 
-def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel:
+def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
     (n,) = group.stores
-    updates, index = n.inputs
-    lead, size = n.attrs["batch"], n.attrs["size"]
+    *base, updates, index = n.inputs
+    lead, size = n.attrs["batch"], n.shape[n.attrs["batch"]]
     scope = Scope(buffered, {}, 0)
-    batch = tuple(expr.index(m, f"b{d}") for d, m in enumerate(index.shape[:lead]))
-    entries = tuple(expr.index(m, f"e{d}") for d, m in enumerate(index.shape[lead:]))
+    batch = expr.index(expr.product(index.shape[:lead]), "batch")
+    entry = expr.index(expr.product(index.shape[lead:]), "entry")
+    batches, entries = split(batch, index.shape[:lead]), split(entry, index.shape[lead:])
     inner = tuple(expr.index(m, f"i{d}") for d, m in enumerate(updates.shape[index.ndim :]))
     row = expr.index(size, "row")
-    place = Reader(index, scope, n).checked((*batch, *entries), size)
-    offset = flatten((*batch, row, *inner), n.shape)
-    target = homes[n][0]
-    value = Reader(updates, scope, n)(*batch, *entries, *inner)
-    old = expr.load(target, offset, n.dtype)
-    total = expr.apply("add", old, value)
-    push = Push(batch, entries, inner, place, row, size)  # type: ignore[arg-type]
-    cost = expr.mul(expr.product(i.extent for i in (*batch, *entries, *inner)), 2)
-    return Kernel(
-        name,
-        (),
-        (Store(target, inner, offset, total, inner[-1] if inner else None),),
-        tuple(scope.checks),
-        cost,
-        push,
-        group.conditions,
-        (n,),
-    )
-
-
-__all__ = ["Push", "lower", "share"]
+    place = Reader(index, scope, n).checked((*batches, *entries), size)
+    at = (*batches, row, *inner)
+    offset = flatten(at, n.shape)
+    (target,) = homes[n]
+    value = Reader(updates, scope, n)(*batches, *entries, *inner)
+    if base:
+        start = Reader(base[0], scope, n)(*at)
+    else:
+        start = expr.const(0, n.dtype)
+        value = expr.apply("add", expr.load(target, offset, n.dtype), value)
+    push = Push(batch, entry, inner, place, row, expr.as_expr(expr.opened(start)))  # type: ignore[arg-type]
+    store = Store(target, inner, offset, expr.as_expr(expr.opened(value)), inner[-1] if inner else None)
+    cost = expr.mul(expr.product(updates.shape), 2) + expr.product(n.shape)
+    return [Kernel(name, (), (store,), tuple(scope.checks), cost, push, group.conditions, (n,))]

@@ -82,7 +82,7 @@ class Schedule:
     def choose_buffers(self) -> set[Node]:
         chosen = set(self.roots) | {p for c in self.conditions.values() for p, _ in c if p.op.kind != "leaf"}
         for n in self.order:
-            if n.op in FOLDS or n.op.kind == "into":
+            if n.op in FOLDS or n.op.whole:
                 chosen.add(n)
             if n.op is MERGE:
                 chosen.update(x for x in n.inputs[1:] if not is_view(x) and self.conditions[x] != self.conditions[n])
@@ -151,7 +151,7 @@ class Schedule:
         if first.conditions != second.conditions or second.core is not None:
             return None
         stores = sorted({*first.stores, *second.stores}, key=lambda s: s.uid)
-        if any(s.op.kind == "into" for s in stores) or len(stores) > MOST_STORES or (self.cuts & set(stores)):
+        if any(s.op.whole for s in stores) or len(stores) > MOST_STORES or (self.cuts & set(stores)):
             return None
         if first.core is not None:
             same = all(s.shape == first.core.shape for s in stores) and not any(

@@ -28,6 +28,8 @@ class Op:
 
     at       each output element is an expression of input elements (pull)
     into     each input element is added to some output element (push)
+    scan     each output element is made of the one before it along an axis
+    sort     the elements of an axis are put in order
     leaf     a value from outside: placeholder, variable, constant
     control  decides what runs: switch, merge, after, group, assign
     """
@@ -49,6 +51,11 @@ class Op:
     ) -> None:
         self.name, self.numpy, self.shape, self.at, self.grad = name, numpy, shape, at, grad
         self.samples, self.dtype, self.kind, self.elementwise, self.doc = samples, dtype, kind, elementwise, doc
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has a kernel of its own, which writes all of its output: nothing asks it for a value at an index."""
+        return self.kind in ("into", "scan", "sort")
 
     def __repr__(self) -> str:
         return self.name

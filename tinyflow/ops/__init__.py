@@ -1,12 +1,25 @@
 """The tables of ops, and the functions that make nodes of them."""
 
 from tinyflow.graph.op import TABLE
-from tinyflow.ops import contraction, control, elementwise, functions, indexing, leaf, movement, random, reduction
+from tinyflow.ops import (  # fmt: skip
+    contraction,
+    control,
+    cumulative,
+    elementwise,
+    functions,
+    indexing,
+    leaf,
+    movement,
+    random,
+    reduction,
+    sorting,
+)
 
 __all__ = [
     "TABLE",
     "contraction",
     "control",
+    "cumulative",
     "elementwise",
     "functions",
     "indexing",
@@ -14,4 +27,5 @@ __all__ = [
     "movement",
     "random",
     "reduction",
+    "sorting",
 ]

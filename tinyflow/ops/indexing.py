@@ -12,8 +12,10 @@ from tinyflow.core.errors import IndexOutOfRange, ShapeError
 from tinyflow.core.expr import Expr
 from tinyflow.graph.node import Dim, Node, Shape, make, shape_text
 from tinyflow.graph.op import Sample, define
-from tinyflow.ops.movement import inverse, permute
-from tinyflow.ops.rules import less_equal, normal_axis, select
+from tinyflow.ops import elementwise as e
+from tinyflow.ops.leaf import constant, iota
+from tinyflow.ops.movement import expand, inverse, permute, reshape
+from tinyflow.ops.rules import less_equal, matching, normal_axis, same_dim, select
 
 
 def check_np(index: Any, size: int) -> None:
@@ -67,6 +69,41 @@ def scatter_np(u: Any, index: Any, batch: int, size: int) -> Any:
     return y
 
 
+def put_shape(x: Shape, u: Shape, index: Shape, batch: int) -> Shape:
+    want = scatter_shape(u, index, batch, x[batch]) if len(index) >= batch < len(x) else ()
+    if len(want) != len(x) or not all(map(same_dim, want, x)):
+        raise ShapeError(f"{shape_text(u)} at indices {shape_text(index)} does not fit into {shape_text(x)}")
+    return x
+
+
+def put_type(x: DType, u: DType, index: DType, **_: Any) -> DType:
+    return gather_type(matching(x, u), index)
+
+
+def put_np(x: Any, u: Any, index: Any, batch: int) -> Any:
+    """numpy's assignment takes the last of equal indices, but does not promise to."""
+    check_np(index, x.shape[batch])
+    y, k = x.copy(), index.shape[batch:]
+    for b in np.ndindex(*index.shape[:batch]):
+        for entry in np.ndindex(*k):
+            y[(*b, index[b + entry])] = u[b + entry]
+    return y
+
+
+def put_grad(g: Node, y: Node, x: Node, u: Node, index: Node, batch: int) -> tuple[Node, Node, None]:
+    """What was written over gets nothing: neither the old value, nor all but the last of equal indices."""
+    k = index.shape[batch:]
+    number = expand(reshape(iota(expr.product(k)), k), index.shape)
+    none = expand(constant(-1, int64), x.shape[: batch + 1])
+    last = e.equal(gather(scatter_set(none, number, index, batch), index, batch), number)
+    stays = expand(reshape(last, (*last.shape, *(1,) * (u.ndim - last.ndim))), u.shape)
+    return scatter_set(g, zeros_like(u), index, batch), e.where(stays, gather(g, index, batch), 0.0), None
+
+
+def zeros_like(u: Node) -> Node:
+    return expand(constant(0, u.dtype), u.shape)
+
+
 _index = (((4, 3), int32, 0, 6), ((2, 9), int64, 0, 5))
 # fmt: off
 GATHER  = define("gather",      numpy=gather_np,  shape=gather_shape,  dtype=gather_type, at=gather_at,
@@ -75,6 +112,8 @@ GATHER  = define("gather",      numpy=gather_np,  shape=gather_shape,  dtype=gat
 SCATTER = define("scatter_add", numpy=scatter_np, shape=scatter_shape, dtype=gather_type, at=None, kind="into",
                  grad=lambda g, y, u, index, batch, size: (gather(g, index, batch), None),
                  samples=(Sample((((4, 3, 17), float32, -1, 1), _index[0]), {"batch": 0, "size": 6}), Sample((((2, 9), float32, -1, 1), _index[1]), {"batch": 1, "size": 5})))
+PUT     = define("scatter_set", numpy=put_np,     shape=put_shape,     dtype=put_type,    at=None, kind="into", grad=put_grad,
+                 samples=(Sample((((6, 17), float32, -1, 1), ((4, 3, 17), float32, -1, 1), _index[0]), {"batch": 0}), Sample((((2, 5), float32, -1, 1), ((2, 9), float32, -1, 1), _index[1]), {"batch": 1})))
 # fmt: on
 
 
@@ -86,6 +125,11 @@ def gather(x: Node, index: Node, batch: int = 0) -> Node:
 def scatter_add(u: Node, index: Node, size: Dim, batch: int = 0) -> Node:
     """Zeros (batch..., size, inner...) to which u (batch..., k..., inner...) is added at `index`; repeated indices add up."""
     return make(SCATTER, u, index, batch=batch, size=size)
+
+
+def scatter_set(x: Node, u: Node, index: Node, batch: int = 0) -> Node:
+    """x (batch..., size, inner...) in which u (batch..., k..., inner...) stands at `index`; of equal indices the last one's."""
+    return make(PUT, x, u, index, batch=batch)
 
 
 def gather_axis(x: Node, index: Node, axis: int) -> Node:
@@ -119,4 +163,4 @@ def crop(x: Node, index: Node, order: tuple[int, ...]) -> Node:
     return slice_(x, (0,) * x.ndim, (*sizes, x.shape[-1]))
 
 
-__all__ = ["GATHER", "SCATTER", "expr", "gather", "gather_axis", "scatter_add", "take_along"]
+__all__ = ["GATHER", "SCATTER", "expr", "gather", "gather_axis", "scatter_add", "scatter_set", "take_along"]

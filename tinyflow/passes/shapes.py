@@ -67,7 +67,24 @@ def pairs(node: Node) -> list[tuple[Size, Size]]:
     return []
 
 
-FIT_ALWAYS = ("sum", "prod", "max", "min", "argmax", "argmin", "permute", "pad", "switch", "gather", "scatter_add")
+FIT_ALWAYS = (
+    "sum",
+    "prod",
+    "max",
+    "min",
+    "argmax",
+    "argmin",
+    "permute",
+    "pad",
+    "switch",
+    "gather",
+    "scatter_add",
+    "argsort",
+    "cumsum",
+    "cumprod",
+    "cummax",
+    "cummin",
+)
 
 
 def undecided(roots: Sequence[Node]) -> list[Node]:

@@ -12,7 +12,7 @@ from typing import Any
 from tinyflow.core import dtypes
 from tinyflow.core.errors import ShapeError
 from tinyflow.graph.node import Node, shape_text
-from tinyflow.ops import contraction
+from tinyflow.ops import contraction, cumulative, sorting
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops import reduction as r
@@ -369,22 +369,56 @@ def count_nonzero(
     )
 
 
-def cumsum(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None) -> Tensor:
-    """Sums from the beginning of an axis (or from its end) up to each element, itself included unless exclusive."""
-    axis = integer(axis, "the axis of cumsum")
+def running(name: str, kind: str, meaning: Callable[..., Node], doc: str) -> Callable[..., Tensor]:
+    def build(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None) -> Tensor:
+        d = integer(axis, f"the axis of {kind.lower()}")
+        return tensor(kind, lambda n: meaning(n, d, bool(exclusive), bool(reverse)), [convert(x)], name)
 
-    def sums(n: Node) -> Node:
-        d = axis % n.ndim
-        size = n.shape[d]
-        upto = f.triangle(size, size, -1 if exclusive else 0)
-        if reverse:
-            upto = permute(upto, (1, 0))
-        last = permute(n, (*(k for k in range(n.ndim) if k != d), d))
-        y = contraction.matmul(reshape(last, (-1, size)), e.cast(upto, n.dtype), transpose_b=True)
-        y = reshape(y, last.shape)
-        return permute(y, (*range(d), n.ndim - 1, *range(d, n.ndim - 1)))
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = (
+        f"{doc} from the beginning of an axis (or from its end) up to each element, itself included unless exclusive."
+    )
+    return build
 
-    return tensor("Cumsum", sums, [convert(x)], name)
+
+cumsum = running("cumsum", "Cumsum", cumulative.cumsum, "Sums")
+cumprod = running("cumprod", "Cumprod", cumulative.cumprod, "Products")
+
+
+# ------------------------------------------------------------------------------------------ order
+
+
+def descending(direction: str) -> bool:
+    if direction not in ("ASCENDING", "DESCENDING"):
+        raise ValueError(f"direction is 'ASCENDING' or 'DESCENDING', not {direction!r}")
+    return direction == "DESCENDING"
+
+
+def sort(values: Any, axis: Any = -1, direction: str = "ASCENDING", name: str | None = None) -> Tensor:
+    """The elements in order along an axis."""
+    d, down = integer(axis, "the axis of sort"), descending(direction)
+    return tensor("Sort", lambda n: sorting.sort(n, d, down)[0], [convert(values)], name or "sort")
+
+
+def argsort(
+    values: Any, axis: Any = -1, direction: str = "ASCENDING", stable: bool = False, name: str | None = None
+) -> Tensor:
+    """The places of the elements in order along an axis; of equal ones the earlier comes first."""
+    d, down, x = integer(axis, "the axis of argsort"), descending(direction), convert(values)
+    places = lambda n: e.cast(sorting.argsort(n, d, down), dtypes.int32)
+    return tensor("Argsort", places, [x], name or "argsort", types=[dtypes.int32])
+
+
+def searchsorted(
+    sorted_sequence: Any, values: Any, side: str = "left", out_type: Any = dtypes.int32, name: str | None = None
+) -> Tensor:
+    """How many elements of each sorted row come before each value: (..., n), (..., m) -> (..., m)."""
+    if side not in ("left", "right"):
+        raise ValueError(f"side is 'left' or 'right', not {side!r}")
+    want = as_dtype(out_type)
+    found = lambda rows, x: e.cast(sorting.searchsorted(rows, x, side == "right"), want)
+    rows = convert(sorted_sequence)
+    return tensor("SearchSorted", found, [rows, convert(values, rows.dtype)], name or "searchsorted", types=[want])
 
 
 # ------------------------------------------------------------------------------------------ clipping

@@ -99,7 +99,7 @@ USED = """
     truncated_normal_initializer truncatediv uint8 unsorted_segment_sum unstack variable_scope
     variables_initializer where zeros zeros_initializer zeros_like boolean_mask while_loop foldl foldr py_func
     dynamic_partition dynamic_stitch scatter_update scatter_add scatter_sub scatter_nd sparse_to_dense
-    sparse_tensor_to_dense string_split string_join as_string random_crop random_gamma unique cumprod svd qr
+    sparse_tensor_to_dense string_split string_join as_string random_crop random_gamma unique svd qr
     complex64 int8 uint16 GradientTape enable_eager_execution compat estimator keras nn.ctc_loss
     nn.max_pool_with_argmax nn.raw_rnn nn.conv3d nn.max_pool3d nn.atrous_conv2d nn.dilation2d nn.fused_batch_norm
     nn.log_uniform_candidate_sampler train.FtrlOptimizer train.ProximalGradientDescentOptimizer

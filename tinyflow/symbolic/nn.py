@@ -8,7 +8,7 @@ from typing import Any
 from tinyflow.core import dtypes
 from tinyflow.core.errors import ShapeError
 from tinyflow.graph.node import Node, shape_text
-from tinyflow.ops import contraction, indexing
+from tinyflow.ops import contraction, indexing, sorting
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops import movement as m
@@ -311,14 +311,8 @@ def top_k(input: Any, k: int = 1, sorted: bool = True, name: str | None = None) 
     count, x = integer(k, "k"), convert(input)
 
     def greatest(n: Node) -> list[Node]:
-        left, values, places = n, [], []
-        for _ in range(count):
-            at = r.argmax(left, -1)
-            values.append(indexing.take_along(n, m.expand_dims(at, -1), -1))
-            places.append(m.expand_dims(at, -1))
-            taken = e.equal(m.expand(m.expand_dims(at, -1), n.shape), f.position(n.shape, -1))
-            left = e.where(taken, lowest(n), left)
-        return [m.concat(values, n.ndim - 1), e.cast(m.concat(places, n.ndim - 1), dtypes.int32)]
+        values, places = sorting.top_k(n, count)
+        return [values, e.cast(places, dtypes.int32)]
 
     op = operation("TopKV2", greatest, [x], name or "TopKV2", types=[x.dtype, dtypes.int32])
     return TopK(*op.outputs)
@@ -334,12 +328,6 @@ class TopK(tuple[Tensor, Tensor]):
 
     values = property(lambda self: self[0])
     indices = property(lambda self: self[1])
-
-
-def lowest(x: Node) -> Any:
-    import numpy as np
-
-    return -float("inf") if x.dtype.is_floating else int(np.iinfo(x.dtype.numpy).min)
 
 
 def in_top_k(predictions: Any, targets: Any, k: Any, name: str | None = None) -> Tensor:

@@ -212,17 +212,9 @@ def put(x: Node, places: dict[int, Node], value: Any, accumulate: bool = False) 
 
 def placed(x: Node, v: Node, index: Node, batch: int, accumulate: bool) -> Node:
     """x with v at an index of its axis `batch`; where an index repeats, the last one stays (unless they add up)."""
-    n = x.shape[batch]
-    kept = numeric(v)
     if accumulate:
-        return e.cast(numeric(x) + ix.scatter_add(kept, index, n, batch), x.dtype)
-    count = ix.scatter_add(f.ones(index.shape, int64), index, n, batch)
-    inner = x.shape[batch + 1 :]
-    wide = m.expand(m.reshape(count, (*count.shape, *(1,) * len(inner))), x.shape)
-    total = ix.scatter_add(kept, index, n, batch)
-    times = e.maximum(e.cast(wide, kept.dtype), 1)
-    mean = total / times if kept.dtype.is_floating else e.floordiv(total, times)
-    return e.where(e.less(0, wide), e.cast(mean, x.dtype), x)
+        return e.cast(numeric(x) + ix.scatter_add(numeric(v), index, x.shape[batch], batch), x.dtype)
+    return ix.scatter_set(x, v, index, batch)
 
 
 def numeric(x: Node) -> Node:

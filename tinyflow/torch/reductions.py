@@ -33,7 +33,9 @@ def returned(kind: str) -> type[ValuesAndIndices]:
     return type(kind, (ValuesAndIndices,), {})
 
 
-TYPES = {kind: returned(kind) for kind in ("max", "min", "sort", "topk", "median", "kthvalue", "mode")}
+TYPES = {
+    kind: returned(kind) for kind in ("max", "min", "sort", "topk", "median", "kthvalue", "mode", "cummax", "cummin")
+}
 
 
 def axes(dim: Any, x: Node) -> tuple[int, ...] | None:
@@ -224,37 +226,6 @@ def trace(input: Node) -> Node:
     return r.sum_(e.where(e.equal(i, j), input, 0))
 
 
-def cumsum(input: Node, dim: int, *, dtype: Any = None) -> Node:
-    """The sums of all entries up to each one along an axis, as a product with a triangle of ones."""
-    from tinyflow.ops.contraction import matmul
-
-    x = summed(input, dtype)
-    if x.ndim == 0:
-        return x
-    d = normal_dim(dim, x.ndim)
-    n = x.shape[d]
-    order = (*(a for a in range(x.ndim) if a != d), d)
-    upper = e.cast(e.less_equal(f.position((n, n), 0), f.position((n, n), 1)), x.dtype)
-    return m.permute(matmul(m.permute(x, order), upper), m.inverse(order))
-
-
-def cumprod(input: Node, dim: int, *, dtype: Any = None) -> Node:
-    """The products of all entries up to each one along an axis: each times the one k before it, for k = 1, 2, 4..."""
-    x = summed(input, dtype)
-    if x.ndim == 0:
-        return x
-    d = normal_dim(dim, x.ndim)
-    n: Any = x.shape[d]
-    k = 1
-    while k < n:
-        size = tuple(n - k if a == d else s for a, s in enumerate(x.shape))
-        before = m.pad(
-            m.slice_(x, (0,) * x.ndim, size), tuple(k if a == d else 0 for a in range(x.ndim)), (0,) * x.ndim, value=1
-        )
-        x, k = x * before, 2 * k
-    return x
-
-
 def count_nonzero(input: Node, dim: Any = None) -> Node:
     return r.sum_(e.cast(truth(input), int64), axes(dim, input))
 
@@ -283,8 +254,8 @@ ROWS: dict[str, Any] = {
     "prod": prod, "mean": mean, "var": var, "std": std, "norm": norm, "std_mean": std_mean, "var_mean": var_mean,
     "max": extremum("max", r.max_, r.argmax, maximum), "min": extremum("min", r.min_, r.argmin, minimum),
     "amax": over_axes(r.max_), "amin": over_axes(r.min_), "aminmax": aminmax, "argmax": argument(r.argmax), "argmin": argument(r.argmin),
-    "any": truth_of(f.any_), "all": truth_of(f.all_), "count_nonzero": count_nonzero, "trace": trace, "cumsum": cumsum, "cumprod": cumprod, "diff": diff,
+    "any": truth_of(f.any_), "all": truth_of(f.all_), "count_nonzero": count_nonzero, "trace": trace, "diff": diff,
     "softmax": softmax, "log_softmax": log_softmax, "logsumexp": logsumexp,
 }
 # fmt: on
-install(ROWS, in_place="cumsum cumprod")
+install(ROWS)
