@@ -25,7 +25,7 @@ OTHER = "avx2"
 
 def added(op, sample):
     """How many numbers are added up for one element, about."""
-    if op.name not in ("contract", "sum", "scatter_add"):
+    if op.name not in ("contract", "sum", "scatter_add", "scatter_onto"):
         return 1
     return max((int(np.prod(shape)) for shape, *_ in sample.inputs), default=1)
 

@@ -19,6 +19,7 @@ from tinyflow.core import expr
 from tinyflow.core.dtypes import bool_, int64
 from tinyflow.core.expr import Expr, Index, Index_
 from tinyflow.graph.node import Node
+from tinyflow.ops.indexing import PUT
 from tinyflow.ops.movement import flatten, split
 
 if TYPE_CHECKING:
@@ -44,8 +45,11 @@ class Push:
         (store,) = kernel.stores
         batches, columns, rows = self.bounds(em)
         with em.loop(self.batch, *names(batches)):
-            with em.loop(self.row, *names(rows)):
-                self.over_inner(em, store, self.start, columns)
+            if self.inner:
+                with em.loop(self.row, *names(rows)):
+                    self.over_inner(em, store, self.start, columns)
+            else:
+                em.in_lanes(self.row, *names(rows), lambda: put(em, store, self.start), None)
             with em.loop(self.entry):
                 at = em.value(self.place)
                 above = em.op("icmp sge {t} {0}, {1}", [at, rows[0]], bool_)
@@ -72,14 +76,15 @@ class Push:
         return part(em, batch, by_batch), columns, part(em, row, by_row)
 
     def over_inner(self, em: Emitter, store: Store, value: Expr, columns: Bounds) -> None:
-        def put() -> None:
-            em.store(store.target.key, store.offset, em.value(value), store.target.dtype)
-
         if not self.inner:
-            put()
+            put(em, store, value)
             return
         with nest(em, self.inner[:-1]):
-            em.in_lanes(self.inner[-1], *names(columns), put, None)
+            em.in_lanes(self.inner[-1], *names(columns), lambda: put(em, store, value), None)
+
+
+def put(em: Emitter, store: Store, value: Expr) -> None:
+    em.store(store.target.key, store.offset, em.value(value), store.target.dtype)
 
 
 Bounds = tuple[Value, Value]
@@ -133,10 +138,8 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     offset = flatten(at, n.shape)
     (target,) = homes[n]
     value = Reader(updates, scope, n)(*batches, *entries, *inner)
-    if base:
-        start = Reader(base[0], scope, n)(*at)
-    else:
-        start = expr.const(0, n.dtype)
+    start = Reader(base[0], scope, n)(*at) if base else expr.const(0, n.dtype)
+    if n.op is not PUT:
         value = expr.apply("add", expr.load(target, offset, n.dtype), value)
     push = Push(batch, entry, inner, place, row, expr.as_expr(expr.opened(start)))  # type: ignore[arg-type]
     store = Store(target, inner, offset, expr.as_expr(expr.opened(value)), inner[-1] if inner else None)

@@ -2,9 +2,9 @@
 
     element := key (32 bits, of which the order is that of unsigned numbers) | place (32 bits)
 
-No two are equal, and equal keys are in the order of their places. Short rows count, for each element, how many are less:
-that is its place in the result. A few of a long row are kept in order while it is read. Other rows are sorted digit by
-digit, from the last (radix sort); keys of 64 bits take two rounds, the low half first.
+No two are equal, and equal keys are in the order of their places. Many short rows are sorted at once, one in each lane. A
+few of a long row are kept in order while it is read. Other rows are sorted digit by digit, from the last (radix sort);
+keys of 64 bits take two rounds, the low half first.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 from tinyflow.compiler.contraction import Scratch
 from tinyflow.compiler.cumulative import cast, number
 from tinyflow.compiler.emit import Emitter
+from tinyflow.compiler.folding import get, put, slot
 from tinyflow.compiler.kernel import share
 from tinyflow.compiler.loops import Kernel, Store, Target
 from tinyflow.compiler.lower import Reader, Scope
+from tinyflow.compiler.tiling import when
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, bool_, int32, int64
@@ -30,6 +32,7 @@ from tinyflow.ops.sorting import FEW
 if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
 
+FEW_ROWS = 4  # fewer would leave most lanes empty
 PLACE = (1 << 32) - 1  # the bits of an element that are its place
 
 
@@ -43,6 +46,8 @@ class Order:
     descending: bool
     count: Index_
     start: Index_  # where the row of results begins
+    place: Index  # of a result in its row
+    short: bool
     spare: Scratch | None  # a second row of elements
     written: tuple[object, ...] = ()
 
@@ -52,14 +57,13 @@ class Order:
 
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
         (store,) = kernel.stores
-        n = self.k.extent
+        if self.short:
+            return self.by_exchange(em, store)
         with share(em, self.row.extent) as row:
             em.env[self.row] = row
             em.hoist(self.value, self.k)
             out = em.pointer(store.target.key, self.start, int64)
-            if isinstance(n, int) and n <= FEW and self.value.dtype.size < 8:
-                self.by_rank(em, out, n)
-            elif self.spare is None:
+            if self.spare is None:
                 self.by_insertion(em, out)
             else:
                 self.by_digits(em, out)
@@ -115,44 +119,52 @@ class Order:
 
         em.in_lanes(self.k, "0", em.value(self.k.extent).name, one, known)
 
-    # ------------------------------------------------------------------------------------------ short rows
+    # ------------------------------------------------------------------------------------------ many short rows
 
-    def by_rank(self, em: Emitter, out: str, n: int) -> None:
-        lanes = em.lanes
-        room = -(-n // lanes) * lanes
-        row = em.name("row")
-        em.allocas.append(f"  {row} = alloca [{room} x i64], align 64")
-        self.elements(em, row)
-        for block in range(0, n, lanes):
-            mine, t = Value(em.name("e"), int64, True), f"<{lanes} x i64>"
-            p = em.name("p")
-            em.line(f"{p} = getelementptr i64, ptr {row}, i64 {block}")
-            em.line(f"{mine.name} = load {t}, ptr {p}, align 64")
-            rank = self.less(em, row, mine, n)
-            at = em.name("at")
-            em.line(f"{at} = getelementptr i64, ptr {out}, {t} {rank.name}")
-            place = em.op("and {t} {0}, {1}", [mine, em.splat(PLACE, mine)])
-            inside = em.op("icmp ult {t} {0}, {1}", [rank, em.splat(self.count, rank)], bool_)
-            if block + lanes > n:
-                real = em.op("icmp ult {t} {0}, {1}", [Value(f"<{', '.join(f'i64 {block + i}' for i in range(lanes))}>", int64, True), em.splat(n, rank)], bool_)  # fmt: skip
-                inside = em.op("and {t} {0}, {1}", [inside, real], bool_)
-            fn = f"llvm.masked.scatter.v{lanes}i64.v{lanes}p0"
-            em.declared[f"declare void @{fn}({t}, <{lanes} x ptr>, i32, <{lanes} x i1>)"] = None
-            em.line(f"call void @{fn}({t} {place.name}, <{lanes} x ptr> {at}, i32 8, <{lanes} x i1> {inside.name})")
+    def by_exchange(self, em: Emitter, store: Store) -> Index_:
+        """A row in each lane: every element moves down the list of those before it, changing places with the greater."""
+        rows = self.row.extent
+        blocks = expr.floordiv(expr.add(rows, em.lanes - 1), em.lanes)
+        assert isinstance(self.count, int)
+        kept = em.name("kept")
+        em.allocas.append(f"  {kept} = alloca [{max(self.count, 1)} x <{em.lanes} x i64>], align 64")
+        with share(em, blocks) as block:
+            low = em.op("mul {t} {0}, {1}", [block, number(em.lanes)])
+            high = em.op("add {t} {0}, {1}", [low, number(em.lanes)])
+            high = em.intrinsic("smin", [high, em.value(rows)], int64)
+            em.in_lanes(self.row, low.name, high.name, lambda: self.exchanges(em, store, kept), None)
+        return blocks
 
-    def less(self, em: Emitter, row: str, mine: Value, n: int) -> Value:
-        """How many elements of the row are less than each of these."""
-        from tinyflow.compiler.folding import get, put, slot
+    def exchanges(self, em: Emitter, store: Store, kept: str) -> None:
+        count = number(self.count)  # type: ignore[arg-type]
+        moving = slot(em, int64, True)
+        with em.loop(self.k):
+            k = em.env[self.k]
+            put(em, moving, em.widen(self.element(em, k)))
+            filled = em.intrinsic("smin", [k, count], int64)
+            with em.counting("0", filled.name) as j:
+                old, new = self.kept(em, kept, j), get(em, moving, int64, True)
+                less = em.op("icmp ult {t} {0}, {1}", [new, old], bool_)
+                self.keep(em, kept, j, em.choose(less, new, old))
+                put(em, moving, em.choose(less, old, new))
+            with when(em, em.op("icmp slt {t} {0}, {1}", [k, count], bool_)):
+                self.keep(em, kept, k, get(em, moving, int64, True))
+        with em.counting("0", count.name) as j:
+            e = self.kept(em, kept, j)
+            em.env[self.place] = j
+            em.store(store.target.key, store.offset, em.op("and {t} {0}, {1}", [e, em.splat(PLACE, e)]), int64)
+            del em.env[self.place]
 
-        rank = slot(em, int64, True)
-        put(em, rank, em.splat(0, mine))
-        with em.counting("0", str(n)) as j:
-            p, other = em.name("p"), Value(em.name("o"), int64, False)
-            em.line(f"{p} = getelementptr i64, ptr {row}, i64 {j.name}")
-            em.line(f"{other.name} = load i64, ptr {p}, align 8")
-            before = em.convert("zext", em.op("icmp ult {t} {0}, {1}", [other, mine], bool_), int64)
-            put(em, rank, em.op("add {t} {0}, {1}", [get(em, rank, int64, True), before]))
-        return get(em, rank, int64, True)
+    def kept(self, em: Emitter, kept: str, at: Value) -> Value:
+        p, v = em.name("p"), Value(em.name("e"), int64, True)
+        em.line(f"{p} = getelementptr {v.type(em.lanes)}, ptr {kept}, i64 {at.name}")
+        em.line(f"{v.name} = load {v.type(em.lanes)}, ptr {p}, align 64")
+        return v
+
+    def keep(self, em: Emitter, kept: str, at: Value, v: Value) -> None:
+        p = em.name("p")
+        em.line(f"{p} = getelementptr {v.type(em.lanes)}, ptr {kept}, i64 {at.name}")
+        em.line(f"store {v.type(em.lanes)} {v.name}, ptr {p}, align 64")
 
     # ------------------------------------------------------------------------------------------ a few of a long row
 
@@ -383,14 +395,15 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     rows = split(row, before)
     value = expr.as_expr(expr.opened(Reader(x, scope, n)(*rows, k)))
     (target,) = homes[n]
-    start = flatten((*rows, 0), n.shape)
+    start, place = flatten((*rows, 0), n.shape), expr.index(n.shape[-1], "j")
     count = n.shape[-1]
-    short = isinstance(length, int) and length <= FEW and x.dtype.size < 8
+    many = not (isinstance(row.extent, int) and row.extent < FEW_ROWS)
+    short = isinstance(length, int) and length <= FEW and many and x.dtype.size < 8
     spare = Scratch(f"elements of {n.label}", expr.mul(length, 8), per_thread=True) if count is length and not short else None  # fmt: skip
     descending = n.attrs["descending"] if "descending" in n.attrs else n.attrs["largest"]
-    order = Order(row, k, value, descending, count, start, spare, () if spare is None else (spare,))
+    order = Order(row, k, value, descending, count, start, place, short, spare, () if spare is None else (spare,))
     cost = expr.mul(expr.product(x.shape), 20)
-    return [Kernel(name, (), (Store(target, (), start, value, k),), tuple(scope.checks), cost, order, group.conditions, (n,))]  # fmt: skip
+    return [Kernel(name, (), (Store(target, (), expr.add(start, place), value, k),), tuple(scope.checks), cost, order, group.conditions, (n,))]  # fmt: skip
 
 
 __all__ = ["DType", "lower"]

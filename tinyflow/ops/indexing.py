@@ -90,6 +90,10 @@ def put_np(x: Any, u: Any, index: Any, batch: int) -> Any:
     return y
 
 
+def onto_np(x: Any, u: Any, index: Any, batch: int) -> Any:
+    return x + scatter_np(u, index, batch, x.shape[batch])
+
+
 def put_grad(g: Node, y: Node, x: Node, u: Node, index: Node, batch: int) -> tuple[Node, Node, None]:
     """What was written over gets nothing: neither the old value, nor all but the last of equal indices."""
     k = index.shape[batch:]
@@ -114,6 +118,8 @@ SCATTER = define("scatter_add", numpy=scatter_np, shape=scatter_shape, dtype=gat
                  samples=(Sample((((4, 3, 17), float32, -1, 1), _index[0]), {"batch": 0, "size": 6}), Sample((((2, 9), float32, -1, 1), _index[1]), {"batch": 1, "size": 5})))
 PUT     = define("scatter_set", numpy=put_np,     shape=put_shape,     dtype=put_type,    at=None, kind="into", grad=put_grad,
                  samples=(Sample((((6, 17), float32, -1, 1), ((4, 3, 17), float32, -1, 1), _index[0]), {"batch": 0}), Sample((((2, 5), float32, -1, 1), ((2, 9), float32, -1, 1), _index[1]), {"batch": 1})))
+ONTO    = define("scatter_onto", numpy=onto_np,  shape=put_shape,     dtype=put_type,    at=None, kind="into", grad=lambda g, y, x, u, index, batch: (g, gather(g, index, batch), None),
+                 samples=(Sample((((6, 17), float32, -1, 1), ((4, 3, 17), float32, -1, 1), _index[0]), {"batch": 0}), Sample((((2, 5), float32, -1, 1), ((2, 9), float32, -1, 1), _index[1]), {"batch": 1})))
 # fmt: on
 
 
@@ -130,6 +136,11 @@ def scatter_add(u: Node, index: Node, size: Dim, batch: int = 0) -> Node:
 def scatter_set(x: Node, u: Node, index: Node, batch: int = 0) -> Node:
     """x (batch..., size, inner...) in which u (batch..., k..., inner...) stands at `index`; of equal indices the last one's."""
     return make(PUT, x, u, index, batch=batch)
+
+
+def scatter_onto(x: Node, u: Node, index: Node, batch: int = 0) -> Node:
+    """x (batch..., size, inner...) to which u (batch..., k..., inner...) is added at `index`; repeated indices add up."""
+    return make(ONTO, x, u, index, batch=batch)
 
 
 def gather_axis(x: Node, index: Node, axis: int) -> Node:
@@ -163,4 +174,14 @@ def crop(x: Node, index: Node, order: tuple[int, ...]) -> Node:
     return slice_(x, (0,) * x.ndim, (*sizes, x.shape[-1]))
 
 
-__all__ = ["GATHER", "SCATTER", "expr", "gather", "gather_axis", "scatter_add", "scatter_set", "take_along"]
+__all__ = [
+    "GATHER",
+    "SCATTER",
+    "expr",
+    "gather",
+    "gather_axis",
+    "scatter_add",
+    "scatter_onto",
+    "scatter_set",
+    "take_along",
+]

@@ -213,7 +213,7 @@ def put(x: Node, places: dict[int, Node], value: Any, accumulate: bool = False) 
 def placed(x: Node, v: Node, index: Node, batch: int, accumulate: bool) -> Node:
     """x with v at an index of its axis `batch`; where an index repeats, the last one stays (unless they add up)."""
     if accumulate:
-        return e.cast(numeric(x) + ix.scatter_add(numeric(v), index, x.shape[batch], batch), x.dtype)
+        return e.cast(ix.scatter_onto(numeric(x), numeric(v), index, batch), x.dtype)
     return ix.scatter_set(x, v, index, batch)
 
 
