@@ -86,7 +86,7 @@ def put_np(x: Any, u: Any, index: Any, batch: int) -> Any:
     y, k = x.copy(), index.shape[batch:]
     for b in np.ndindex(*index.shape[:batch]):
         for entry in np.ndindex(*k):
-            y[(*b, index[b + entry])] = u[b + entry]
+            y[b + (index[b + entry],)] = u[b + entry]
     return y
 
 
