@@ -21,10 +21,10 @@ from tinyflow.graph.node import Node, Shape, toposort
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.control import MERGE
 from tinyflow.ops.movement import CONCAT, EXPAND
-from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
+from tinyflow.ops.reduction import ARGMAX, ARGMIN, FIRST, MAX, MIN, PROD, SUM
 from tinyflow.passes.state import Conditions, conditions
 
-FOLDS = (SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, CONTRACT)
+FOLDS = (SUM, PROD, MAX, MIN, FIRST, ARGMAX, ARGMIN, CONTRACT)
 ENOUGH_ROWS = 8  # a pass over fewer rows than this must be short to be worth merging
 LONG_ROW = 1 << 14
 LONG_CHAIN = 50  # nodes inlined into each other: expressions are made and walked by recursion
@@ -82,7 +82,7 @@ class Schedule:
     def choose_buffers(self) -> set[Node]:
         chosen = set(self.roots) | {p for c in self.conditions.values() for p, _ in c if p.op.kind != "leaf"}
         for n in self.order:
-            if n.op in FOLDS or n.op.whole:
+            if is_fold(n) or n.op.whole:
                 chosen.add(n)
             if n.op is MERGE:
                 chosen.update(x for x in n.inputs[1:] if not is_view(x) and self.conditions[x] != self.conditions[n])
@@ -97,7 +97,21 @@ class Schedule:
                     if x.op.kind != "leaf" and (len(self.users[x]) > 1 or not cheap_producer(x))
                 )
         chosen |= self.shared(chosen)
+        chosen -= {n for n in map(self.seen_alone, self.roots) if n is not None}
         return chosen | self.cut_chains(chosen)
+
+    def seen_alone(self, root: Node) -> Node | None:
+        """A fold of which the root shows each element once, in another order: it is computed in the root's order."""
+        n, turned = root, False
+        while True:
+            below = [x for x in n.inputs if not is_view(x)]
+            if n.op in FOLDS or not (n.op.elementwise or n.op.name in ("permute", "reshape")) or len(below) != 1:
+                break
+            turned = turned or n.op.name == "permute"
+            if len(self.users[below[0]]) > 1 or below[0] in self.roots:
+                break
+            n = below[0]
+        return n if turned and n.op in FOLDS and not (n.op is CONTRACT and self.has_recipe(n)) else None  # type: ignore[operator]
 
     def cut_chains(self, chosen: set[Node]) -> set[Node]:
         """Buffers along chains too long for one expression."""
@@ -261,6 +275,14 @@ class Schedule:
                 stack.append((g, True))
                 stack.extend((h, False) for h in self.inputs(g) if h not in done)
         return list(done)
+
+
+def is_fold(n: Node) -> bool:
+    """Whether its value takes a loop; the windows of an image, a contraction of one operand, may sum over nothing."""
+    if n.op is CONTRACT and len(n.inputs) == 1:
+        spec = n.attrs["spec"]
+        return any(a not in spec.out for places in spec.operands for p in places for a, _ in p.terms)
+    return n.op in FOLDS
 
 
 def through_views(n: Node) -> Node:

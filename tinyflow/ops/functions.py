@@ -15,7 +15,7 @@ from tinyflow.ops.contraction import windows
 from tinyflow.ops.indexing import gather
 from tinyflow.ops.leaf import constant, iota, size
 from tinyflow.ops.movement import concat, expand, expand_dims, pad, permute, reshape, slice_
-from tinyflow.ops.reduction import argmax, kept_shape, max_, mean, min_, sum_
+from tinyflow.ops.reduction import first_max, kept_shape, max_, mean, min_, sum_
 from tinyflow.ops.rules import normal_axis
 
 # ------------------------------------------------------------------------------------------ filling
@@ -203,8 +203,7 @@ def max_pool(x: Node, window: Sequence[int], stride: Sequence[int], low: Sequenc
     """The greatest of each window, channels last; the gradient goes to the first that attains it."""
     fill = 0.0 if all(isinstance(n, int) and n == 0 for n in (*low, *high)) else -math.inf
     w = pool_windows(x, window, stride, low, high, dilation or (1,) * len(window), fill)
-    first = e.equal(expand(expand_dims(argmax(w, -1), -1), w.shape), position(w.shape, -1))
-    return sum_(e.where(first, w, 0.0), -1)
+    return first_max(w, -1)
 
 
 def avg_pool(
