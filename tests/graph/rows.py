@@ -19,6 +19,7 @@ from tinyflow.graph.op import TABLE, Op, Sample
 from tinyflow.ops.contraction import Spec
 from tinyflow.ops.elementwise import mul
 from tinyflow.ops.leaf import placeholder
+from tinyflow.ops.pooling import Windows
 from tinyflow.ops.reduction import sum_
 from tinyflow.passes.gradient import gradients
 
@@ -155,6 +156,8 @@ def symbolic_attribute(name: str, value: Any, names: dict[int, Any]) -> Any:
     if isinstance(value, Spec):
         plain = {p.letter for places in value.operands for p in places}
         return value._replace(sizes=tuple((a, names.get(n, n) if a in plain else n) for a, n in value.sizes))
+    if isinstance(value, Windows):
+        return value._replace(**{k: tuple(names.get(n, n) for n in getattr(value, k)) for k in ("sizes", "out")})
     if name == "shape" and any(n in names for n in value):
         return tuple(names.get(n, n) for n in value)
     return value

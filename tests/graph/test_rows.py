@@ -10,6 +10,7 @@ NO_SAMPLES = {
     "placeholder",
     "variable",
     "size",
+    "resample",
     "switch",
     "group",
     "assign",

@@ -21,10 +21,11 @@ from tinyflow.graph.node import Node, Shape, toposort
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.control import MERGE
 from tinyflow.ops.movement import CONCAT, EXPAND
-from tinyflow.ops.reduction import ARGMAX, ARGMIN, FIRST, MAX, MIN, PROD, SUM
+from tinyflow.ops.pooling import POOL_ARG, POOL_MAX, POOL_SUM, RESAMPLE, SPREAD
+from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
 from tinyflow.passes.state import Conditions, conditions
 
-FOLDS = (SUM, PROD, MAX, MIN, FIRST, ARGMAX, ARGMIN, CONTRACT)
+FOLDS = (SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, CONTRACT, POOL_MAX, POOL_ARG, POOL_SUM, SPREAD, RESAMPLE)
 ENOUGH_ROWS = 8  # a pass over fewer rows than this must be short to be worth merging
 LONG_ROW = 1 << 14
 LONG_CHAIN = 50  # nodes inlined into each other: expressions are made and walked by recursion

@@ -1,7 +1,7 @@
 """The tables of ops, and the functions that make nodes of them."""
 
 from tinyflow.graph.op import TABLE
-from tinyflow.ops import (  # fmt: skip
+from tinyflow.ops import (
     contraction,
     control,
     cumulative,
@@ -10,6 +10,7 @@ from tinyflow.ops import (  # fmt: skip
     indexing,
     leaf,
     movement,
+    pooling,
     random,
     reduction,
     sorting,
@@ -25,6 +26,7 @@ __all__ = [
     "indexing",
     "leaf",
     "movement",
+    "pooling",
     "random",
     "reduction",
     "sorting",

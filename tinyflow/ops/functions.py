@@ -11,11 +11,11 @@ from tinyflow.core.dtypes import DType, bool_, float32, int64
 from tinyflow.core.errors import ShapeError
 from tinyflow.graph.node import Dim, Node, Shape, shape_text
 from tinyflow.ops import elementwise as e
-from tinyflow.ops.contraction import windows
+from tinyflow.ops import pooling
 from tinyflow.ops.indexing import gather
 from tinyflow.ops.leaf import constant, iota, size
-from tinyflow.ops.movement import concat, expand, expand_dims, pad, permute, reshape, slice_
-from tinyflow.ops.reduction import first_max, kept_shape, max_, mean, min_, sum_
+from tinyflow.ops.movement import concat, expand, expand_dims, permute, reshape, slice_
+from tinyflow.ops.reduction import kept_shape, max_, mean, min_, sum_
 from tinyflow.ops.rules import normal_axis
 
 # ------------------------------------------------------------------------------------------ filling
@@ -190,37 +190,33 @@ def same_padding(n: Dim, k: int, s: int, d: int = 1) -> tuple[Dim, Dim]:
     return low, total - low
 
 
-def pool_windows(x: Node, window: Sequence[int], stride: Sequence[int], low: Sequence[Dim], high: Sequence[Dim], dilation: Sequence[int], fill: float) -> Node:  # fmt: skip
-    """(n, *spatial, c) -> (n, *out, c, k): the k elements of each window; `fill` stands outside the image."""
-    out = pooled_sizes(x.shape[1:-1], window, stride, low, high, dilation)
-    if fill != 0.0:
-        x, low = pad(x, (0, *low, 0), (0, *high, 0), value=fill), (0,) * len(window)
-    w = windows(x, window, stride, low, out, dilation)
-    return reshape(w, (*w.shape[: x.ndim], math.prod(window)))
+def max_pool(x: Node, window: Sequence[int], stride: Sequence[int], low: Sequence[Dim], high: Sequence[Dim], dilation: Sequence[int] | None = None, axes: Sequence[int] | None = None) -> Node:  # fmt: skip
+    """The greatest of each window, along the axes between the first and the last unless others are named."""
+    return pooling.pool_max(x, pools(x, window, stride, low, high, dilation, axes))
 
 
-def max_pool(x: Node, window: Sequence[int], stride: Sequence[int], low: Sequence[Dim], high: Sequence[Dim], dilation: Sequence[int] | None = None) -> Node:  # fmt: skip
-    """The greatest of each window, channels last; the gradient goes to the first that attains it."""
-    fill = 0.0 if all(isinstance(n, int) and n == 0 for n in (*low, *high)) else -math.inf
-    w = pool_windows(x, window, stride, low, high, dilation or (1,) * len(window), fill)
-    return first_max(w, -1)
+def avg_pool(x: Node, window: Sequence[int], stride: Sequence[int], low: Sequence[Dim], high: Sequence[Dim], axes: Sequence[int] | None = None) -> Node:  # fmt: skip
+    """The mean of each window, of what lies inside the image."""
+    w = pools(x, window, stride, low, high, None, axes)
+    total = pooling.pool_sum(x, w)
+    whole = all(isinstance(n, int) and n == 0 for n in (*low, *high))
+    return total / float(math.prod(window)) if whole else total / inside(w, x.dtype, x.ndim)
 
 
-def avg_pool(
-    x: Node,
-    window: Sequence[int],
-    stride: Sequence[int],
-    low: Sequence[Dim],
-    high: Sequence[Dim],
-    count_padding: bool = False,
-) -> Node:
-    """The mean of each window, channels last; padding counts only if asked."""
-    once = (1,) * len(window)
-    total = sum_(pool_windows(x, window, stride, low, high, once, 0.0), -1)
-    if count_padding or all(isinstance(n, int) and n == 0 for n in (*low, *high)):
-        return total / float(math.prod(window))
-    inside = ones((1, *x.shape[1:-1], 1), x.dtype)
-    return total / sum_(pool_windows(inside, window, stride, low, high, once, 0.0), -1)
+def pools(x: Node, window: Sequence[int], stride: Sequence[int], low: Sequence[Dim], high: Sequence[Dim], dilation: Sequence[int] | None, axes: Sequence[int] | None) -> pooling.Windows:  # fmt: skip
+    """The windows that fit into an image with so much padding."""
+    axes, dilation = axes or range(1, x.ndim - 1), dilation or (1,) * len(window)
+    out = pooled_sizes([x.shape[d] for d in axes], window, stride, low, high, dilation)
+    return pooling.windows_of(x, axes, window, stride, low, out, dilation)
+
+
+def inside(w: pooling.Windows, dtype: DType, ndim: int, border: Sequence[int] | None = None) -> Node:
+    """How many places of each window lie inside the image, or not further outside than `border`."""
+    border = border or (0,) * len(w.axes)
+    sizes = tuple(n + 2 * b for n, b in zip(w.sizes, border, strict=True))
+    low = tuple(a - b for a, b in zip(w.low, border, strict=True))
+    image = ones(w.shape((1,) * ndim, sizes), dtype)
+    return pooling.pool_sum(image, w._replace(sizes=sizes, low=low))
 
 
 # ------------------------------------------------------------------------------------------ cutting

@@ -84,20 +84,6 @@ def extremum_grad(g: Node, y: Node, x: Node, axes: Axes) -> Node:
     return best * back(g / sum_(best, axes), x, axes)
 
 
-def first_grad(g: Node, y: Node, x: Node, axes: Axes) -> Node:
-    """All of it goes to the first element that attains it."""
-    (d,) = axes
-    place = expand(reshape(argmax(x, d), kept_shape(x.shape, axes)), x.shape)
-    return e.where(e.equal(place, position(x.shape, d)), back(g, x, axes), 0.0)
-
-
-def position(shape: Shape, d: int) -> Node:
-    """Each element's place along an axis."""
-    from tinyflow.ops.leaf import iota
-
-    return expand(reshape(iota(shape[d]), tuple(n if k == d else 1 for k, n in enumerate(shape))), shape)
-
-
 def prod_grad(g: Node, y: Node, x: Node, axes: Axes) -> Node:
     """g times the product of the others, right also where factors are zero."""
     zero = e.equal(x, 0.0)
@@ -132,7 +118,6 @@ MAX    = define("max",    numpy=extremum_np(np.maximum),                        
 MIN    = define("min",    numpy=extremum_np(np.minimum),                                      at=folded_at("min"),       grad=extremum_grad,                                             samples=samples(float32, int32, bool_, empty=False), shape=reduced_shape)
 ARGMAX = define("argmax", numpy=lambda x, axes: np.argmax(x, axis=axes[0]),                at=argument_at("argmax"),  grad=None, dtype=index_type, samples=tuple(Sample(((s, d, -4, 4),), {"axes": a}) for s, a in ((((3, 5, 17), (2,)), ((9, 33), (0,)), ((5, 10), (1,)))) for d in (float32, int32)), shape=reduced_shape)
 ARGMIN = define("argmin", numpy=lambda x, axes: np.argmin(x, axis=axes[0]),                at=argument_at("argmin"),  grad=None, dtype=index_type, samples=(Sample((((9, 33), float32, -4, 4),), {"axes": (1,)}),), shape=reduced_shape)
-FIRST  = define("first_max", numpy=extremum_np(np.maximum),                                   at=folded_at("max"),       grad=first_grad,                                                samples=tuple(Sample(((shape, float32, -2, 2),), {"axes": axes}) for shape, axes in (((3, 5, 17), (2,)), ((40, 33), (0,)))), shape=reduced_shape)
 # fmt: on
 
 
@@ -155,11 +140,6 @@ sum_ = reduction(SUM)
 prod = reduction(PROD)
 max_ = reduction(MAX, 1)
 min_ = reduction(MIN, 1)
-
-
-def first_max(x: Node, axis: int) -> Node:
-    """The greatest element along an axis; its gradient goes to the first that attains it."""
-    return make(FIRST, x, axes=(normal_axis(axis, x.ndim),))
 
 
 def argmax(x: Node, axis: int) -> Node:

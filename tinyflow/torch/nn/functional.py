@@ -6,13 +6,17 @@ from typing import Any
 
 from tinyflow.torch.functions import FUNCTIONS, lift
 from tinyflow.torch.modes import no_grad
-from tinyflow.torch.nn import activations, images, losses
+from tinyflow.torch.nn import activations, images, losses, pooling
 from tinyflow.torch.random import default_generator
 from tinyflow.torch.reductions import normalize as normalized
 from tinyflow.torch.shapes import one_hot as encoded
 from tinyflow.torch.tensor import Tensor
 
-TABLE = {name: lift(name, f) for rows in (activations.ROWS, images.ROWS, losses.ROWS) for name, f in rows.items()}
+TABLE = {
+    name: lift(name, f)
+    for rows in (activations.ROWS, images.ROWS, pooling.ROWS, losses.ROWS)
+    for name, f in rows.items()
+}
 TABLE |= {"linear": FUNCTIONS["linear"], "normalize": lift("normalize", normalized)}
 globals().update(TABLE)
 

@@ -1,4 +1,4 @@
-"""Convolution, pooling, padding and resizing of images (n, channels, *spatial), as functions of nodes.
+"""Convolution, pooling, padding and windows of images (n, channels, *spatial), as functions of nodes.
 
 Inside, channels come last: each function turns its image, and turns its result back. Turning costs nothing at run time.
 """
@@ -9,17 +9,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from tinyflow.graph.node import Node
 from tinyflow.ops import contraction as c
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops import indexing as ix
 from tinyflow.ops import movement as m
-from tinyflow.ops.reduction import max_, mean
 from tinyflow.torch.errors import SizeError
-from tinyflow.torch.tensor import from_array, use
 
 
 def each(n: Any, rank: int) -> tuple[int, ...]:
@@ -120,93 +116,7 @@ def transposed(rank: int) -> Any:
     return conv
 
 
-# ------------------------------------------------------------------------------------------ pooling
-
-
-def extra(n: Any, k: int, s: int, p: int, d: int) -> int:
-    """How much more padding at the end lets a last window begin inside the image or its padding."""
-    room = n + 2 * p - d * (k - 1) - 1
-    count = -(-room // s)
-    return count * s - room if count * s < n + p else 0
-
-
-def max_pool(rank: int) -> Any:
-    def pool(input: Node, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False) -> Node:  # fmt: skip
-        if return_indices:
-            raise NotImplementedError("max_pool with return_indices=True: tinyflow's pooling keeps no indices")
-        x, alone = batched(input, rank)
-        k, p, d = each(kernel_size, rank), each(padding, rank), each(dilation, rank)
-        s = each(stride, rank) if stride not in (None, []) else k
-        if any(b > a // 2 for a, b in zip(k, p, strict=True)):
-            raise RuntimeError(
-                f"pad should be at most half of effective kernel size, but got pad={p[0]}, kernel_size={k[0]} and dilation={d[0]}"
-            )
-        more = [extra(*row) if ceil_mode else 0 for row in zip(x.shape[2:], k, s, p, d, strict=True)]
-        y = f.max_pool(last(x), k, s, p, tuple(a + b for a, b in zip(p, more, strict=True)), d)
-        return single(first(y), alone)
-
-    return pool
-
-
-def avg_pool(rank: int) -> Any:
-    def pool(input: Node, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> Node:  # fmt: skip
-        x, alone = batched(input, rank)
-        k, p = each(kernel_size, rank), each(padding, rank)
-        s = each(stride, rank) if stride not in (None, []) else k
-        if ceil_mode and any(extra(n, a, b, q, 1) for n, a, b, q in zip(x.shape[2:], k, s, p, strict=True)):
-            raise NotImplementedError("avg_pool with ceil_mode=True and windows that leave the image; pad it first")
-        y = f.avg_pool(last(x), k, s, p, p, count_include_pad)
-        if divisor_override is not None:
-            y = f.avg_pool(last(x), k, s, p, p, True) * (math.prod(k) / divisor_override)
-        return single(first(y), alone)
-
-    return pool
-
-
-def adaptive(rank: int, greatest: bool) -> Any:
-    """Windows that cover the image in a given number of places: from floor(i n / o) to ceil((i + 1) n / o)."""
-
-    def pool(input: Node, output_size: Any, return_indices: bool = False) -> Node:
-        x, alone = batched(input, rank)
-        out = tuple(n if o is None else o for o, n in zip(each(output_size, rank), x.shape[2:], strict=True))
-        y = last(x)
-        if all(o == 1 for o in out):
-            axes = tuple(range(1, rank + 1))
-            y = max_(y, axes, keepdims=True) if greatest else mean(y, axes, keepdims=True)
-        elif all(n % o == 0 for n, o in zip(x.shape[2:], out, strict=True)):  # type: ignore[operator]
-            k = tuple(n // o for n, o in zip(x.shape[2:], out, strict=True))  # type: ignore[operator]
-            y = (f.max_pool if greatest else f.avg_pool)(y, k, k, (0,) * rank, (0,) * rank)
-        else:
-            for d, (n, o) in enumerate(zip(x.shape[2:], out, strict=True)):
-                y = uneven_max(y, d + 1, n, o) if greatest else uneven_mean(y, d + 1, n, o)
-        return single(first(y), alone)
-
-    return pool
-
-
-def spans(n: int, o: int) -> list[tuple[int, int]]:
-    return [(i * n // o, -(-(i + 1) * n // o)) for i in range(o)]
-
-
-def uneven_mean(y: Node, axis: int, n: Any, o: int) -> Node:
-    """A product with the matrix of means."""
-    a = np.zeros((n, o), y.dtype.numpy)
-    for i, (start, stop) in enumerate(spans(n, o)):
-        a[start:stop, i] = 1.0 / (stop - start)
-    names = "abcdefg"[: y.ndim]
-    return c.einsum(f"{names},{names[axis]}z->{names.replace(names[axis], 'z')}", y, use(from_array(a)))
-
-
-def uneven_max(y: Node, axis: int, n: Any, o: int) -> Node:
-    def cut(start: int, stop: int) -> Node:
-        begin, size = [0] * y.ndim, list(y.shape)
-        begin[axis], size[axis] = start, stop - start
-        return max_(m.slice_(y, tuple(begin), tuple(size)), axis, keepdims=True)
-
-    return m.concat([cut(*s) for s in spans(n, o)], axis)
-
-
-# ------------------------------------------------------------------------------------------ padding and resizing
+# ------------------------------------------------------------------------------------------ padding and windows
 
 
 def pad(input: Node, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Node:
@@ -248,47 +158,6 @@ def by_index(x: Node, low: Sequence[int], high: Sequence[int], mode: str) -> Nod
     return x
 
 
-def interpolate(
-    input: Node,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,
-    **_: Any,
-) -> Node:
-    """An image resized: "nearest", or "linear", "bilinear" and "trilinear" along each axis"""
-    rank = input.ndim - 2
-    have = input.shape[2:]
-    if size is not None:
-        out = each(size, rank)
-        ratio = [n / o for n, o in zip(have, out, strict=True)]  # type: ignore[operator]
-    else:
-        scale = tuple(scale_factor) if isinstance(scale_factor, tuple | list) else (scale_factor,) * rank
-        out = tuple(math.floor(n * s) for n, s in zip(have, scale, strict=True))
-        ratio = [1.0 / s for s in scale]
-    x = input
-    for d, (n, o, r) in enumerate(zip(have, out, ratio, strict=True)):
-        if o != n or mode != "nearest":
-            x = resized(x, d + 2, n, o, r, mode, bool(align_corners))
-    return x
-
-
-def resized(x: Node, axis: int, n: Any, o: int, ratio: float, mode: str, corners: bool) -> Node:
-    """One axis: the nearest entry, or a mean of two weighted by nearness."""
-    place = np.arange(o)
-    if mode == "nearest":
-        return ix.gather_axis(x, use(from_array(np.minimum((place * ratio).astype(np.int64), n - 1))), axis)
-    if mode not in ("linear", "bilinear", "trilinear"):
-        raise NotImplementedError(f"interpolate with mode={mode!r}; there are nearest, linear, bilinear and trilinear")
-    at = place * ((n - 1) / (o - 1) if o > 1 else 0.0) if corners else np.maximum((place + 0.5) * ratio - 0.5, 0.0)
-    low = np.minimum(at.astype(np.int64), n - 1)
-    w = np.zeros((n, o), x.dtype.numpy)
-    w[low, place] += 1 - (at - low)
-    w[np.minimum(low + 1, n - 1), place] += at - low
-    names = "abcdefg"[: x.ndim]
-    return c.einsum(f"{names},{names[axis]}z->{names.replace(names[axis], 'z')}", x, use(from_array(w)))
-
-
 def pixel_shuffle(input: Node, upscale_factor: int) -> Node:
     """(n, c r^2, h, w) -> (n, c, h r, w r)"""
     r = upscale_factor
@@ -310,10 +179,6 @@ def unfold(input: Node, kernel_size: Any, dilation: Any = 1, padding: Any = 0, s
 ROWS: dict[str, Any] = {
     "conv1d": convolution(1), "conv2d": convolution(2), "conv3d": convolution(3),
     "conv_transpose1d": transposed(1), "conv_transpose2d": transposed(2), "conv_transpose3d": transposed(3),
-    "max_pool1d": max_pool(1), "max_pool2d": max_pool(2), "max_pool3d": max_pool(3),
-    "avg_pool1d": avg_pool(1), "avg_pool2d": avg_pool(2), "avg_pool3d": avg_pool(3),
-    "adaptive_avg_pool1d": adaptive(1, False), "adaptive_avg_pool2d": adaptive(2, False), "adaptive_avg_pool3d": adaptive(3, False),
-    "adaptive_max_pool1d": adaptive(1, True), "adaptive_max_pool2d": adaptive(2, True), "adaptive_max_pool3d": adaptive(3, True),
-    "pad": pad, "interpolate": interpolate, "upsample": interpolate, "pixel_shuffle": pixel_shuffle, "unfold": unfold,
+    "pad": pad, "pixel_shuffle": pixel_shuffle, "unfold": unfold,
 }
 # fmt: on

@@ -53,8 +53,8 @@ class Simple(Module):
         if "stride" in self.settings and self.stride is None:
             self.stride = self.kernel_size
 
-    def forward(self, *inputs: Any) -> Any:
-        settings = {name: getattr(self, name) for name in self.settings}
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        settings = {name: getattr(self, name) for name in self.settings} | options
         if self.wants_training:
             settings["training"] = self.training
         return type(self).function(*inputs, **settings)
@@ -142,13 +142,19 @@ AvgPool3d  = simple("AvgPool3d",    T["avg_pool3d"],             pool_text,     
 AdaptiveAvgPool1d = simple("AdaptiveAvgPool1d", T["adaptive_avg_pool1d"], named("output_size"), output_size=REQUIRED)
 AdaptiveAvgPool2d = simple("AdaptiveAvgPool2d", T["adaptive_avg_pool2d"], named("output_size"), output_size=REQUIRED)
 AdaptiveAvgPool3d = simple("AdaptiveAvgPool3d", T["adaptive_avg_pool3d"], named("output_size"), output_size=REQUIRED)
-AdaptiveMaxPool1d = simple("AdaptiveMaxPool1d", T["adaptive_max_pool1d"], named("output_size"), output_size=REQUIRED)
-AdaptiveMaxPool2d = simple("AdaptiveMaxPool2d", T["adaptive_max_pool2d"], named("output_size"), output_size=REQUIRED)
+AdaptiveMaxPool1d = simple("AdaptiveMaxPool1d", T["adaptive_max_pool1d"], named("output_size"), output_size=REQUIRED, return_indices=False)
+AdaptiveMaxPool2d = simple("AdaptiveMaxPool2d", T["adaptive_max_pool2d"], named("output_size"), output_size=REQUIRED, return_indices=False)
+AdaptiveMaxPool3d = simple("AdaptiveMaxPool3d", T["adaptive_max_pool3d"], named("output_size"), output_size=REQUIRED, return_indices=False)
+LPPool1d   = simple("LPPool1d",     T["lp_pool1d"],              named("norm_type", "kernel_size", "stride", "ceil_mode"), norm_type=REQUIRED, kernel_size=REQUIRED, stride=None, ceil_mode=False)
+LPPool2d   = simple("LPPool2d",     T["lp_pool2d"],              named("norm_type", "kernel_size", "stride", "ceil_mode"), norm_type=REQUIRED, kernel_size=REQUIRED, stride=None, ceil_mode=False)
+MaxUnpool1d = simple("MaxUnpool1d",  T["max_unpool1d"],            named("kernel_size", "stride", "padding"), kernel_size=REQUIRED, stride=None, padding=0)
+MaxUnpool2d = simple("MaxUnpool2d",  T["max_unpool2d"],            named("kernel_size", "stride", "padding"), kernel_size=REQUIRED, stride=None, padding=0)
+MaxUnpool3d = simple("MaxUnpool3d",  T["max_unpool3d"],            named("kernel_size", "stride", "padding"), kernel_size=REQUIRED, stride=None, padding=0)
 Flatten    = simple("Flatten",      lambda input, start_dim, end_dim: input.flatten(start_dim, end_dim), named("start_dim", "end_dim"), start_dim=1, end_dim=-1)
 Unflatten  = simple("Unflatten",    lambda input, dim, unflattened_size: input.unflatten(dim, unflattened_size), named("dim", "unflattened_size"), dim=REQUIRED, unflattened_size=REQUIRED)
 PixelShuffle = simple("PixelShuffle", T["pixel_shuffle"],        named("upscale_factor"),      upscale_factor=REQUIRED)
 Upsample   = simple("Upsample",     T["interpolate"],            lambda m: f"scale_factor={float(m.scale_factor)}, mode={m.mode!r}" if m.scale_factor else f"size={m.size}, mode={m.mode!r}",
-                    size=None, scale_factor=None, mode="nearest", align_corners=None)
+                    size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None)
 UpsamplingNearest2d = simple("UpsamplingNearest2d", lambda input, size, scale_factor: T["interpolate"](input, size, scale_factor), None, size=None, scale_factor=None)
 UpsamplingBilinear2d = simple("UpsamplingBilinear2d", lambda input, size, scale_factor: T["interpolate"](input, size, scale_factor, "bilinear", True), None, size=None, scale_factor=None)
 Unfold     = simple("Unfold",       T["unfold"],                 named("kernel_size", "dilation", "padding", "stride"), kernel_size=REQUIRED, dilation=1, padding=0, stride=1)
