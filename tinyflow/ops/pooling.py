@@ -35,7 +35,7 @@ class Windows(NamedTuple):
     dilation: tuple[int, ...]
 
     @property
-    def count(self) -> int:
+    def area(self) -> int:
         return int(np.prod(self.window))
 
     def shape(self, s: Shape, of: Sequence[Dim]) -> Shape:
@@ -45,32 +45,32 @@ class Windows(NamedTuple):
 
 def rows(w: Windows) -> Iterator[tuple[int, Dim, Dim, int, int, Dim, int]]:
     """(axis, size, out, window, stride, low, dilation) of each axis."""
-    return zip(*w, strict=True)  # type: ignore[arg-type]
+    return zip(*w, strict=True)
 
 
 # ------------------------------------------------------------------------------------------ meaning
 
 
-def parts(w: Windows) -> Iterator[tuple[Any, tuple[slice, ...], tuple[slice, ...]]]:
+def parts(w: Windows) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
     """For each place of a window: which windows have it inside, and where it lies there, as slices."""
+    whole = slice(None)
     for k in np.ndindex(*w.window):
-        windows: dict[int, slice] = {}
-        places: dict[int, slice] = {}
+        windows, places = [whole] * (max(w.axes) + 1), [whole] * (max(w.axes) + 1)
         for (axis, size, out, _, s, low, d), j in zip(rows(w), k, strict=True):
-            first = max(-((d * j - low) // s), 0)  # type: ignore[operator]
-            stop = max(min((size - 1 + low - d * j) // s + 1, out), first)  # type: ignore[operator, call-overload]
+            away: Any = d * j - low
+            first = max(-(away // s), 0)
+            stop = max(min((size - 1 - away) // s + 1, out), first)
             windows[axis] = slice(first, stop)
-            places[axis] = slice(s * first + d * j - low, s * (stop - 1) + d * j - low + 1 if stop > first else s * first + d * j - low, s)  # type: ignore[operator]  # fmt: skip
-        every = slice(None)
-        rank = max(w.axes) + 1
-        yield tuple(windows.get(a, every) for a in range(rank)), tuple(places.get(a, every) for a in range(rank)), k  # type: ignore[misc]
+            places[axis] = slice(s * first + away, s * stop + away if stop > first else s * first + away, s)
+        yield tuple(windows), tuple(places)
 
 
 def seen(x: Any, w: Windows, fill: Any) -> Any:
     """(..., out, ..., window): what each window sees; `fill` outside."""
-    y = np.full((*w.shape(x.shape, w.out), w.count), fill, x.dtype)
-    for number, (windows, places, _) in enumerate(parts(w)):
-        y[(*windows, Ellipsis, number)] = x[places]
+    shape: Any = (*w.shape(x.shape, w.out), w.area)
+    y = np.full(shape, fill, x.dtype)
+    for number, (windows, places) in enumerate(parts(w)):
+        y[..., number][windows] = x[places]
     return y
 
 
@@ -79,8 +79,9 @@ def lowest(dtype: Any) -> Any:
 
 
 def spread_np(g: Any, *a: Any, windows: Windows) -> Any:
-    x = np.zeros(windows.shape(g.shape, windows.sizes), g.dtype)
-    for number, (inside, places, _) in enumerate(parts(windows)):
+    shape: Any = windows.shape(g.shape, windows.sizes)
+    x = np.zeros(shape, g.dtype)
+    for number, (inside, places) in enumerate(parts(windows)):
         x[places] += g[inside] * (a[0][inside] == number) if a else g[inside]
     return x
 
@@ -105,7 +106,7 @@ def place(i: Any, k: Sequence[Index_], w: Windows) -> tuple[list[Index_], list[E
         p = expr.add(expr.mul(i[axis], s), expr.add(expr.mul(j, d), expr.mul(low, -1)))
         if low != 0:
             tests.append(less_equal(const(0), expr.as_expr(p)))
-        end = s * (out - 1) + d * (window - 1) - low  # type: ignore[operator]
+        end = s * (out - 1) + d * (window - 1) - low
         if not (isinstance(end, int) and isinstance(size, int) and end < size):
             tests.append(less(expr.as_expr(p), expr.as_expr(size)))
         index[axis] = expr.inside(p, size)
@@ -126,7 +127,7 @@ def folded(fn: str) -> Any:
 
 def argument_at(i: Any, x: Any, windows: Windows) -> Expr:
     """Which place of its window is the greatest: the first of equal ones."""
-    k = expr.index(windows.count, "k")
+    k = expr.index(windows.area, "k")
     index, tests = place(i, split(k, windows.window), windows)
     value = guard(both(*tests), x(*index), const(lowest(x.dtype.numpy), x.dtype))
     return cast(expr.fold("argmax", (k,), value, int64), int32)
@@ -135,21 +136,23 @@ def argument_at(i: Any, x: Any, windows: Windows) -> Expr:
 def pick_at(i: Any, x: Any, a: Any, windows: Windows) -> Expr:
     """The k-th place of its window, for k given to each window."""
     k: Index_ = cast(a(*i), int64)
-    index, tests = place(i, split(expr.inside(k, windows.count), windows.window), windows)
+    index, _ = place(i, split(expr.inside(k, windows.area), windows.window), windows)
     inside = [t for axis, size in zip(windows.axes, windows.sizes, strict=True) for t in (less_equal(const(0), expr.as_expr(index[axis])), less(expr.as_expr(index[axis]), expr.as_expr(size)))]  # fmt: skip
     return guard(both(*inside), x(*index), const(0, x.dtype))
 
 
 def spread_at(i: Any, g: Any, *a: Any, windows: Windows) -> Expr:
     """The sum over the windows that a place is in: o = (i + low) // s - t, for as many t as can be."""
-    index, tests, over, number = list(i), [], [], 0
+    index, tests = list(i), []
+    over: list[expr.Index] = []
+    number: Index_ = 0
     for axis, size, out, window, s, low, d in rows(windows):
         reach = d * (window - 1) + 1
         t = expr.axis(-(-reach // s), f"t{axis}")
         p = expr.add(i[axis], low)
         o = expr.add(expr.floordiv(p, s), expr.mul(t, -1))
         behind = expr.add(expr.mod(p, s), expr.mul(t, s))  # the distance from where the window begins
-        if t != 0:
+        if isinstance(t, expr.Index):
             over.append(t)
             tests.append(less_equal(const(0), expr.as_expr(o)))
         last = expr.floordiv(expr.add(size, expr.add(low, -1)), s)
@@ -160,7 +163,7 @@ def spread_at(i: Any, g: Any, *a: Any, windows: Windows) -> Expr:
         if d != 1:
             tests.append(expr.apply("eq", expr.mod(behind, d), 0, dtype=bool_))
         index[axis] = expr.inside(o, out)
-        number = expr.add(expr.mul(number, window), expr.floordiv(behind, d))  # type: ignore[assignment]
+        number = expr.add(expr.mul(number, window), expr.floordiv(behind, d))
     value = g(*index)
     if a:
         mine = expr.apply("eq", cast(a[0](*index), int64), expr.as_expr(number), dtype=bool_)
@@ -211,7 +214,7 @@ def _samples(of: str, *dtypes: DType, picked: bool = False) -> tuple[Sample, ...
     for w in _W:
         base = [3, 4, 5]
         shape = w.shape(tuple(base), getattr(w, of))
-        a = ((w.shape(tuple(base), w.out), int32, 0, w.count),) if picked else ()
+        a = ((w.shape(tuple(base), w.out), int32, 0, w.area),) if picked else ()
         found += [Sample(((shape, d, -1, 1), *a), {"windows": w}) for d in dtypes]
     return tuple(found)
 

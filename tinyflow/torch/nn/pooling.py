@@ -80,7 +80,7 @@ def avg_pool(rank: int) -> Any:
         total = p.pool_sum(x, w)
         border = each(padding, rank) if count_include_pad else (0,) * rank
         leaves = any(a != b or (o - 1) * s + k - a > n + b for a, b, (_, n, o, k, s, *_) in zip(w.low, border, p.rows(w), strict=True))  # fmt: skip
-        count: Any = divisor_override or (f.inside(w, x.dtype, x.ndim, border) if leaves else w.count)
+        count: Any = divisor_override or (f.inside(w, x.dtype, x.ndim, border) if leaves else w.area)
         count = m.expand(count, total.shape) if isinstance(count, Node) else float(count)
         return single(total / count, alone)
 
