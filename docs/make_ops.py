@@ -2,7 +2,19 @@
 
 import inspect
 
-from tinyflow.ops import TABLE, contraction, elementwise, functions, indexing, movement, random, reduction
+from tinyflow.ops import (
+    TABLE,
+    contraction,
+    cumulative,
+    elementwise,
+    functions,
+    indexing,
+    movement,
+    pooling,
+    random,
+    reduction,
+    sorting,
+)
 
 MODULES = {
     "Elementwise": elementwise,
@@ -10,6 +22,9 @@ MODULES = {
     "Movement": movement,
     "Contraction": contraction,
     "Indexing": indexing,
+    "Order": sorting,
+    "Running folds": cumulative,
+    "Pooling": pooling,
     "Random": random,
 }
 

@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "cumprod, two zeros":  (lambda t, a: (a.cumprod(0), a.flip(0).cumprod(0)), np.array([2, 0, 3, 0, 1], np.float32)),
     "cummax":              (lambda t, a, i: (a.cummax(1), t.cummin(a, 0), i.cummax(0), t.cummin(i, dim=1)), A, I),
     "cummax of NaN":       (lambda t, a: (*a.cummax(0), a.cummin(0).indices), np.array([1, 3, 3, np.nan, 5, np.nan, 2], np.float32)),
-    "searchsorted":        (lambda t, c, a: (t.searchsorted(c.sort().values, a), t.searchsorted(c.sort().values, a, right=True), t.bucketize(a, c.sort().values, out_int32=True), t.searchsorted(a.sort(1).values, a[:, :2], side="right"), t.searchsorted(t.tensor([1, 3, 5]), 3)), C, A),
+    "searchsorted":        (lambda t, c, a: (t.searchsorted(c.sort().values, a), t.searchsorted(c.sort().values, a, right=True), t.bucketize(a, c.sort().values, out_int32=True), t.searchsorted(a.sort(1).values, a[:, :2].contiguous(), side="right"), t.searchsorted(t.tensor([1, 3, 5]), 3)), C, A),
     "cdist":               (lambda t, a, b: (t.cdist(a, b), t.cdist(a[None], b[None], p=1)), A, B),
     "triangle indices":    (lambda t: (t.tril_indices(3, 4), t.triu_indices(3, 3, 1)),),
     "std_mean":            (lambda t, a: (t.std_mean(a), t.var_mean(a, 1)), A),

@@ -217,7 +217,10 @@ def assemble(
 
 def indexed(n: Node) -> tuple[Node, Index_]:
     """The index that a node checks, and how many entries there are for it."""
-    return n.inputs[1], n.attrs["size"] if "size" in n.attrs else n.inputs[0].shape[n.attrs["batch"]]
+    index = n.inputs[-1] if n.op.kind == "into" else n.inputs[1]
+    if "size" in n.attrs:
+        return index, n.attrs["size"]
+    return index, n.inputs[0].shape[n.attrs["axis"] if "axis" in n.attrs else n.attrs["batch"]]
 
 
 def line_of(k: Kernel) -> str:
