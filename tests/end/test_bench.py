@@ -56,7 +56,7 @@ def test_every_workload_has_what_it_is_compared_by() -> None:
     for row in TABLE.values():
         assert any(side.ours for side in sides_of(row.program)), row.name
     for row in STEPS:
-        assert {"torch"} <= {side.family for side in sides_of(row.program)}, row.name
+        assert {"torch", "jax"} <= {side.family for side in sides_of(row.program)}, row.name
 
 
 def test_batches_are_the_same_for_everyone() -> None:

@@ -1,47 +1,17 @@
-"""A small convolutional network under Adam."""
-
-from functools import partial
+"""A small convolutional network: LeCun et al., 1998, in the sizes of TensorFlow's tutorial."""
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
-LAYOUT = ("NCHW", "OIHW", "NCHW")
+from bench.programs.jax.layers import conv, cross_entropy, linear, max_pool
+from bench.programs.jax.training import adam
 
-
-def conv(x, kernel, bias):
-    h = jax.nn.relu(lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT) + bias[:, None, None])
-    return lax.reduce_window(h, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+optimizer = adam(lr=1e-3)
 
 
-def loss_of(p, x, y):
-    h = conv(conv(x, p[0], p[1]), p[2], p[3])
-    h = jax.nn.relu(h.reshape(len(x), -1) @ p[4].T + p[5])
-    scores = jax.nn.log_softmax(h @ p[6].T + p[7])
-    return -jnp.take_along_axis(scores, y[:, None], 1).mean()
-
-
-def adam(p, g, m, v, t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8):
-    m = b1 * m + (1 - b1) * g
-    v = b2 * v + (1 - b2) * g * g
-    return p - lr * (m / (1 - b1**t)) / (jnp.sqrt(v / (1 - b2**t)) + eps), m, v
-
-
-@partial(jax.jit, donate_argnums=0)
-def update(state, x, y):
-    p, m, v, t = state
-    loss, grads = jax.value_and_grad(loss_of)(p, x, y)
-    new = [adam(*args, t + 1) for args in zip(p, grads, m, v)]
-    return (*map(list, zip(*new)), t + 1), loss
-
-
-def make(weights):
-    p = [jnp.array(w) for w in weights]
-    state = (p, [jnp.zeros_like(w) for w in p], [jnp.zeros_like(w) for w in p], jnp.float32(0))
-
-    def step(x, y):
-        nonlocal state
-        state, loss = update(state, x, y.astype("int32"))
-        return loss
-
-    return step
+def loss(p, x, y):
+    x = x.transpose(0, 2, 3, 1)  # (B, 28, 28, 1)
+    x = max_pool(jax.nn.relu(conv(p, "0", x)))
+    x = max_pool(jax.nn.relu(conv(p, "3", x)))
+    x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # as the weights have it, channel by channel
+    x = jax.nn.relu(linear(p, "7", x))
+    return cross_entropy(linear(p, "9", x), y).mean()
