@@ -45,6 +45,7 @@ def test_stages_follow_the_path_to_machine_code() -> None:
         "simplify",
         "stabilise",
         "simplify again",
+        "checkpoint",
         "kernels",
     ]
     kernels = data["runs"][0]["stages"][-1]["kernels"]
@@ -193,6 +194,7 @@ def test_stages_switch_and_the_chosen_node_follows(page: Page) -> None:
         "simplify",
         "stabilise",
         "simplify again",
+        "checkpoint",
         "kernels",
     ]
     page.box("log").click()

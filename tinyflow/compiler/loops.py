@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType
 from tinyflow.core.expr import Apply, Expr, Fold, Index, Index_, Load, Poly
+from tinyflow.ops.elementwise import HEAVY
 
 
 class Target(NamedTuple):
@@ -128,11 +129,6 @@ def weight(e: Index_, sizes: Mapping[Expr, int] | None = None) -> Index_:
         return total
 
     return below([e]) if isinstance(e, Expr) else 1
-
-
-HEAVY = dict.fromkeys(
-    ("exp", "log", "expm1", "log1p", "tanh", "sigmoid", "erf", "erfinv", "sin", "cos", "pow", "uniform"), 10
-) | {"div": 4, "sqrt": 4}
 
 
 def traffic(kernel: Kernel) -> tuple[dict[Any, Index_], dict[Any, Index_]]:

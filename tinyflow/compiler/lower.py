@@ -14,13 +14,14 @@ from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, int64
 from tinyflow.core.expr import Expr, Fold, Index, Index_
 from tinyflow.graph.node import Node, Shape
+from tinyflow.ops.control import AGAIN
 from tinyflow.ops.movement import flatten
 from tinyflow.runtime.program import Slot
 
 if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
 
-VIEWS = ("reshape", "permute", "expand", "slice", "switch", "stop_gradient")
+VIEWS = ("reshape", "permute", "expand", "slice", "switch", "stop_gradient", "again")
 
 
 def is_view(n: Node) -> bool:
@@ -68,6 +69,7 @@ class Scope:
         self.memo: dict[tuple[Node, tuple[Index_, ...]], Expr] = {}
         self.reads: dict[tuple[Node, tuple[Index_, ...]], None] = {}
         self.checks: list[Node] = []
+        self.waits: dict[Node, None] = {}
         self.replaced: dict[Node, Any] = {}
         self.group: set[Node] = set()
 
@@ -89,6 +91,8 @@ class Scope:
         """The node's value at an index, whether it has a buffer or not. Operands come first: no deep recursion."""
         found = self.memo.get((node, index))
         if found is None:
+            if node.op is AGAIN:
+                self.waits.update(dict.fromkeys(node.inputs[1:]))
             assert node.op.at is not None, f"{node.op} has no value at an index"
             found = self.memo[(node, index)] = node.op.at(
                 index, *(Reader(x, self, node) for x in node.inputs), **node.attrs
@@ -114,6 +118,7 @@ class Lowered(NamedTuple):
     value: Expr | None
     reads: tuple[tuple[Node, tuple[Index_, ...]], ...]
     checked: bool  # whether an index from data is used
+    waits: tuple[Node, ...]  # what must have run before, though it is not read
 
     @property
     def folds(self) -> list[Fold]:
@@ -151,7 +156,9 @@ class Lowering:
             indices = axes(node.shape)
             value = value_of(scope, node, indices)
             value = None if value is None else expr.as_expr(expr.opened(value))
-            found = self.made[node] = Lowered(indices, value, tuple(scope.reads), bool(scope.checks))
+            found = self.made[node] = Lowered(
+                indices, value, tuple(scope.reads), bool(scope.checks), tuple(scope.waits)
+            )
         return found
 
 

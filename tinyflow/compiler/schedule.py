@@ -13,13 +13,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tinyflow.compiler.loops import HEAVY, Kernel, free, stride
-from tinyflow.compiler.lower import Lowered, Lowering, is_view
+from tinyflow.compiler.loops import Kernel, free, stride
+from tinyflow.compiler.lower import VIEWS, Lowered, Lowering, is_view
 from tinyflow.core import expr
 from tinyflow.core.expr import Fold, Index_, Load
 from tinyflow.graph.node import Node, Shape, toposort
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.control import MERGE
+from tinyflow.ops.elementwise import HEAVY
 from tinyflow.ops.movement import CONCAT, EXPAND
 from tinyflow.ops.pooling import POOL_ARG, POOL_MAX, POOL_SUM, RESAMPLE, SPREAD
 from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
@@ -225,10 +226,11 @@ class Schedule:
         return list(dict.fromkeys(home[x] for x in self.needs(group) if x in home and home[x] is not group))
 
     def needs(self, group: Group) -> list[Node]:
-        """The nodes whose buffers a group reads, those of its conditions too."""
+        """The nodes whose buffers a group reads, those of its conditions too, and of what it is to wait for."""
         if group.needs is None:
             found = dict.fromkeys(x for _, x, _ in self.reads(group))
-            for p, _ in group.conditions:
+            waits = [x for n in group.stores for x in self.lowering.of(n).waits]
+            for p in (*(p for p, _ in group.conditions), *waits):
                 found[p] = None
                 if p.op.kind != "leaf" and p not in self.buffered:
                     found.update((r, None) for r, _ in self.lowering.of(p).reads)
@@ -287,11 +289,7 @@ def is_fold(n: Node) -> bool:
 
 
 def through_views(n: Node) -> Node:
-    while (
-        n.op.kind != "leaf"
-        and n.op.name in ("reshape", "permute", "expand", "slice", "stop_gradient", "switch")
-        and n.inputs
-    ):
+    while n.op.kind != "leaf" and n.op.name in VIEWS and n.inputs:
         n = n.inputs[0]
     return n
 

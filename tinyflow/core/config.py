@@ -37,6 +37,7 @@ FLAGS = [
     Flag("CHECK",     0,                 "1 verifies the graph between passes, 2 evaluates it before and after each pass"),
     Flag("REFERENCE", 0,                 "1 runs every op by its numpy meaning; nothing is compiled"),
     Flag("PROFILE",   0,                 "1 keeps when each thread began and ended each kernel, as `tinyflow profile` does"),
+    Flag("CHECKPOINT", 1,                "0 keeps all values that gradients read; 1 computes cheap ones again, which takes less memory"),
     Flag("THREADS",   default_threads(), "how many threads run a program"),
     Flag("NAN",       0,                 "1 names the first node that made a NaN or an infinity"),
     Flag("TARGET",    "",                "the machine to compile for: a name of the table in runtime/target.py; empty: this machine"),

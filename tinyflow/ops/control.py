@@ -3,6 +3,7 @@
 switch(x, p, side)   x if p is `side`, else dead: what depends on a dead tensor is not computed
 merge(p, f, t)       whichever is alive: f if p is false, t if it is true
 after(x, *others)    x, once the others have run
+again(x, *others)    x, for what is computed of it a second time once the others have run: see passes/checkpoint.py
 group(*others)       nothing, once the others have run
 assign(v, x)         x, which becomes the variable's value at the end of the run
 """
@@ -71,6 +72,8 @@ MERGE  = define("merge",  numpy=merge_np,                                       
                 grad=lambda g, y, p, f, t: (None, switch(g, p, False), switch(g, p, True)), samples=(Sample((P, X, X)),))
 AFTER  = define("after",  numpy=lambda x, *others: x,                              shape=lambda x, *_: x, dtype=lambda x, *_: x,       at=lambda i, x, *_: x(*i), kind="control",
                 grad=lambda g, y, x, *others: (g, *(None for _ in others)), samples=(Sample((X, X)),))
+AGAIN  = define("again",  numpy=lambda x, *others: x,                              shape=lambda x, *_: x, dtype=lambda x, *_: x,       at=lambda i, x, *_: x(*i), kind="control",
+                grad=lambda g, y, x, *others: (g, *(None for _ in others)), samples=(Sample((X, X)),))
 GROUP  = define("group",  numpy=lambda *others: np.float32(0),                     shape=lambda *_: (),   dtype=lambda *_: float32,   at=None, grad=None, kind="control")
 ASSIGN = define("assign", numpy=lambda v, x: x,                                    shape=assign_shape,    dtype=matching,             at=lambda i, v, x: x(*i), kind="control",
                 grad=lambda g, y, v, x: (None, g), samples=())
@@ -94,6 +97,10 @@ def zeros_like(y: Node, side: bool) -> Node:
 
 def after(x: Node, *others: Node) -> Node:
     return make(AFTER, x, *others) if others else x
+
+
+def again(x: Node, *others: Node) -> Node:
+    return make(AGAIN, x, *others)
 
 
 def group(*others: Node) -> Node:

@@ -170,6 +170,10 @@ WHERE  = define("where",  numpy=np.where, shape=same, dtype=lambda c, a, b: (boo
                 samples=(Sample((((3, 17), bool_, 0, 2), ((3, 17), float32, -3, 3), ((3, 17), float32, -3, 3))),))
 # fmt: on
 
+HEAVY = dict.fromkeys(  # about how many scalar operations an op is, where it is not one
+    ("exp", "log", "expm1", "log1p", "tanh", "sigmoid", "erf", "erfinv", "sin", "cos", "pow", "uniform"), 10
+) | {"div": 4, "sqrt": 4}
+
 
 def cast(x: Node, dtype: DType) -> Node:
     """x as another element type; floats are cut towards zero to make integers."""

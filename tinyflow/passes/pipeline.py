@@ -7,17 +7,25 @@ from collections.abc import Callable, Sequence
 from tinyflow.core.config import config
 from tinyflow.graph.node import Node, rewrite
 from tinyflow.graph.verify import same_meaning, verify
+from tinyflow.passes.checkpoint import checkpoint
 from tinyflow.passes.phases import phases
 from tinyflow.passes.simplify import simplify, stabilise
 
-Pass = Callable[[Node], Node]
+Pass = Callable[[Sequence[Node]], dict[Node, Node]]
 
-#            name         what it does to one node whose inputs are done     why here
+
+def each(change: Callable[[Node], Node]) -> Pass:
+    """A pass that changes one node at a time, once its inputs are done."""
+    return lambda nodes: rewrite(nodes, change)
+
+
+#    name           what it makes of a graph     why here
 PIPELINE: list[tuple[str, Pass]] = [
-    ("simplify", simplify),  # first, so that the patterns of the others meet one spelling
-    ("stabilise", stabilise),
-    ("phases", phases),  # before the last, which joins the views that it brings
-    ("simplify again", simplify),  # a stable form brings new x - (-y)
+    ("simplify", each(simplify)),  # first, so that the patterns of the others meet one spelling
+    ("stabilise", each(stabilise)),
+    ("phases", each(phases)),  # before the last, which joins the views that it brings
+    ("simplify again", each(simplify)),  # a stable form brings new x - (-y)
+    ("checkpoint", checkpoint),  # the last: no rule sees through what is computed again
 ]
 
 
@@ -25,7 +33,7 @@ def run(roots: Sequence[Node], watch: Callable[[str, list[Node]], None] | None =
     """The roots after every pass. CHECK=1 verifies the graph between passes, CHECK=2 also compares its values."""
     nodes = list(roots)
     for name, change in PIPELINE:
-        new = rewrite(nodes, change)
+        new = change(nodes)
         after = [new[n] for n in nodes]
         if config.CHECK >= 1:
             verify(after, name)
