@@ -194,6 +194,6 @@ def finish(em: Emitter, tasks: Index_) -> Code:
     declared = dict.fromkeys([*em.declared, *vecmath.declarations(em.functions)])
     declared.pop("declare void @tf_note_bad_index(ptr, i64, i64, i64)", None)
     text = "\n".join(
-        [*functions, *em.extra, *head, *em.allocas, *em.lines, "  ret void", "}", *declared, BRANCH_WEIGHTS, ""]
+        [*functions, *head, *em.allocas, *em.lines, "  ret void", "}", *em.extra, *declared, BRANCH_WEIGHTS, ""]
     )
     return Code(text, tuple(em.buffers), tuple(em.dims), tuple(em.checks), tasks)

@@ -8,6 +8,7 @@ from tinyflow.core.config import config
 from tinyflow.graph.node import Node, rewrite
 from tinyflow.graph.verify import same_meaning, verify
 from tinyflow.passes.checkpoint import checkpoint
+from tinyflow.passes.layout import layout
 from tinyflow.passes.phases import phases
 from tinyflow.passes.simplify import simplify, stabilise
 
@@ -24,6 +25,7 @@ PIPELINE: list[tuple[str, Pass]] = [
     ("simplify", each(simplify)),  # first, so that the patterns of the others meet one spelling
     ("stabilise", each(stabilise)),
     ("phases", each(phases)),  # before the last, which joins the views that it brings
+    ("layout", each(layout)),  # after every pattern that speaks of neighbours
     ("simplify again", each(simplify)),  # a stable form brings new x - (-y)
     ("checkpoint", checkpoint),  # the last: no rule sees through what is computed again
 ]
