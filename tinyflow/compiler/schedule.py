@@ -8,12 +8,17 @@ when every read stays within the row that is being computed.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+<<<<<<< HEAD
 from tinyflow.compiler.loops import Kernel, free, stride
+=======
+from tinyflow.compiler.loops import HEAVY, Kernel, free, stride
+>>>>>>> 61dd46c (schedule: a value is kept where several readers would read more to compute it again)
 from tinyflow.compiler.lower import VIEWS, Lowered, Lowering, is_view
 from tinyflow.core import expr
 from tinyflow.core.expr import Fold, Index_, Load
@@ -31,6 +36,8 @@ ENOUGH_ROWS = 8  # a pass over fewer rows than this must be short to be worth me
 LONG_ROW = 1 << 14
 LONG_CHAIN = 50  # nodes inlined into each other: expressions are made and walked by recursion
 MOST_STORES = 24
+AGAIN = 2  # how many reads a value may cost more when it is computed again by each reader: keeping it costs a write and a read
+MOST_READS = 8
 FEW_PARTS = 4
 
 
@@ -125,17 +132,33 @@ class Schedule:
         return self.cuts
 
     def shared(self, chosen: set[Node]) -> set[Node]:
-        """Costly values that several buffers are computed from: they get one too."""
+        """Values that several buffers are computed from, and that cost more to compute again than to keep."""
         sinks: dict[Node, set[Node]] = {}
         more: set[Node] = set()
+        reads = self.inlined_reads(chosen)
         for n in reversed(self.order):
             own: set[Node] = set()
             for user in self.users[n]:
                 own |= {user} if user in chosen or user in more else sinks[user]
             sinks[n] = own
-            if len(own) > 1 and n not in chosen and n.op.name in HEAVY and n.shape != ():
+            if len(own) < 2 or n in chosen or n.op.kind == "leaf" or n.shape == ():
+                continue
+            if n.op.name in HEAVY or (n.op.name not in VIEWS and (len(own) - 1) * (len(reads[n]) - 1) > AGAIN):
                 more.add(n)
         return more
+
+    def inlined_reads(self, chosen: set[Node]) -> dict[Node, frozenset[Node]]:
+        """For each node, the buffers as large as itself that computing it reads; no more of them than matter."""
+        reads: dict[Node, frozenset[Node]] = {}
+        for n in self.order:
+            below = frozenset().union(*(self.seen(x, chosen, reads) for x in n.inputs))
+            reads[n] = frozenset(itertools.islice(below, MOST_READS))
+        return reads
+
+    def seen(self, x: Node, chosen: set[Node], reads: Mapping[Node, frozenset[Node]]) -> frozenset[Node]:
+        if x.op is EXPAND:
+            return frozenset()
+        return frozenset((x,)) if x in chosen or (x.op.kind == "leaf" and x.shape != ()) else reads[x]
 
     # ------------------------------------------------------------------------------------------ merging
 
