@@ -4,7 +4,8 @@
                           K      summed over                           N  in B and the output; B has the output's last letter
     pack                  B into panels [batch][panel][K][width], any producer computed on the way
     tiles                 for each group of panels, block of K, tile of rows, panel: the micro-kernel; after the last
-                          block of K, what is made of the results while they are at hand
+                          block of K, what is made of the results while they are at hand. Where the group is small,
+                          tiles go before blocks
 
 A is read in place where it lies at fixed strides, else it is packed a tile at a time, in the thread's own memory: along K
 or, where its neighbours in memory are neighbouring rows, along those. The order of additions depends on the sizes alone.
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 K_BLOCK = 384  # a panel of so many rows and a tile of A stay in the first cache
 ALONE = 1100 * 1024  # bytes of panels that a thread's second cache holds beside the rest
+STAYS = 640 * 1024  # bytes of a group of panels that the second cache keeps from one tile of rows to the next
+COLUMNS = 512  # of a group of panels
 FEW_ROWS = 48
 PAGE = 4096  # bytes
 
@@ -125,6 +128,8 @@ class Tiles:
     lanes: int
     rows: tuple[int, ...]  # the tile heights that are needed, greatest first
     direct: bool  # whether tiles are written where they belong at once
+    group: int  # panels that a tile meets one after the other
+    tile_by_tile: bool  # whether a tile goes through all of K before the next one, else all tiles through each block
     local: Scratch | None = None
     upright: bool = False  # whether A is packed along its rows
     sums: Scratch | None = None
@@ -228,8 +233,12 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     packed = -(-rows[0] // lanes) * lanes if upright and not around else rows[0]
     local = Scratch(f"rows of {core.label}", packed * blocks.most * core.dtype.size, per_thread=True)
     direct = is_direct(stores, result, indices, width)
+    together = columns_at_once(columns, width)
+    depth = sizes[3]
+    by_tile = isinstance(depth, int) and depth * together * width * core.dtype.size <= STAYS
     kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, core.dtype.size))
-    sums = None if direct or blocks.one(k) else Scratch(f"sums of {core.label}", kept)
+    kept = rows[0] * together * width * core.dtype.size if by_tile else kept
+    sums = None if direct or blocks.one(k) else Scratch(f"sums of {core.label}", kept, per_thread=by_tile)
     tiles = Tiles(
         spec=spec,
         dtype=core.dtype,
@@ -248,6 +257,8 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         lanes=lanes,
         rows=rows,
         direct=direct,
+        group=together,
+        tile_by_tile=by_tile,
         local=None if inplace else local,
         upright=bool(upright) and not around,
         sums=sums,
@@ -265,6 +276,12 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         tuple(group.stores),
     )
     return [main] if own else [packing, main]
+
+
+def columns_at_once(columns: Index_, width: int) -> int:
+    """How many panels make a group."""
+    most = max(COLUMNS // width, 1)
+    return min(most, -(-columns // width)) if isinstance(columns, int) else most
 
 
 def ceil_div(n: Index_, by: int) -> Index_:

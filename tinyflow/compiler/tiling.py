@@ -73,11 +73,14 @@ def emit_tiles(em: Emitter, kernel: Kernel, t: Tiles) -> Index_:
         base = mul(em, b, grid.tiles)
         low = greatest(em, em.op("sub {t} {0}, {1}", [grid.low, base]), const(0))
         high = least(em, em.op("sub {t} {0}, {1}", [grid.high, base]), grid.tiles)
-        group = max(512 // t.width, 1)
-        with em.counting(grid.first.name, grid.last.name, group) as p0:
-            p1 = least(em, add(em, p0, const(group)), grid.last)
-            with k_blocks(em, t) as block, em.counting(low.name, high.name) as tile:
-                row_tile(em, kernel, t, b, tile, (p0, p1), block)
+        with em.counting(grid.first.name, grid.last.name, t.group) as p0:
+            panels = p0, least(em, add(em, p0, const(t.group)), grid.last)
+            if t.tile_by_tile:
+                with em.counting(low.name, high.name) as tile, row_tile(em, t, tile) as rows, k_blocks(em, t) as block:
+                    rows_against_panels(em, kernel, t, b, rows, panels, block)
+            else:
+                with k_blocks(em, t) as block, em.counting(low.name, high.name) as tile, row_tile(em, t, tile) as rows:
+                    rows_against_panels(em, kernel, t, b, rows, panels, block)
         del em.env[t.batch]
     return expr.mul(t.sizes[0], expr.maximum(t.tile_count, t.panel_count))
 
@@ -143,10 +146,16 @@ def k_blocks(em: Emitter, t: Tiles) -> Iterator[Block]:
             del em.env[i]
 
 
-def row_tile(
-    em: Emitter, kernel: Kernel, t: Tiles, b: Value, tile: Value, panels: tuple[Value, Value], block: Block
-) -> None:
-    """One tile of rows against a group of panels. Rows left over are cut into the heights that there are."""
+class Rows(NamedTuple):
+    """Rows of a run."""
+
+    start: Value
+    height: Value
+
+
+@contextmanager
+def row_tile(em: Emitter, t: Tiles, tile: Value) -> Iterator[Rows]:
+    """The rows of one tile. Rows left over are cut into the heights that there are."""
     em.env[t.run] = const(0)
     if t.run.extent != 1:
         each = index(em, t.tiles_a_run)
@@ -157,19 +166,18 @@ def row_tile(
         base, rest = m // count, m % count
         start = add(em, mul(em, tile, const(base)), least(em, tile, const(rest)))
         taller = em.op("icmp slt {t} {0}, {1}", [tile, const(rest)], bool_)
-        rows = em.choose(taller, const(base + 1), const(base)) if rest else const(base)
-        rows_against_panels(em, kernel, t, b, start, rows, panels, block)
+        yield Rows(start, em.choose(taller, const(base + 1), const(base)) if rest else const(base))
     else:
         first = mul(em, tile, const(t.rows[0]))
         stop = least(em, add(em, first, const(t.rows[0])), index(em, m))
-        with cut_rows(em, t, first, stop) as (start, rows):
-            rows_against_panels(em, kernel, t, b, start, rows, panels, block)
+        with cut_rows(em, t, first, stop) as rows:
+            yield rows
     del em.env[t.run]
 
 
 @contextmanager
-def cut_rows(em: Emitter, t: Tiles, first: Value, stop: Value) -> Iterator[tuple[Value, Value]]:
-    """(start, rows) of pieces of the heights that there are, the greatest that fits each time."""
+def cut_rows(em: Emitter, t: Tiles, first: Value, stop: Value) -> Iterator[Rows]:
+    """Pieces of the heights that there are, the greatest that fits each time."""
     at = em.name("at")
     em.allocas.append(f"  {at} = alloca i64")
     em.line(f"store i64 {first.name}, ptr {at}")
@@ -186,27 +194,20 @@ def cut_rows(em: Emitter, t: Tiles, first: Value, stop: Value) -> Iterator[tuple
         rows = const(t.rows[-1])
         for h in reversed(t.rows[:-1]):
             rows = em.choose(em.op("icmp sge {t} {0}, {1}", [left, const(h)], bool_), const(h), rows)
-        yield start, rows
+        yield Rows(start, rows)
         em.line(f"store i64 {add(em, start, rows).name}, ptr {at}")
     em.line(f"br label %{head}")
     em.label(done)
 
 
 def rows_against_panels(
-    em: Emitter,
-    kernel: Kernel,
-    t: Tiles,
-    b: Value,
-    start: Value,
-    rows: Value,
-    panels: tuple[Value, Value],
-    block: Block,
+    em: Emitter, kernel: Kernel, t: Tiles, b: Value, rows: Rows, panels: tuple[Value, Value], block: Block
 ) -> None:
     needed = Value("true", bool_, False)
     if t.tests:
         block, needed = inside(em, t, block)
     with when(em, needed):
-        against_panels(em, kernel, t, b, start, rows, panels, block)
+        against_panels(em, kernel, t, b, rows, panels, block)
 
 
 def inside(em: Emitter, t: Tiles, block: Block) -> tuple[Block, Value]:
@@ -221,39 +222,41 @@ def inside(em: Emitter, t: Tiles, block: Block) -> tuple[Block, Value]:
 
 
 def against_panels(
-    em: Emitter,
-    kernel: Kernel,
-    t: Tiles,
-    b: Value,
-    start: Value,
-    rows: Value,
-    panels: tuple[Value, Value],
-    block: Block,
+    em: Emitter, kernel: Kernel, t: Tiles, b: Value, rows: Rows, panels: tuple[Value, Value], block: Block
 ) -> None:
-    a, sm, sk = left_operand(em, t, start, rows, block)
+    a, sm, sk = left_operand(em, t, rows.start, rows.height, block)
     count, k = index(em, t.panel_count), index(em, t.sizes[3])
     with em.counting(panels[0].name, panels[1].name) as p:
         where = mul(em, add(em, mul(em, add(em, mul(em, b, count), p), k), block.start), const(t.width))
         right = pointer(em, t.panels, where, t.dtype.llvm)
-        if t.sums is not None:
-            line = mul(em, count, const(t.width))
-            row = add(em, mul(em, em.env[t.run], index(em, t.m.extent)), start)
-            row = add(em, mul(em, b, index(em, t.sizes[1])), row)
-            c, ldc = pointer(em, t.sums, add(em, mul(em, row, line), mul(em, p, const(t.width))), t.dtype.llvm), line
-        elif t.direct:
-            store = kernel.stores[0]
-            em.env[t.m], em.env[t.n] = start, mul(em, p, const(t.width))
-            c = em.pointer(store.target.key, store.offset, t.dtype)
-            ldc = index(em, stride(store.offset, t.m))  # type: ignore[arg-type]
-            del em.env[t.m], em.env[t.n]
-        else:
-            c = em.name("tile")
-            em.allocas.append(f"  {c} = alloca [{t.rows[0] * t.width} x {t.dtype.llvm}], align 64")
-            ldc = const(t.width)
-        call_tile(em, t, rows, [block.length.name, a, sm, sk, right, c, ldc.name, block.first.name])
+        c, ldc = results_at(em, kernel, t, b, rows.start, p, panels[0])
+        call_tile(em, t, rows.height, [block.length.name, a, sm, sk, right, c, ldc.name, block.first.name])
         if not t.direct:
             with when(em, block.last):
-                epilogue(em, kernel.stores, t, start, rows, p, c, ldc)
+                epilogue(em, kernel.stores, t, rows.start, rows.height, p, c, ldc)
+
+
+def results_at(em: Emitter, kernel: Kernel, t: Tiles, b: Value, start: Value, p: Value, p0: Value) -> tuple[str, Value]:
+    """(pointer, stride of rows) of where a tile's results are added up."""
+    if t.sums is not None and t.sums.per_thread:
+        line = const(t.group * t.width)
+        at = mul(em, em.op("sub {t} {0}, {1}", [p, p0]), const(t.width))
+        return pointer(em, t.sums, at, t.dtype.llvm), line
+    if t.sums is not None:
+        line = mul(em, index(em, t.panel_count), const(t.width))
+        row = add(em, mul(em, em.env[t.run], index(em, t.m.extent)), start)
+        row = add(em, mul(em, b, index(em, t.sizes[1])), row)
+        return pointer(em, t.sums, add(em, mul(em, row, line), mul(em, p, const(t.width))), t.dtype.llvm), line
+    if t.direct:
+        store = kernel.stores[0]
+        em.env[t.m], em.env[t.n] = start, mul(em, p, const(t.width))
+        c = em.pointer(store.target.key, store.offset, t.dtype)
+        line = index(em, stride(store.offset, t.m))  # type: ignore[arg-type]
+        del em.env[t.m], em.env[t.n]
+        return c, line
+    c = em.name("tile")
+    em.allocas.append(f"  {c} = alloca [{t.rows[0] * t.width} x {t.dtype.llvm}], align 64")
+    return c, const(t.width)
 
 
 def pointer(em: Emitter, buffer: object, at: Value, element: str) -> str:
