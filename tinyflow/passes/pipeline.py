@@ -11,6 +11,7 @@ from tinyflow.passes.checkpoint import checkpoint
 from tinyflow.passes.layout import layout
 from tinyflow.passes.phases import phases
 from tinyflow.passes.simplify import simplify, stabilise
+from tinyflow.passes.sums import sums
 
 Pass = Callable[[Sequence[Node]], dict[Node, Node]]
 
@@ -26,6 +27,7 @@ PIPELINE: list[tuple[str, Pass]] = [
     ("stabilise", each(stabilise)),
     ("phases", each(phases)),  # before the last, which joins the views that it brings
     ("layout", each(layout)),  # after every pattern that speaks of neighbours
+    ("sums", each(sums)),  # once the axes have their last order
     ("simplify again", each(simplify)),  # a stable form brings new x - (-y)
     ("checkpoint", checkpoint),  # the last: no rule sees through what is computed again
 ]
