@@ -238,7 +238,11 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     by_tile = isinstance(depth, int) and depth * together * width * core.dtype.size <= STAYS
     kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, core.dtype.size))
     kept = rows[0] * together * width * core.dtype.size if by_tile else kept
-    sums = None if direct or blocks.one(k) else Scratch(f"sums of {core.label}", kept, per_thread=by_tile)
+    sums = (
+        None
+        if direct or (blocks.one(k) and not by_tile)
+        else Scratch(f"sums of {core.label}", kept, per_thread=by_tile)
+    )
     tiles = Tiles(
         spec=spec,
         dtype=core.dtype,

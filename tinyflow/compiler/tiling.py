@@ -231,9 +231,15 @@ def against_panels(
         right = pointer(em, t.panels, where, t.dtype.llvm)
         c, ldc = results_at(em, kernel, t, b, rows.start, p, panels[0])
         call_tile(em, t, rows.height, [block.length.name, a, sm, sk, right, c, ldc.name, block.first.name])
-        if not t.direct:
+        if not (t.direct or t.tile_by_tile):
             with when(em, block.last):
-                epilogue(em, kernel.stores, t, rows.start, rows.height, p, c, ldc)
+                low = mul(em, p, const(t.width))
+                epilogue(em, kernel.stores, t, rows, (low, add(em, low, const(t.width))), c, ldc)
+    if t.tile_by_tile and not t.direct:
+        with when(em, block.last):
+            low, high = (mul(em, p, const(t.width)) for p in panels)
+            c, ldc = results_at(em, kernel, t, b, rows.start, panels[0], panels[0])
+            epilogue(em, kernel.stores, t, rows, (low, high), c, ldc)
 
 
 def results_at(em: Emitter, kernel: Kernel, t: Tiles, b: Value, start: Value, p: Value, p0: Value) -> tuple[str, Value]:
@@ -392,33 +398,26 @@ def call_tile(em: Emitter, t: Tiles, rows: Value, args: Sequence[str]) -> None:
 
 
 def epilogue(
-    em: Emitter, stores: Sequence[Store], t: Tiles, start: Value, rows: Value, p: Value, c: str, ldc: Value
+    em: Emitter, stores: Sequence[Store], t: Tiles, rows: Rows, columns: tuple[Value, Value], c: str, ldc: Value
 ) -> None:
     """What is made of a tile's results, row by row."""
-    with em.counting("0", rows.name) as r:
-        em.env[t.m] = add(em, start, r)
-        line = mul(em, r, ldc)
-        first = mul(em, p, const(t.width))
-        extent = index(em, t.sizes[2])
-        for j in range(t.vectors):
-            at = add(em, first, const(j * t.lanes))
+    low, high = columns[0], least(em, columns[1], index(em, t.n.extent))
+    known = t.width if isinstance(t.n.extent, int) and t.n.extent % t.width == 0 and not t.tile_by_tile else None
+    known = t.n.extent if t.panel_count == t.group and isinstance(t.n.extent, int) else known
+    with em.counting("0", rows.height.name) as r:
+        em.env[t.m] = add(em, rows.start, r)
+        line = em.op("sub {t} {0}, {1}", [mul(em, r, ldc), low])
+        em.hoist_all([s.value for s in stores], t.n)
 
-            def columns(j: int = j, at: Value = at) -> None:
-                with em.scope(), em.lane_bound(t.n, at):
-                    v = Value(em.name(), t.dtype, True)
-                    q = em.name("p")
-                    place = add(em, line, const(j * t.lanes))
-                    em.line(f"{q} = getelementptr {t.dtype.llvm}, ptr {c}, i64 {place.name}")
-                    em.line(f"{v.name} = load {v.type(em.lanes)}, ptr {q}, align {t.dtype.size}")
-                    em.env[t.result] = v
-                    values = [em.value(s.value) for s in stores]
-                    for s, x in zip(stores, values, strict=True):
-                        em.store(s.target.key, s.offset, x, s.target.dtype)
-                    del em.env[t.result]
+        def columns_of() -> None:
+            v, q = Value(em.name(), t.dtype, True), em.name("p")
+            em.line(f"{q} = getelementptr {t.dtype.llvm}, ptr {c}, i64 {add(em, line, lane_start(em, t.n)).name}")
+            em.line(f"{v.name} = load {v.type(em.lanes)}, ptr {q}, align {t.dtype.size}")
+            em.env[t.result] = v
+            values = [em.value(s.value) for s in stores]
+            for s, x in zip(stores, values, strict=True):
+                em.store(s.target.key, s.offset, x, s.target.dtype)
+            del em.env[t.result]
 
-            if isinstance(t.sizes[2], int) and t.sizes[2] % t.width == 0:
-                columns()
-            else:
-                with em.tail(at, extent.name):
-                    columns()
+        em.in_lanes(t.n, low.name, high.name, columns_of, known)
         del em.env[t.m]

@@ -281,6 +281,9 @@ def floordiv(a: Index_, c: Index_) -> Index_:
         return q
     if isinstance(r, Apply) and r.fn == "idiv":
         return add(q, floordiv(_unwrap(r.args[0]), mul(c, _unwrap(r.args[1]))))
+    if (parts := _in_units(r, c)) is not None:
+        coarse, _, unit = parts
+        return add(q, floordiv(coarse, c // unit))
     return add(q, apply("idiv", as_expr(r), as_expr(c)))
 
 
@@ -290,7 +293,26 @@ def mod(a: Index_, c: Index_) -> Index_:
     if c == 1:
         return 0
     r = _divide(a, c)[1]
-    return r if within(r, c) else apply("imod", as_expr(r), as_expr(c))
+    if within(r, c):
+        return r
+    if (parts := _in_units(r, c)) is not None:
+        coarse, fine, unit = parts
+        return add(mul(mod(coarse, c // unit), unit), fine)
+    return apply("imod", as_expr(r), as_expr(c))
+
+
+def _in_units(a: Index_, c: Index_) -> tuple[Index_, Index_, int] | None:
+    """(coarse, fine, unit) with a = coarse*unit + fine, 0 <= fine < unit, and c a multiple of the unit: then a divided by c
+    is coarse divided by c/unit, whatever fine is."""
+    if not isinstance(c, int):
+        return None
+    terms = terms_of(a)
+    for unit in sorted({math.gcd(c, k) for m, k in terms if m} - {1, c}, reverse=True):
+        coarse = from_terms({m: k // unit for m, k in terms if k % unit == 0 or not m})
+        fine = add(a, mul(coarse, -unit))
+        if within(fine, unit):
+            return coarse, fine, unit
+    return None
 
 
 def as_expr(e: Index_) -> Expr:
