@@ -292,6 +292,17 @@ def ceil_div(n: Index_, by: int) -> Index_:
     return expr.floordiv(n + (by - 1), by)
 
 
+def in_memory_order(indices: list[Index], value: Expr) -> list[Index]:
+    """Loops over what a value reads, so that it is read once from one end to the other, as far as that can be told."""
+    read = loads(value)
+
+    def step(i: Index) -> int:
+        found = [stride(x.offset, i) for x in read]
+        return -max((s for s in found if isinstance(s, int)), default=0) if None not in found else 0
+
+    return sorted(indices, key=step) if len(read) == 1 else indices
+
+
 def opened_read(x: Reader, positions: Sequence[ops.Position], letters: Mapping[str, Index_]) -> Expr:
     return expr.as_expr(expr.opened(ops.read(x, positions, letters)))
 
@@ -424,11 +435,13 @@ def pack(
         value = guard(rules.less(expr.as_expr(p * width + j), expr.as_expr(columns)), value, expr.const(0, core.dtype))
     places = (b, p, *k)
     offset = flatten((*places, j), (*(i.extent for i in places), width))
-    rows = (b, *k, p)  # reads whole lines of B, writes a piece of every panel
+    rows = (b, *in_memory_order([*k, p], value))  # reads whole lines of B, writes a piece of every panel
     cost = expr.product(i.extent for i in (*rows, j))
     turn = None
-    if transpose.suits(plain, k, column, tile.lanes):
-        turn = transpose.Turn(b, p, k, column, transpose.source_of(plain), columns, width, tile.lanes, core.dtype)  # type: ignore[arg-type]
+    if line := transpose.line_of(plain, k, column, tile.lanes):
+        length, rest = expr.index(expr.product(i.extent for i in line), "line"), tuple(i for i in k if i not in line)
+        source = transpose.source_of(plain)
+        turn = transpose.Turn(b, p, rest, length, line, column, source, columns, width, tile.lanes, core.dtype)  # type: ignore[arg-type]
     store = Store(Target(panels, "own", core.dtype), (j,), offset, value, j)
     return Kernel(name, rows, (store,), tuple(scope.checks), cost, turn, group.conditions, (core,))
 

@@ -1,6 +1,6 @@
 """The recipe of packing a transposed operand: square blocks turned in registers.
 
-    panels[b, p, k, j] = B[b, k, p*width + j]      where B's neighbours in memory are neighbours along k
+    panels[b, p, k, j] = B[b, k, p*width + j]      where B's neighbours in memory are neighbours along some letters of k
 
 A gather would touch as many cache lines as there are lanes for every vector; a block of lanes x lanes is read by whole
 vectors, turned in log2(lanes) rounds of shuffles, and written by whole vectors.
@@ -13,22 +13,25 @@ from dataclasses import dataclass
 
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import bind_rows, share
-from tinyflow.compiler.loops import Kernel, free, stride
+from tinyflow.compiler.loops import Kernel, stride
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, int64
-from tinyflow.core.expr import Apply, Index, Index_, Load
+from tinyflow.core.expr import Apply, Expr, Index, Index_, Load
+from tinyflow.ops.movement import split
 
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """Tasks are (batch, letters of K but the last, block of that, panel); column and k are where a block begins."""
+    """Tasks are (batch, other letters of K, block of a line, panel); a line is all of B that lies in one piece along K."""
 
     batch: Index
     panel: Index
-    k: tuple[Index, ...]
+    outer: tuple[Index, ...]
+    line: Index
+    letters: tuple[Index, ...]  # that make the line, the last one fastest
     column: Index  # stands for one column of B
-    source: Load  # B at batch, k, column
+    source: Load  # B at batch, letters of K, column
     columns: Index_
     width: int
     lanes: int
@@ -40,11 +43,10 @@ class Turn:
 
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
         em.lanes = self.lanes
-        *outer, k = self.k
-        depth = k.extent
+        depth = self.line.extent
         assert isinstance(depth, int)
         block = expr.index(-(-depth // self.lanes), "block")
-        rows = (self.batch, *outer, block, self.panel)
+        rows = (self.batch, *self.outer, block, self.panel)
         tasks = expr.product(i.extent for i in rows)
         with share(em, tasks) as task:
             bind_rows(em, rows, task)
@@ -52,11 +54,16 @@ class Turn:
             start = em.intrinsic(
                 "smin", [start, number(depth - self.lanes)], int64
             )  # the last block overlaps the one before
-            em.env[k] = start
+            em.env[self.line] = start
             for j in range(self.width // self.lanes):
                 self.block(em, kernel, j * self.lanes)
-            del em.env[k]
+            del em.env[self.line]
         return tasks
+
+    def at(self, offset: Index_, along: int) -> Index_:
+        """An offset that many places on along the line."""
+        extents = tuple(i.extent for i in self.letters)
+        return expr.substitute(offset, dict(zip(self.letters, split(self.line + along, extents), strict=True)))
 
     def block(self, em: Emitter, kernel: Kernel, j: int) -> None:
         first = em.op(
@@ -64,26 +71,24 @@ class Turn:
         )
         last = em.op("sub {t} {0}, {1}", [em.value(self.columns), number(1)])
         vector = f"<{self.lanes} x {self.dtype.llvm}>"
-        rows = []
+        offset, rows = self.at(self.source.offset, 0), []
         for v in range(self.lanes):
             with em.scope():
                 column = em.op("add {t} {0}, {1}", [first, number(v)])
                 em.env[self.column] = em.intrinsic(
                     "smin", [column, last], int64
                 )  # past the end: any column, never used
-                p = em.pointer(self.source.buffer, self.source.offset, self.dtype)
+                p = em.pointer(self.source.buffer, offset, self.dtype)
             rows.append(em.name("x"))
             em.line(f"{rows[-1]} = load {vector}, ptr {p}, align {self.dtype.size}")
         del em.env[self.column]
         (store,) = kernel.stores
         with em.scope():
             em.env[store.inner[0]] = number(j)
-            p = em.pointer(store.target.key, store.offset, self.dtype)
+            for v, row in enumerate(turned(em, rows, vector)):
+                p = em.pointer(store.target.key, self.at(store.offset, v), self.dtype)
+                em.line(f"store {vector} {row}, ptr {p}, align {self.dtype.size}")
             del em.env[store.inner[0]]
-        for v, row in enumerate(turned(em, rows, vector)):
-            at = em.name("p")
-            em.line(f"{at} = getelementptr {self.dtype.llvm}, ptr {p}, i64 {v * self.width}")
-            em.line(f"store {vector} {row}, ptr {at}, align {self.dtype.size}")
 
 
 def number(n: int) -> Value:
@@ -115,13 +120,17 @@ def source_of(value: expr.Expr) -> Load | None:
     return value if isinstance(value, Load) else None
 
 
-def suits(value: expr.Expr, k: Sequence[Index], column: Index, lanes: int) -> bool:
-    """Whether a block can be read by whole vectors: neighbours along the last letter summed over, at least a vector of it."""
+def line_of(value: Expr, k: Sequence[Index], column: Index, lanes: int) -> tuple[Index, ...]:
+    """The letters of K along which a packed value lies in one piece, the fastest last. None where a block of vectors cannot
+    be read from that: it is shorter than a vector, or columns are neighbours too."""
     source = source_of(value)
-    if source is None or not isinstance(k[-1].extent, int) or k[-1].extent < lanes:
-        return False
-    return (
-        stride(source.offset, k[-1]) == 1
-        and stride(source.offset, column) not in (1, None)
-        and k[-1] in free(source.offset)
-    )
+    if source is None or stride(source.offset, column) in (1, None):
+        return ()
+    found: list[Index] = []
+    length = 1
+    while True:
+        i = next((i for i in k if i not in found and stride(source.offset, i) == length), None)
+        if i is None or not isinstance(i.extent, int):
+            return tuple(found) if length >= lanes else ()
+        found.insert(0, i)
+        length *= i.extent
