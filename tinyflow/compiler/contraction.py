@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 K_BLOCK = 384  # a panel of so many rows and a tile of A stay in the first cache
 ALONE = 1100 * 1024  # bytes of panels that a thread's second cache holds beside the rest
 STAYS = 640 * 1024  # bytes of a group of panels that the second cache keeps from one tile of rows to the next
+RUN_STAYS = 256 * 1024  # bytes of a run of rows that it keeps beside the panels
 COLUMNS = 512  # of a group of panels
 FEW_ROWS = 48
 PAGE = 4096  # bytes
@@ -132,6 +133,7 @@ class Tiles:
     tile_by_tile: bool  # whether a tile goes through all of K before the next one, else all tiles through each block
     local: Scratch | None = None
     upright: bool = False  # whether A is packed along its rows
+    whole_runs: bool = False  # whether the rows of a run are packed together, when its first tile is due
     sums: Scratch | None = None
     packing: Kernel | None = None  # done by each thread for itself, before its tiles
     written: tuple[Any, ...] = field(default=())
@@ -165,8 +167,8 @@ class Tiles:
 
     @property
     def packed_height(self) -> int:
-        """Of a tile that is packed by rows: whole vectors."""
-        return -(-self.rows[0] // self.lanes) * self.lanes
+        """Of a tile or a run that is packed by rows: whole vectors."""
+        return whole_vectors(self.m.extent if self.whole_runs else self.rows[0], self.lanes)  # type: ignore[arg-type]
 
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
         from tinyflow.compiler.tiling import emit_tiles
@@ -195,8 +197,8 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         return opened_read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
 
     k, letters = summed(spec, found)
-    upright = upright_letters(spec, found, left, letters, k, height)
     around = borders.border(spec, found, core.inputs[found.a].shape, height // 2)
+    upright = 0 if around else upright_letters(spec, found, left, letters, k, height)
     cut = len(found.m) - (upright or len(found.m))
     runs, rows_of_run = (around.places, around.images) if around else (found.m[:cut], found.m[cut:])
     parts = (found.batch, runs, rows_of_run, found.n)
@@ -230,12 +232,15 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True))))
         k = (flat,)
     blocks = blocks_of(k, around.taps - 1 if around else 0)
-    packed = -(-rows[0] // lanes) * lanes if upright and not around else rows[0]
+    together = columns_at_once(columns, width)
+    by_tile = isinstance(depth := sizes[3], int) and depth * together * width * core.dtype.size <= STAYS
+    run = indices[2].extent
+    whole_runs = bool(
+        upright and not by_tile and isinstance(run, int) and run * blocks.most * core.dtype.size <= RUN_STAYS
+    )
+    packed = whole_vectors(run if whole_runs else rows[0], lanes) if upright else rows[0]  # type: ignore[arg-type]
     local = Scratch(f"rows of {core.label}", packed * blocks.most * core.dtype.size, per_thread=True)
     direct = is_direct(stores, result, indices, width)
-    together = columns_at_once(columns, width)
-    depth = sizes[3]
-    by_tile = isinstance(depth, int) and depth * together * width * core.dtype.size <= STAYS
     kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, core.dtype.size))
     kept = rows[0] * together * width * core.dtype.size if by_tile else kept
     sums = (
@@ -264,7 +269,8 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         group=together,
         tile_by_tile=by_tile,
         local=None if inplace else local,
-        upright=bool(upright) and not around,
+        upright=bool(upright),
+        whole_runs=whole_runs,
         sums=sums,
         packing=packing if own else None,
         written=tuple(x for x in (None if inplace else local, sums, panels if own else None) if x is not None),
@@ -286,6 +292,10 @@ def columns_at_once(columns: Index_, width: int) -> int:
     """How many panels make a group."""
     most = max(COLUMNS // width, 1)
     return min(most, -(-columns // width)) if isinstance(columns, int) else most
+
+
+def whole_vectors(n: int, lanes: int) -> int:
+    return -(-n // lanes) * lanes
 
 
 def ceil_div(n: Index_, by: int) -> Index_:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyflow.compiler.borders import narrowed
@@ -76,10 +76,10 @@ def emit_tiles(em: Emitter, kernel: Kernel, t: Tiles) -> Index_:
         with em.counting(grid.first.name, grid.last.name, t.group) as p0:
             panels = p0, least(em, add(em, p0, const(t.group)), grid.last)
             if t.tile_by_tile:
-                with em.counting(low.name, high.name) as tile, row_tile(em, t, tile) as rows, k_blocks(em, t) as block:
+                with em.counting(low.name, high.name) as i, row_tile(em, t, i, low) as rows, k_blocks(em, t) as block:
                     rows_against_panels(em, kernel, t, b, rows, panels, block)
             else:
-                with k_blocks(em, t) as block, em.counting(low.name, high.name) as tile, row_tile(em, t, tile) as rows:
+                with k_blocks(em, t) as block, em.counting(low.name, high.name) as i, row_tile(em, t, i, low) as rows:
                     rows_against_panels(em, kernel, t, b, rows, panels, block)
         del em.env[t.batch]
     return expr.mul(t.sizes[0], expr.maximum(t.tile_count, t.panel_count))
@@ -151,33 +151,36 @@ class Rows(NamedTuple):
 
     start: Value
     height: Value
+    fresh: Value  # whether they are the first of this run that this thread meets
 
 
 @contextmanager
-def row_tile(em: Emitter, t: Tiles, tile: Value) -> Iterator[Rows]:
+def row_tile(em: Emitter, t: Tiles, tile: Value, low: Value) -> Iterator[Rows]:
     """The rows of one tile. Rows left over are cut into the heights that there are."""
     em.env[t.run] = const(0)
+    fresh = em.op("icmp eq {t} {0}, {1}", [tile, low], bool_)
     if t.run.extent != 1:
         each = index(em, t.tiles_a_run)
         em.env[t.run], tile = em.op("udiv {t} {0}, {1}", [tile, each]), em.op("urem {t} {0}, {1}", [tile, each])
+    fresh = em.op("or {t} {0}, {1}", [fresh, em.op("icmp eq {t} {0}, {1}", [tile, const(0)], bool_)])
     m = t.m.extent
     if isinstance(m, int):
         count = -(-m // t.rows[0])
         base, rest = m // count, m % count
         start = add(em, mul(em, tile, const(base)), least(em, tile, const(rest)))
         taller = em.op("icmp slt {t} {0}, {1}", [tile, const(rest)], bool_)
-        yield Rows(start, em.choose(taller, const(base + 1), const(base)) if rest else const(base))
+        yield Rows(start, em.choose(taller, const(base + 1), const(base)) if rest else const(base), fresh)
     else:
         first = mul(em, tile, const(t.rows[0]))
         stop = least(em, add(em, first, const(t.rows[0])), index(em, m))
-        with cut_rows(em, t, first, stop) as rows:
-            yield rows
+        with cut_rows(em, t, first, stop) as (start, height):
+            yield Rows(start, height, fresh)
     del em.env[t.run]
 
 
 @contextmanager
-def cut_rows(em: Emitter, t: Tiles, first: Value, stop: Value) -> Iterator[Rows]:
-    """Pieces of the heights that there are, the greatest that fits each time."""
+def cut_rows(em: Emitter, t: Tiles, first: Value, stop: Value) -> Iterator[tuple[Value, Value]]:
+    """(start, height) of pieces of the heights that there are, the greatest that fits each time."""
     at = em.name("at")
     em.allocas.append(f"  {at} = alloca i64")
     em.line(f"store i64 {first.name}, ptr {at}")
@@ -194,7 +197,7 @@ def cut_rows(em: Emitter, t: Tiles, first: Value, stop: Value) -> Iterator[Rows]
         rows = const(t.rows[-1])
         for h in reversed(t.rows[:-1]):
             rows = em.choose(em.op("icmp sge {t} {0}, {1}", [left, const(h)], bool_), const(h), rows)
-        yield Rows(start, rows)
+        yield start, rows
         em.line(f"store i64 {add(em, start, rows).name}, ptr {at}")
     em.line(f"br label %{head}")
     em.label(done)
@@ -224,7 +227,7 @@ def inside(em: Emitter, t: Tiles, block: Block) -> tuple[Block, Value]:
 def against_panels(
     em: Emitter, kernel: Kernel, t: Tiles, b: Value, rows: Rows, panels: tuple[Value, Value], block: Block
 ) -> None:
-    a, sm, sk = left_operand(em, t, rows.start, rows.height, block)
+    a, sm, sk = left_operand(em, t, rows, block)
     count, k = index(em, t.panel_count), index(em, t.sizes[3])
     with em.counting(panels[0].name, panels[1].name) as p:
         where = mul(em, add(em, mul(em, add(em, mul(em, b, count), p), k), block.start), const(t.width))
@@ -287,22 +290,24 @@ def when(em: Emitter, condition: Value) -> Iterator[None]:
     em.label(after)
 
 
-def left_operand(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) -> tuple[str, str, str]:
+def left_operand(em: Emitter, t: Tiles, rows: Rows, block: Block) -> tuple[str, str, str]:
     """(pointer, stride of rows, stride of K) of the tile's rows of A in this block."""
     if t.local is None:
         assert isinstance(t.a, Load)
-        em.env[t.m], em.env[t.k[0]] = start, block.start
+        em.env[t.m], em.env[t.k[0]] = rows.start, block.start
         with em.scope():
             p = em.pointer(t.a.buffer, t.a.offset, t.dtype)
         del em.env[t.m], em.env[t.k[0]]
         return p, index(em, stride(t.a.offset, t.m)).name, index(em, stride(t.a.offset, t.k[0])).name  # type: ignore[arg-type]
+    if t.upright and t.whole_runs:
+        with when(em, rows.fresh):
+            pack_upright(em, t, const(0), index(em, t.m.extent), block)
+        return pointer(em, t.local, rows.start, t.dtype.llvm), "1", str(t.packed_height)
     if t.upright:
-        pack_upright(em, t, start, rows, block)
-        strides = 1, t.packed_height
-    else:
-        pack_rows(em, t, start, rows, block)
-        strides = t.blocks.most, 1
-    return em.buffers.setdefault(t.local, f"%buf{len(em.buffers)}"), str(strides[0]), str(strides[1])
+        pack_upright(em, t, rows.start, add(em, rows.start, rows.height), block)
+        return pointer(em, t.local, const(0), t.dtype.llvm), "1", str(t.packed_height)
+    pack_rows(em, t, rows.start, rows.height, block)
+    return pointer(em, t.local, const(0), t.dtype.llvm), str(t.blocks.most), "1"
 
 
 def pack_rows(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) -> None:
@@ -329,14 +334,15 @@ def pack_rows(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) ->
         del em.env[t.m]
 
 
-def pack_upright(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) -> None:
-    """local[k][r] = A at row r, for a block of K: rows in lanes, whatever lies beyond the last one is not used."""
-    end = add(em, start, rows)
-    for first in range(0, t.packed_height, t.lanes):
-        at = add(em, start, const(first))
-        with em.scope(), em.lane_bound(t.m, at), em.tail(at, end.name), k_letters(em, t, block, len(t.k)) as line:
-            place = add(em, mul(em, line, const(t.packed_height)), const(first))
-            keep(em, t, place, em.value(t.a), None)
+def pack_upright(em: Emitter, t: Tiles, start: Value, end: Value, block: Block) -> None:
+    """local[k][r] = A at row start + r, for a block of K: rows in lanes, whatever lies beyond the last one is not used."""
+    with k_letters(em, t, block, len(t.k)) as line:
+        for first in range(0, t.packed_height, t.lanes):
+            at = add(em, start, const(first))
+            whole = t.whole_runs and first + t.lanes <= t.m.extent  # type: ignore[operator]
+            with em.scope(), em.lane_bound(t.m, at), nullcontext() if whole else em.tail(at, end.name):
+                place = add(em, mul(em, line, const(t.packed_height)), const(first))
+                keep(em, t, place, em.value(t.a), None)
 
 
 @contextmanager
