@@ -14,11 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-<<<<<<< HEAD
 from tinyflow.compiler.loops import Kernel, free, stride
-=======
-from tinyflow.compiler.loops import HEAVY, Kernel, free, stride
->>>>>>> 61dd46c (schedule: a value is kept where several readers would read more to compute it again)
 from tinyflow.compiler.lower import VIEWS, Lowered, Lowering, is_view
 from tinyflow.core import expr
 from tinyflow.core.expr import Fold, Index_, Load
