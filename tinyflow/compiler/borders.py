@@ -26,23 +26,32 @@ WORTH = 0.93  # leaving out less does not pay for shorter blocks of K
 
 
 class Border(NamedTuple):
-    """Which letters of M are places, the others number images; how many of the first letters of K are taps."""
+    """Which letters of M are places, the others number images; how many of the first letters of K are taps.
+
+    A run is one place of some images, and the places of these images follow each other: whoever has made an image reads it.
+    """
 
     places: tuple[str, ...]
     images: tuple[str, ...]
     taps: int
+    together: int  # images of a run
+
+    def of_run(self, run: Index, spec: Spec) -> tuple[expr.Index_, expr.Index_]:
+        """(which images, which place)"""
+        count = expr.product(spec.size[x] for x in self.places)
+        return expr.floordiv(run, count), expr.mod(run, count)
 
 
-def border(spec: Spec, roles: Roles, shape: tuple[expr.Index_, ...], least: int) -> Border | None:
-    """The border of the left operand; None where it is thin, or fewer than `least` images make a tile."""
+def border(spec: Spec, roles: Roles, shape: tuple[expr.Index_, ...], height: int) -> Border | None:
+    """The border of the left operand; None where it is thin, or there are not enough images for half a tile of a height."""
     edges = [(p, n) for p, n in zip(spec.operands[roles.a], shape, strict=True) if not p.letter]
     used = {a for p, _ in edges for a, _ in p.terms}
-    places, images = (tuple(x for x in roles.m if (x in used) == inside) for inside in (True, False))
+    places, images = (tuple(x for x in roles.m if (x in used) == edge) for edge in (True, False))
     taps = [x for x in roles.k if x in used]
     one_step = all(abs(c) == 1 for p, _ in edges for a, c in p.terms if a in taps)
     together = used <= {*places, *taps} and tuple(taps) == roles.k[: len(taps)] and len(taps) < len(roles.k)
     count = expr.product(spec.size[x] for x in images)
-    if not edges or not together or not one_step or not isinstance(count, int) or count < least:
+    if not edges or not together or not one_step or not isinstance(count, int) or count < height // 2:
         return None
     share = 1.0
     for p, n in edges:
@@ -50,7 +59,8 @@ def border(spec: Spec, roles: Roles, shape: tuple[expr.Index_, ...], least: int)
         if found is None:
             return None
         share *= found
-    return Border(places, images, len(taps)) if share <= WORTH else None
+    together = next((m for m in range(height, height // 2, -1) if count % m == 0), count)
+    return Border(places, images, len(taps), together) if share <= WORTH else None
 
 
 def share_inside(spec: Spec, p: Position, n: expr.Index_) -> float | None:

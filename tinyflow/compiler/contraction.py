@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 K_BLOCK = 384  # a panel of so many rows and a tile of A stay in the first cache
 ALONE = 1100 * 1024  # bytes of panels that a thread's second cache holds beside the rest
-STAYS = 640 * 1024  # bytes of a group of panels that the second cache keeps from one tile of rows to the next
+STAYS = 384 * 1024  # bytes of a group of panels that the second cache keeps from one tile of rows to the next
 RUN_STAYS = 256 * 1024  # bytes of a run of rows that it keeps beside the panels
 COLUMNS = 512  # of a group of panels
 FEW_ROWS = 48
@@ -197,17 +197,21 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         return opened_read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
 
     k, letters = summed(spec, found)
-    around = borders.border(spec, found, core.inputs[found.a].shape, height // 2)
+    around = borders.border(spec, found, core.inputs[found.a].shape, height)
     upright = 0 if around else upright_letters(spec, found, left, letters, k, height)
     cut = len(found.m) - (upright or len(found.m))
-    runs, rows_of_run = (around.places, around.images) if around else (found.m[:cut], found.m[cut:])
-    parts = (found.batch, runs, rows_of_run, found.n)
-    indices = tuple(
-        expr.index(extent(spec, part), hint)
-        for part, hint in zip(parts, ("batch", "run", "row", "column"), strict=True)
-    )
-    for part, i in zip(parts, indices, strict=True):
-        letters.update(zip(part, split(i, tuple(spec.size[a] for a in part)), strict=True))
+    row_count = around.together if around else extent(spec, found.m[cut:])
+    run_count = expr.floordiv(sizes[1], row_count) if around else extent(spec, found.m[:cut])
+    counts = (sizes[0], run_count, row_count, columns)
+    batch, run, row, column = indices = tuple(map(expr.index, counts, ("batch", "run", "row", "column")))
+    places: list[tuple[Sequence[str], Index_]] = [(found.batch, batch), (found.n, column)]
+    if around:
+        which, place = around.of_run(run, spec)
+        places += [(around.places, place), (around.images, which * around.together + row)]
+    else:
+        places += [(found.m[:cut], run), (found.m[cut:], row)]
+    for some, i in places:
+        letters.update(zip(some, split(i, tuple(spec.size[a] for a in some)), strict=True))
     tests, a = borders.tests(left(letters)) if around else ((), left(letters))
     panel_bytes = expr.product((sizes[0], ceil_div(columns, width), sizes[3], width * core.dtype.size))
     own = packs_alone(sizes, panel_bytes)
@@ -234,11 +238,13 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     blocks = blocks_of(k, around.taps - 1 if around else 0)
     together = columns_at_once(columns, width)
     by_tile = isinstance(depth := sizes[3], int) and depth * together * width * core.dtype.size <= STAYS
-    run = indices[2].extent
     whole_runs = bool(
-        upright and not by_tile and isinstance(run, int) and run * blocks.most * core.dtype.size <= RUN_STAYS
+        upright
+        and not by_tile
+        and isinstance(row_count, int)
+        and row_count * blocks.most * core.dtype.size <= RUN_STAYS
     )
-    packed = whole_vectors(run if whole_runs else rows[0], lanes) if upright else rows[0]  # type: ignore[arg-type]
+    packed = whole_vectors(row_count if whole_runs else rows[0], lanes) if upright else rows[0]  # type: ignore[arg-type]
     local = Scratch(f"rows of {core.label}", packed * blocks.most * core.dtype.size, per_thread=True)
     direct = is_direct(stores, result, indices, width)
     kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, core.dtype.size))

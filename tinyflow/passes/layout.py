@@ -5,8 +5,8 @@ permutation after one sinks below what follows,
 
     relu(permute(y) + permute(z))  ->  permute(relu(y + z))
 
-until it meets the one before the next and both are gone. It stops at what lies in memory in the other order: so an
-optimizer's update keeps to the order of its variables.
+until it meets the one before the next and both are gone. It stops at leaves in the other order: so an optimizer's
+update keeps to the order of its variables.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tinyflow.graph.node import Dim, Node, at_line, make
-from tinyflow.ops.movement import CONCAT, EXPAND, PAD, PERMUTE, RESHAPE, SLICE, inverse, permute, reshape
+from tinyflow.ops.movement import CONCAT, PAD, PERMUTE, RESHAPE, SLICE, inverse, permute, reshape
+from tinyflow.ops.pooling import POOL_ARG, POOL_MAX, POOL_PICK, POOL_SUM, RESAMPLE, SPREAD
 from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
 from tinyflow.passes.simplify import permute_of
 
@@ -42,10 +43,10 @@ def common_order(node: Node) -> Order | None:
 
 
 def lies_in_memory(x: Node, deep: int = DEEP) -> bool:
-    """Whether a value is read from memory element by element, rather than stretched or made of numbers."""
-    if x.shape == () or x.op is EXPAND or x.op.name in ("constant", "random"):
-        return False
-    return deep == 0 or not (x.op.elementwise or x.op is RESHAPE) or any(lies_in_memory(y, deep - 1) for y in x.inputs)
+    """Whether a value is read, element by element, from a leaf, whose order is not ours to choose."""
+    if x.op.kind == "leaf":
+        return x.shape != () and x.op.name != "constant"
+    return bool(deep) and (x.op.elementwise or x.op is RESHAPE) and any(lies_in_memory(y, deep - 1) for y in x.inputs)
 
 
 def before(x: Node, order: Order) -> Node:
@@ -75,6 +76,23 @@ def reduction(node: Node) -> Node:
     return permute(
         make(node.op, x.inputs[0], axes=folded), [kept.index(order[d]) for d in range(x.ndim) if d not in axes]
     )
+
+
+def pooling(node: Node) -> Node:
+    order = common_order(node)
+    if order is None:
+        return node
+    windows = node.attrs["windows"]
+    windows = windows._replace(axes=tuple(order[d] for d in windows.axes))
+    return permute(make(node.op, *(before(x, order) for x in node.inputs), windows=windows), order)
+
+
+def resampling(node: Node) -> Node:
+    x, *tables = node.inputs
+    if x.op is not PERMUTE:
+        return node
+    order = x.attrs["order"]
+    return permute(make(RESAMPLE, x.inputs[0], *tables, axis=order[node.attrs["axis"]]), order)
 
 
 def along_axes(node: Node) -> Node:
@@ -137,5 +155,6 @@ def matched(old: Sequence[Dim], new: Sequence[Dim]) -> list[tuple[list[int], lis
 
 SINK: dict[object, Callable[[Node], Node]] = {
     SUM: reduction, PROD: reduction, MAX: reduction, MIN: reduction, ARGMAX: reduction, ARGMIN: reduction,
-    SLICE: along_axes, PAD: along_axes, CONCAT: concatenation, RESHAPE: reshaping,
+    SLICE: along_axes, PAD: along_axes, CONCAT: concatenation, RESHAPE: reshaping, RESAMPLE: resampling,
+    POOL_MAX: pooling, POOL_ARG: pooling, POOL_SUM: pooling, POOL_PICK: pooling, SPREAD: pooling,
 }  # fmt: skip

@@ -8,6 +8,7 @@ from tinyflow.core.config import config
 from tinyflow.graph.node import Node, rewrite
 from tinyflow.graph.verify import same_meaning, verify
 from tinyflow.passes.checkpoint import checkpoint
+from tinyflow.passes.chunks import chunks
 from tinyflow.passes.layout import layout
 from tinyflow.passes.phases import phases
 from tinyflow.passes.simplify import simplify, stabilise
@@ -29,6 +30,7 @@ PIPELINE: list[tuple[str, Pass]] = [
     ("layout", each(layout)),  # after every pattern that speaks of neighbours
     ("sums", each(sums)),  # once the axes have their last order
     ("simplify again", each(simplify)),  # a stable form brings new x - (-y)
+    ("chunks", each(chunks)),
     ("checkpoint", checkpoint),  # the last: no rule sees through what is computed again
 ]
 
