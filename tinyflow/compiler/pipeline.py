@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from tinyflow.compiler import contraction, cumulative, loops, scatter, sorting
+from tinyflow.compiler import attention, contraction, cumulative, loops, scatter, sorting
 from tinyflow.compiler import kernel as frame
 from tinyflow.compiler.emit import Code
 from tinyflow.compiler.loops import Kernel, Target
@@ -95,7 +95,12 @@ def own(n: Node) -> Node:
 
 
 Lower = Callable[[Group, set[Node], Mapping[Node, Sequence[Target]], str], list[Kernel]]
-WHOLE: dict[str, Lower] = {"into": scatter.lower, "scan": cumulative.lower, "sort": sorting.lower}
+WHOLE: dict[str, Lower] = {
+    "into": scatter.lower,
+    "scan": cumulative.lower,
+    "sort": sorting.lower,
+    "block": attention.lower,
+}
 
 
 def lower_group(group: Group, schedule: Schedule, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:

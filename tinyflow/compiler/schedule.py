@@ -18,6 +18,7 @@ from tinyflow.compiler.lower import VIEWS, Lowered, Lowering, is_view
 from tinyflow.core import expr
 from tinyflow.core.expr import Fold, Index_, Load
 from tinyflow.graph.node import Node, Shape, toposort
+from tinyflow.ops.attention import ATTENTION_GRAD
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.control import MERGE
 from tinyflow.ops.elementwise import HEAVY
@@ -73,6 +74,10 @@ class Schedule:
             if n in self.buffered:
                 core = n if n.op is CONTRACT and has_recipe(n) else None  # type: ignore[operator]
                 self.home[n] = Group([n], self.conditions[n], core=core)
+        for together in gradients_of_one(self.order):
+            group = Group(together, self.conditions[together[0]])
+            self.home.update(dict.fromkeys(together, group))
+            self.merged.append(group)
         for n in self.order:
             if n in self.home:
                 self.absorb(n)
@@ -92,6 +97,8 @@ class Schedule:
                 chosen.update(x for x in map(through_views, n.inputs) if not is_view(x) and len(self.users[x]) > 1)
             if n.op is EXPAND and is_costly(n.inputs[0]) and n.inputs[0].shape != () and grows(n):
                 chosen.add(n.inputs[0])
+            if n.op.kind == "block":
+                chosen.update(y for x in n.inputs for y in costly_parts(x))
             if n.op is CONTRACT and self.has_recipe(n):  # type: ignore[operator]
                 chosen.update(
                     x
@@ -303,6 +310,36 @@ def cheap_producer(n: Node) -> bool:
             through_views(x).op.kind == "leaf" or through_views(x).op.name in ("constant", "size") for x in n.inputs
         )
     )
+
+
+def costly_parts(n: Node) -> list[Node]:
+    """What a packed operand is made of, up to where it is worth a buffer: views and cheap arithmetic are computed as it is read."""
+    found, stack, seen = [], [n], set()
+    while stack:
+        x = stack.pop()
+        if x in seen or x.op.kind == "leaf":
+            continue
+        seen.add(x)
+        inlined = x.op.elementwise and x.op.name not in HEAVY
+        if (
+            inlined
+            or x.op.name in ("iota", "pad")
+            or x is not through_views(x)
+            or (x.op is CONCAT and len(x.inputs) <= FEW_PARTS)
+        ):
+            stack.extend(x.inputs)
+        else:
+            found.append(x)
+    return found
+
+
+def gradients_of_one(order: Sequence[Node]) -> list[list[Node]]:
+    """Gradients of the same attention: they are computed together."""
+    found: dict[object, list[Node]] = {}
+    for n in order:
+        if n.op is ATTENTION_GRAD:
+            found.setdefault((n.inputs, n.attrs["steps"]), []).append(n)
+    return [nodes for nodes in found.values() if len(nodes) > 1]
 
 
 def is_costly(n: Node) -> bool:

@@ -30,6 +30,7 @@ class Op:
     into     each input element is added to some output element (push)
     scan     each output element is made of the one before it along an axis
     sort     the elements of an axis are put in order
+    block    blocks of the output are computed by a recipe of their own: attention
     leaf     a value from outside: placeholder, variable, constant
     control  decides what runs: switch, merge, after, group, assign
     """
@@ -55,7 +56,7 @@ class Op:
     @property
     def whole(self) -> bool:
         """Whether it has a kernel of its own, which writes all of its output: nothing asks it for a value at an index."""
-        return self.kind in ("into", "scan", "sort")
+        return self.kind in ("into", "scan", "sort", "block")
 
     def __repr__(self) -> str:
         return self.name

@@ -2,6 +2,7 @@
 
 from tinyflow.graph.op import TABLE
 from tinyflow.ops import (
+    attention,
     contraction,
     control,
     cumulative,
@@ -18,6 +19,7 @@ from tinyflow.ops import (
 
 __all__ = [
     "TABLE",
+    "attention",
     "contraction",
     "control",
     "cumulative",

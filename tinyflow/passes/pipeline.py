@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from tinyflow.core.config import config
 from tinyflow.graph.node import Node, rewrite
 from tinyflow.graph.verify import same_meaning, verify
+from tinyflow.passes.attention import attention
 from tinyflow.passes.checkpoint import checkpoint
 from tinyflow.passes.phases import phases
 from tinyflow.passes.simplify import simplify, stabilise
@@ -23,6 +24,7 @@ def each(change: Callable[[Node], Node]) -> Pass:
 PIPELINE: list[tuple[str, Pass]] = [
     ("simplify", each(simplify)),  # first, so that the patterns of the others meet one spelling
     ("stabilise", each(stabilise)),
+    ("attention", attention),  # after differentiation, and in the simple form
     ("phases", each(phases)),  # before the last, which joins the views that it brings
     ("simplify again", each(simplify)),  # a stable form brings new x - (-y)
     ("checkpoint", checkpoint),  # the last: no rule sees through what is computed again
