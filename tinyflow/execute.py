@@ -22,7 +22,7 @@ from tinyflow.core.expr import Dim, Expr, Index_, walk
 from tinyflow.core.expr import evaluate as number
 from tinyflow.core.recent import Recent
 from tinyflow.graph.evaluate import DEAD, alive, dead_message, evaluate
-from tinyflow.graph.node import Node, shape_text, toposort, with_dims
+from tinyflow.graph.node import Node, shape_text, toposort, with_all_bodies, with_dims
 from tinyflow.graph.signature import signature
 from tinyflow.ops.leaf import PLACEHOLDER, owner
 from tinyflow.passes import pipeline
@@ -251,10 +251,9 @@ def watched(binding: Any) -> None:
 
 def given_leaves(nodes: Sequence[Node], equal: Mapping[Expr, Any]) -> tuple[Node, ...]:
     """The leaves of a graph, and those whose shapes alone it depends on."""
-    order = toposort(nodes)
-    leaves = {n: None for n in order if n.op.kind == "leaf"}
+    leaves = {n: None for n in toposort(nodes) if n.op.kind == "leaf"}
     bound = {d for n in leaves for d in n.shape if isinstance(d, Expr)}
-    for n in order:
+    for n in with_all_bodies(nodes):
         for d in (*n.shape, n.attrs.get("size")):
             for atom in walk(d) if isinstance(d, Expr) else ():
                 if isinstance(atom, Dim) and atom not in bound and (leaf := owner(atom)) is not None:

@@ -30,7 +30,8 @@ from tinyflow.ops.rules import select
 from tinyflow.runtime import target as targets
 
 if TYPE_CHECKING:
-    from tinyflow.compiler.emit import Emitter
+    from tinyflow.compiler.buffers import Buffers
+from tinyflow.compiler.emit import Emitter
     from tinyflow.compiler.schedule import Group
 
 SCORES = 256 * 1024  # bytes of scores that stay in a second cache beside the panels
@@ -147,7 +148,7 @@ class Attention:
 # ------------------------------------------------------------------------------------------ lowering
 
 
-def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
+def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
     """The kernel of a result, or of those gradients of one attention that are wanted."""
     core, dtype = group.stores[0], group.stores[0].dtype
     backward = core.op is not ATTENTION

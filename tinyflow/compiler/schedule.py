@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.loops import Kernel, free, stride
 from tinyflow.compiler.lower import VIEWS, Lowered, Lowering, is_view
 from tinyflow.core import expr
@@ -25,6 +26,7 @@ from tinyflow.ops.elementwise import HEAVY
 from tinyflow.ops.movement import CONCAT, EXPAND
 from tinyflow.ops.pooling import POOL_ARG, POOL_MAX, POOL_SUM, RESAMPLE, SPREAD
 from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
+from tinyflow.ops.scan import SCAN, loops_of
 from tinyflow.passes.state import Conditions, conditions
 
 FOLDS = (SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, CONTRACT, POOL_MAX, POOL_ARG, POOL_SUM, SPREAD, RESAMPLE)
@@ -70,8 +72,12 @@ class Schedule:
         self.lowering = Lowering(self.buffered)
         self.home: dict[Node, Group] = {}
         self.merged: list[Group] = []
+        for results in loops_of(self.order).values():
+            group = Group(results, self.conditions[results[0]])
+            self.home.update(dict.fromkeys(results, group))
+            self.merged += [group] if len(results) > 1 else []
         for n in self.order:
-            if n in self.buffered:
+            if n in self.buffered and n not in self.home:
                 core = n if n.op is CONTRACT and has_recipe(n) else None  # type: ignore[operator]
                 self.home[n] = Group([n], self.conditions[n], core=core)
         for together in gradients_of_one(self.order):
@@ -86,11 +92,14 @@ class Schedule:
 
     # ------------------------------------------------------------------------------------------ buffers
 
-    def choose_buffers(self) -> set[Node]:
+    def choose_buffers(self) -> Buffers:
         chosen = set(self.roots) | {p for c in self.conditions.values() for p, _ in c if p.op.kind != "leaf"}
         for n in self.order:
             if is_fold(n) or n.op.whole:
                 chosen.add(n)
+            if n.op is SCAN:  # it is read at every step
+                _, sequences, captures = n.attrs["loop"].parts(n.inputs)
+                chosen.update(x for x in map(through_views, (*sequences, *captures)) if not is_view(x))
             if n.op is MERGE:
                 chosen.update(x for x in n.inputs[1:] if not is_view(x) and self.conditions[x] != self.conditions[n])
             if n.op is CONCAT and len(n.inputs) > FEW_PARTS:  # or what they share would be computed in each
@@ -107,7 +116,7 @@ class Schedule:
                 )
         chosen |= self.shared(chosen)
         chosen -= {n for n in map(self.seen_alone, self.roots) if n is not None}
-        return chosen | self.cut_chains(chosen)
+        return Buffers(chosen | self.cut_chains(chosen))
 
     def seen_alone(self, root: Node) -> Node | None:
         """A fold of which the root shows each element once, in another order: it is computed in the root's order."""

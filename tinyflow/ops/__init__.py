@@ -14,6 +14,7 @@ from tinyflow.ops import (
     pooling,
     random,
     reduction,
+    scan,
     sorting,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "pooling",
     "random",
     "reduction",
+    "scan",
     "sorting",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tinyflow.core.config import config
-from tinyflow.graph.node import Node, rewrite
+from tinyflow.graph.node import Node, bodies, rewrite, toposort, with_bodies, with_inputs
 from tinyflow.graph.verify import same_meaning, verify
+from tinyflow.ops.scan import loops_of
 from tinyflow.passes.attention import attention
 from tinyflow.passes.checkpoint import checkpoint
 from tinyflow.passes.phases import phases
@@ -35,7 +36,7 @@ def run(roots: Sequence[Node], watch: Callable[[str, list[Node]], None] | None =
     """The roots after every pass. CHECK=1 verifies the graph between passes, CHECK=2 also compares its values."""
     nodes = list(roots)
     for name, change in PIPELINE:
-        new = change(nodes)
+        new = within_loops(change)(nodes)
         after = [new[n] for n in nodes]
         if config.CHECK >= 1:
             verify(after, name)
@@ -45,3 +46,24 @@ def run(roots: Sequence[Node], watch: Callable[[str, list[Node]], None] | None =
         if watch:
             watch(name, nodes)
     return nodes
+
+
+def within_loops(change: Pass) -> Pass:
+    """The pass, done in the bodies of loops too: for all results of a loop at once, so that they stay results of one."""
+
+    def both(nodes: Sequence[Node]) -> dict[Node, Node]:
+        new = change(nodes)
+        order = toposort([new[n] for n in nodes])
+        inner: dict[Node, dict[Node, Node]] = {}
+        for results in loops_of(order).values():
+            roots = dict.fromkeys(root for n in results for root in bodies(n))
+            inner.update(dict.fromkeys(results, both(list(roots))))
+        if not inner:
+            return new
+        done: dict[Node, Node] = {}
+        for n in order:
+            x = with_inputs(n, tuple(done[i] for i in n.inputs))
+            done[n] = with_bodies(x, inner[n]) if n in inner else x
+        return {n: done[new[n]] for n in nodes}
+
+    return both
