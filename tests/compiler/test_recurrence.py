@@ -25,6 +25,7 @@ from tinyflow.ops.recurrence import Recurrence
 from tinyflow.ops.reduction import sum_
 from tinyflow.passes import pipeline
 from tinyflow.passes.gradient import gradients
+from tinyflow.runtime.program import Loop
 
 
 def with_gradients(leaves: list[Any], results: list[Any]) -> list[Any]:
@@ -47,15 +48,13 @@ def test_sizes(name: str, steps: int, batch: int) -> None:
     check(with_gradients(leaves, results), feed(leaves, {}), threads=(1, 3), added=200)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [n for n in CASES if n != "alone"])  # which has no sequence that tells the steps
 def test_sizes_known_only_when_running(name: str) -> None:
     steps, batch = fresh_dim("steps"), fresh_dim("batch")
     leaves, results = make(name, steps, batch, float64)
     nodes = with_gradients(leaves, results)
     runner = execute.compile(nodes)
     for sizes in ({steps: 4, batch: 3}, {steps: 1, batch: 17}, {steps: 0, batch: 2}):
-        if name == "views" and 0 in sizes.values():
-            continue
         fed = feed(leaves, sizes)
         check(nodes, {n: a for n, a in fed.items() if n in runner.given}, threads=(1, 2), added=200)
 
@@ -80,10 +79,10 @@ def program_of(nodes: list[Any]) -> Any:
 
 def test_size_of_the_program_does_not_depend_on_the_steps() -> None:
     sizes = set()
-    for steps in (3, 1000):
+    for steps in (100, 1000):
         leaves, results = make("joined", steps, 4)
         made = program_of(with_gradients(leaves, results))
-        sizes.add((len(made.program.steps), len({c.text for c in made.codes})))
+        sizes.add((len(made.kernels), len({c.text for c in made.codes})))
     assert len(sizes) == 1
 
 
@@ -93,11 +92,9 @@ def test_weights_are_packed_once() -> None:
     h = r.state(h0)
     r.close([e.tanh(matmul(h, u))])
     made = program_of(r.results([r.final(0)]))
-    kinds = [type(s).__name__ for s in made.program.steps]
-    enter, again = kinds.index("Enter"), kinds.index("Again")
-    packing = [k for k, s in enumerate(made.program.steps) if getattr(s, "name", "").endswith("p")]
-    assert packing and max(packing) < enter
-    assert again - enter == 2  # one kernel a step
+    packing, start, loop, *_ = made.program.items
+    assert packing.name.endswith("p") or start.name.endswith("p")
+    assert isinstance(loop, Loop) and len(loop.items) == 1  # one kernel a step
 
 
 def test_temporaries_of_a_body_are_there_once() -> None:
