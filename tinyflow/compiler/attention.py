@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.contraction import Scratch, heights
 from tinyflow.compiler.loops import Kernel, Store, Target
 from tinyflow.compiler.lower import Reader, Scope
@@ -30,8 +31,7 @@ from tinyflow.ops.rules import select
 from tinyflow.runtime import target as targets
 
 if TYPE_CHECKING:
-    from tinyflow.compiler.buffers import Buffers
-from tinyflow.compiler.emit import Emitter
+    from tinyflow.compiler.emit import Emitter
     from tinyflow.compiler.schedule import Group
 
 SCORES = 256 * 1024  # bytes of scores that stay in a second cache beside the panels
