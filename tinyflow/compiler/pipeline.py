@@ -44,19 +44,22 @@ class Build:
 
 
 class Functions:
-    """The kernels of a program, compiled together when the first address is asked for."""
+    """The kernels of a program, compiled together when the first address is asked for; their texts are let go then."""
 
     def __init__(self, texts: Sequence[str], names: Sequence[str]) -> None:
-        self.texts, self.names = texts, names
+        self.texts, self.names = list(texts), names
 
     @cached_property
-    def addresses(self) -> dict[str, int]:
+    def addresses(self) -> list[int]:
         unique = dict(zip(self.texts, self.names, strict=True))
         libraries = machine.compile_many(list(unique.items()))
-        return {text: library.address("kernel") for text, library in zip(unique, libraries, strict=True)}
+        found = {text: library.address("kernel") for text, library in zip(unique, libraries, strict=True)}
+        addresses = [found[text] for text in self.texts]
+        self.texts.clear()
+        return addresses
 
-    def at(self, text: str) -> Callable[[], int]:
-        return lambda: self.addresses[text]
+    def at(self, k: int) -> Callable[[], int]:
+        return lambda: self.addresses[k]
 
 
 def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
@@ -190,6 +193,7 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
     dims = dict.fromkeys(a for e in sizes for a in expr.walk(e) if isinstance(a, Dim) and a not in counters)
     numbers: dict[Expr, int] = {d: n for n, d in enumerate([*dims, *counters])}
     functions = Functions([c.text for c in codes.values()], [k.name for k in codes])
+    place = {k: n for n, k in enumerate(codes)}
     checks: list[Node] = []
     checked: dict[Any, set[Any]] = {}  # what index was checked in any case, but for these conditions
 
@@ -204,7 +208,7 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
         checks.extend(code.checks)
         return Call(
             name=k.name,
-            function=functions.at(code.text),
+            function=functions.at(place[k]),
             buffers=tuple(where[b] for b in code.buffers),
             dims=tuple(numbers[d] for d in code.dims),
             checks=tuple(2 * (first + j) + 1 for j in range(len(code.checks))),  # odd: the low byte is never 0
@@ -217,7 +221,7 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
             traffic=touched[k],
             where=line_of(k),
             checked_before=before and bool(code.checks),
-            text=code.text,
+            text=code.text if config.PROFILE else "",
             loops=loops.show(k) if config.PROFILE else "",
         )
 

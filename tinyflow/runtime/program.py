@@ -61,8 +61,8 @@ class Call(NamedTuple):
     ] = ()  # (slot, bytes read or written there); more than the slot has: all of it
     where: str = ""  # the user's file and line
     checked_before: bool = False  # the indices that it checks, by calls before it
-    text: str = ""  # LLVM IR
-    loops: str = ""  # for people, where someone looks
+    text: str = ""  # LLVM IR, and loops as a person reads them: where PROFILE asks for them
+    loops: str = ""
 
     @property
     def touched(self) -> frozenset[int]:
