@@ -22,6 +22,7 @@ from tinyflow.compiler.recurrence import Item, kernels_of, repeats_of, stored
 from tinyflow.compiler.schedule import Group, Schedule
 from tinyflow.core import expr
 from tinyflow.core.config import config
+from tinyflow.core.errors import CompileError
 from tinyflow.core.expr import Dim, Expr, Index_
 from tinyflow.graph.node import Node, make, toposort
 from tinyflow.ops.elementwise import stop_gradient
@@ -52,7 +53,10 @@ class Functions:
     @cached_property
     def addresses(self) -> list[int]:
         unique = dict(zip(self.texts, self.names, strict=True))
-        libraries = machine.compile_many(list(unique.items()))
+        try:
+            libraries = machine.compile_many(list(unique.items()))
+        except (machine.IRError, RuntimeError) as error:
+            raise CompileError(str(error)) from error
         found = {text: library.address("kernel") for text, library in zip(unique, libraries, strict=True)}
         addresses = [found[text] for text in self.texts]
         self.texts.clear()
@@ -78,7 +82,7 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
     homes = assign_homes(schedule, outputs, changes, memory)
     items = [k for n, g in enumerate(schedule.groups) for k in lower_group(g, schedule, homes, f"k{n}", memory)]
     kernels = kernels_of(items)
-    codes = {k: frame.emit(k, target) for k in kernels}
+    codes = {k: emitted(k, target) for k in kernels}
     inspect(schedule, codes)
     program, checks = assemble(items, codes, memory)
     loops.forget()
@@ -92,6 +96,14 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
         tuple(kernels),
         tuple(codes.values()),
     )
+
+
+def emitted(k: Kernel, target: targets.Target) -> Code:
+    try:
+        return frame.emit(k, target)
+    except Exception as error:
+        made = ", ".join(f"{n.label} ({n.where})" for n in k.nodes[:3])
+        raise CompileError(f"{k.name}, which computes {made}: {type(error).__name__}: {error}") from error
 
 
 def own(n: Node) -> Node:
@@ -143,10 +155,10 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
             if n in group.local:
                 continue
             if n in outputs:
-                add(n, Target(n, "own", n.dtype), "given")
+                add(n, Target(n, "own", n.dtype), "result")
             for v in written.get(n, ()):
                 safe = in_place(schedule, group, n, v)
-                add(n, Target(v, "write", n.dtype), where[v] if safe else "given")
+                add(n, Target(v, "write", n.dtype), where[v] if safe else "result")
             if not homes[n]:
                 add(n, Target(n, "own", n.dtype), "temp")
             where[n] = where[homes[n][0]]
@@ -192,7 +204,10 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
         sizes += [code.tasks, k.cost, getattr(k.recipe, "flops", 0), *code.dims, *(n for _, n in touched[k])]
     dims = dict.fromkeys(a for e in sizes for a in expr.walk(e) if isinstance(a, Dim) and a not in counters)
     numbers: dict[Expr, int] = {d: n for n, d in enumerate([*dims, *counters])}
-    functions = Functions([c.text for c in codes.values()], [k.name for k in codes])
+    functions = Functions(
+        [c.text for c in codes.values()],
+        [f"{k.name} ({', '.join(n.label for n in k.nodes)}, {line_of(k)})" for k in codes],
+    )
     place = {k: n for n, k in enumerate(codes)}
     checks: list[Node] = []
     checked: dict[Any, set[Any]] = {}  # what index was checked in any case, but for these conditions

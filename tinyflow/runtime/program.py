@@ -1,7 +1,7 @@
 """program: compiled kernels in order, bound to memory, run in one native call.
 
     program := Program(item*, slot*, dim*, counters)
-    slot    := Slot(kind, size)              kind: status | given (inputs, variables, outputs) | temp (in the arena)
+    slot    := Slot(kind, size)              kind: status | given (inputs, variables) | result (arrays made for a run) | temp (in the arena)
     item    := Call(function, buffers, dims, checks, writes, tasks, cost, guards) | Loop(counter, rounds, item*, guards)
     step    := Call | Enter | Leave | Again         a loop is Enter, the steps of its items, Again
     binding := the program for one choice of sizes: a plan of the arena, a table of addresses, a table of steps
@@ -24,12 +24,14 @@ import numpy as np
 from tinyflow.core import expr
 from tinyflow.core.config import config
 from tinyflow.core.expr import Expr, Index_
-from tinyflow.runtime import spmd
-from tinyflow.runtime.memory import ALIGN, Life, aligned, plan
+from tinyflow.runtime import available, spmd
+from tinyflow.runtime.available import Buffer
+from tinyflow.runtime.memory import ALIGN, Life, aligned, busiest, plan
 from tinyflow.runtime.order import Touch, order
 from tinyflow.runtime.runner import Step, StepTable, pool
 
 SMALL = 20_000  # scalar operations that one thread does sooner than two can agree to share them
+FREELY = 16 << 20  # bytes that are not asked for
 STATUS = 0  # the slot where a bad index is noted
 STATUS_WORDS = 8
 LINE = 8  # words of a cache line, in which one thread counts
@@ -172,6 +174,8 @@ class Binding:
             self.threads = 1
         self.ranges, total = arrange(program, self.steps, values, self.threads)
         self.bytes, self.base = total, 0
+        self.results = sum(number(s.size, values) for s in program.slots if s.kind == "result")
+        self.check()
         self.status = array("q", [0] * STATUS_WORDS)
         self.slots = array("Q", [0] * (len(program.slots) + 1))  # the last is for arrays that no kernel reads
         self.slots[STATUS] = self.status.buffer_info()[0]
@@ -181,6 +185,18 @@ class Binding:
         self.count = len(self.steps)
         self.stamped: Any = None  # what a profiled run needs besides, once there was one
         self.slots_at, self.dims_at = self.slots.buffer_info()[0], self.dims.buffer_info()[0]
+
+    def check(self) -> None:
+        """An error, with the largest buffers and their lines, if there is not memory enough."""
+        needed = self.results + max(0, self.bytes - max((a.bytes for a in ARENAS), default=0))
+        if needed < FREELY:
+            return
+        spans = lifetimes(self.steps)
+        lives = {k: Life(end - start, *spans[k]) for k, (start, end) in self.ranges.items()}
+        sizes = {k: number(s.size, self.values) for k, s in enumerate(self.program.slots) if s.kind == "result"}
+        sizes.update((k, lives[k].size) for k in busiest(lives))
+        largest = [Buffer(n, f"{self.program.slots[k].label}, {self.program.slots[k].where}") for k, n in sizes.items()]
+        available.check(needed, self.bytes, self.results, largest)
 
     def run(self, table: StepTable | None = None) -> None:
         """The steps, or others in the place of each."""
