@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from array import array
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from functools import cached_property
@@ -17,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyflow.core.config import config
-from tinyflow.core.errors import GraphError, IndexOutOfRange
+from tinyflow.core.errors import CompileError, FallbackWarning, GraphError, IndexOutOfRange
 from tinyflow.core.expr import Dim, Expr, Index_, walk
 from tinyflow.core.expr import evaluate as number
 from tinyflow.core.recent import Recent
 from tinyflow.graph.evaluate import DEAD, alive, dead_message, evaluate
-from tinyflow.graph.node import Node, shape_text, toposort, with_dims
+from tinyflow.graph.node import Node, shape_text, toposort, with_all_bodies, with_dims
 from tinyflow.graph.signature import signature
 from tinyflow.ops.leaf import PLACEHOLDER, owner
 from tinyflow.passes import pipeline
@@ -70,6 +71,13 @@ class Sized(NamedTuple):
     writes: Sequence[Any]  # the shape of each
 
 
+class Memory(NamedTuple):
+    """Bytes that a run takes."""
+
+    temporaries: int  # in the arena, which all programs share
+    results: int
+
+
 class Runner:
     """One set of roots, compiled when it first runs."""
 
@@ -93,6 +101,7 @@ class Runner:
         self.fed = tuple((k, n, n.dtype.numpy, self.fixed[k]) for k, n in enumerate(self.given) if n.op is PLACEHOLDER)
         self.held = tuple((k, n, self.fixed[k]) for k, n in enumerate(self.given) if n.op is not PLACEHOLDER)
         self.native: Native | None = None
+        self.failed = False  # to compile
         self.known: dict[Hashable, Sized] = {}
         self.dims: tuple[Expr, ...] = ()
 
@@ -113,9 +122,27 @@ class Runner:
                 raise GraphError(misfit(n, a.shape))
         if config.REFERENCE or config.NAN:
             return self.reference(arrays, self.sizes(arrays), store)
+        if self.failed:
+            return self.reference(arrays, self.sizes(arrays), store)
         key = tuple([arrays[k].shape for k in self.symbolic])
-        sized = self.known.get(key) or self.measure(key, arrays)
-        return run(sized, arrays, self.written, store)
+        try:
+            sized = self.known.get(key) or self.measure(key, arrays)
+            return run(sized, arrays, self.written, store)
+        except CompileError as error:
+            self.failed = True
+            warnings.warn(
+                f"a kernel does not compile, and its program is run by numpy, slowly: {error}", FallbackWarning, 2
+            )
+            return self.reference(arrays, self.sizes(arrays), store)
+
+    def memory(self, feeds: Mapping[Node, Any], store: Store) -> Memory:
+        """What a run takes besides the arrays that it is given, at most and to the byte; nothing is run."""
+        arrays = [np.asarray(feeds[n]) if fed else store[n] for n, fed in self.sources]
+        sized = self.measure(tuple([arrays[k].shape for k in self.symbolic]), arrays)
+        program = sized.native.program
+        binding = program.take(sized.bound)
+        program.give(sized.bound, binding)
+        return Memory(binding.bytes, binding.results)
 
     def measure(self, key: Hashable, arrays: Sequence[Any]) -> Sized:
         """What arrays of these shapes come to; compiles at the first call."""
@@ -175,10 +202,10 @@ def sized_of(native: Native, bound: tuple[int, ...], shapes: Sequence[Any]) -> S
 def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Store) -> list[Any]:
     """Addresses are placed, outputs made, the program called."""
     native, bound, outputs, writes = sized
-    out = [np.empty(shape, dtype) for shape, dtype in outputs]
     program = native.program
-    binding = program.take(bound)
+    binding = program.take(bound)  # makes sure that there is memory
     try:
+        out = [np.empty(shape, dtype) for shape, dtype in outputs]
         native.place(binding.slots_at, native.numbers_at, *arrays, *out)
         fresh = place_writes(native, written, writes, binding.slots, store) if written else ()
         if config.DEBUG or config.PROFILE:
@@ -234,7 +261,8 @@ def watched(binding: Any) -> None:
     """A run that someone looks at. DEBUG=1: what runs; DEBUG=2: each kernel with its time; PROFILE=1: kept for a page."""
     if config.DEBUG:
         print(
-            f"run of {binding.count} kernels, {binding.threads} threads, {binding.bytes:,} bytes of temporaries",
+            f"run of {binding.count} kernels, {binding.threads} threads, {binding.bytes:,} bytes of temporaries, "
+            f"{binding.results:,} bytes of results",
             file=sys.stderr,
         )
     if config.DEBUG < 2 and not config.PROFILE:
@@ -251,10 +279,9 @@ def watched(binding: Any) -> None:
 
 def given_leaves(nodes: Sequence[Node], equal: Mapping[Expr, Any]) -> tuple[Node, ...]:
     """The leaves of a graph, and those whose shapes alone it depends on."""
-    order = toposort(nodes)
-    leaves = {n: None for n in order if n.op.kind == "leaf"}
+    leaves = {n: None for n in toposort(nodes) if n.op.kind == "leaf"}
     bound = {d for n in leaves for d in n.shape if isinstance(d, Expr)}
-    for n in order:
+    for n in with_all_bodies(nodes):
         for d in (*n.shape, n.attrs.get("size")):
             for atom in walk(d) if isinstance(d, Expr) else ():
                 if isinstance(atom, Dim) and atom not in bound and (leaf := owner(atom)) is not None:
@@ -413,7 +440,13 @@ def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = N
         return run(ready.sized, [store[n] for n in ready.leaves], variables, store)
     runner = Runner(roots, writes)
     values = runner({}, store)
-    if runner.native is not None and runner.native.static and runner.written == variables and not found.dims:
+    if (
+        runner.native is not None
+        and not runner.failed
+        and runner.native.static
+        and runner.written == variables
+        and not found.dims
+    ):
         while len(_templates) >= MOST_PROGRAMS:
             _templates.pop(next(iter(_templates)))
         sized = sized_of(runner.native, (), runner.native.shapes)

@@ -98,7 +98,7 @@ def test_a_wrong_pass_is_caught(monkeypatch):
     fed = {a: np.linspace(-1, 1, 7, dtype=np.float32), b: np.linspace(3, 5, 7, dtype=np.float32)}
     node = e.tanh(a) * b + 1.0
     check([node], fed)
-    monkeypatch.setattr(pipeline, "PIPELINE", [*pipeline.PIPELINE, ("planted", PLANTED)])
+    monkeypatch.setattr(pipeline, "PIPELINE", [*pipeline.PIPELINE, ("planted", pipeline.each(PLANTED))])
     execute._programs.clear()
     with pytest.raises(AssertionError):
         check([node], fed)
@@ -118,6 +118,6 @@ def test_a_pass_that_breaks_shapes_is_caught(monkeypatch):
             node.op = crooked
         return node
 
-    monkeypatch.setattr(pipeline, "PIPELINE", [("planted", spoil)])
+    monkeypatch.setattr(pipeline, "PIPELINE", [("planted", pipeline.each(spoil))])
     with config(CHECK=1), pytest.raises(GraphError, match=r"after planted: .* its row says"):
         pipeline.run([e.exp(a)])

@@ -141,13 +141,13 @@ def check_gradient(op: Op, sample: Sample) -> None:
 
 
 def symbolic(op: Op, sample: Sample) -> tuple[Node, dict[Node, np.ndarray]]:
-    """The row on placeholders whose sizes are symbols, one for each size above 1."""
+    """The row on placeholders whose sizes are symbols, one for each size above 1. A block's last two axes are known."""
     names: dict[int, Any] = {}
     fed = {}
     for x, a in operands(sample).items():
-        fed[
-            placeholder(x.dtype, tuple(n if n == 1 else names.setdefault(n, fresh_dim()) for n in x.shape), x.label)
-        ] = a
+        known = x.ndim - 2 if op.kind == "block" else x.ndim
+        lead = (n if n == 1 else names.setdefault(n, fresh_dim()) for n in x.shape[:known])
+        fed[placeholder(x.dtype, (*lead, *x.shape[known:]), x.label)] = a
     return make(op, *fed, **{k: symbolic_attribute(k, v, names) for k, v in sample.attrs.items()}), fed
 
 

@@ -14,6 +14,8 @@ NO_SAMPLES = {
     "switch",
     "group",
     "assign",
+    "argument",
+    "scan",
 }  # tested by what is made of them
 
 

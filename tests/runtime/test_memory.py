@@ -33,6 +33,7 @@ lives = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(lives, max_size=40))
 def test_buffers_that_live_together_lie_apart(found: list[Life]) -> None:
     offsets, total = plan(found)
@@ -58,7 +59,7 @@ def programs(draw: st.DrawFn) -> tuple[list[Touch], dict[int, int]]:
     return steps, sizes
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(programs())
 def test_an_order_keeps_what_must_come_first_and_never_takes_more(case: tuple[list[Touch], dict[int, int]]) -> None:
     steps, sizes = case

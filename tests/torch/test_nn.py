@@ -15,6 +15,14 @@ X, IMAGE, SOUND, CUBE = array(5, 6), array(2, 4, 9, 8), array(2, 4, 10), array(2
 LABELS = np.array([1, 0, 5, 2, 3], np.int64)
 P = array(5, 6, low=0.1, high=0.9)
 
+
+def blind(m: Any) -> Any:
+    """-infinity where m is negative and along the second row, 0 elsewhere."""
+    hidden = (m < 0).clone()
+    hidden[1] = True
+    return (m * 0).masked_fill(hidden, -float("inf"))
+
+
 # fmt: off
 FUNCTIONS: dict[str, tuple[Any, ...]] = {
     name: (lambda F, x, _n=name: getattr(F, _n)(x), X)
@@ -62,6 +70,9 @@ FUNCTIONS |= {
     "pixel_shuffle":   (lambda F, x: F.pixel_shuffle(x, 2), IMAGE),
     "unfold":          (lambda F, x: F.unfold(x, 3, padding=1, stride=2), IMAGE),
     "attention":       (lambda F, q, k, v: (F.scaled_dot_product_attention(q, k, v), F.scaled_dot_product_attention(q, q, q, is_causal=True)), array(2, 3, 5, 4), array(2, 3, 7, 4), array(2, 3, 7, 6)),
+    "attention masks": (lambda F, q, k, v, m: (F.scaled_dot_product_attention(q, k, v, m), F.scaled_dot_product_attention(q, k, v, attn_mask=m > 0, scale=0.3), F.scaled_dot_product_attention(q, k, v, blind(m)), F.scaled_dot_product_attention(q, k, v, blind(m) == 0)), array(2, 3, 5, 4), array(2, 3, 7, 4), array(2, 3, 7, 6), array(5, 7)),
+    "attention by hand": (lambda F, q, k, v, m: (F.softmax(q @ k.transpose(-2, -1) / 2.0, dim=-1) @ v, F.softmax((q @ k.mT * 0.5).masked_fill(blind(m) < 0, -float("inf")), dim=-1) @ v), array(2, 3, 5, 4), array(2, 3, 7, 4), array(2, 3, 7, 6), array(5, 7)),
+    "attention, longer": (lambda F, q, k: F.scaled_dot_product_attention(q, k, k, is_causal=True), array(2, 2, 70, 16), array(2, 2, 90, 16)),
     "cosine":          (lambda F, x, y: (F.cosine_similarity(x, y), F.cosine_similarity(x, y, dim=0), F.pairwise_distance(x, y)), X, array(5, 6, seed=1)),
     "mse":             (lambda F, x, y: (F.mse_loss(x, y), F.mse_loss(x, y, reduction="sum"), F.mse_loss(x, y, reduction="none")), X, array(5, 6, seed=1)),
     "l1":              (lambda F, x, y: (F.l1_loss(x, y), F.smooth_l1_loss(x, y), F.smooth_l1_loss(x, y, beta=0.3), F.huber_loss(x, y, delta=0.7)), X, array(5, 6, seed=1)),

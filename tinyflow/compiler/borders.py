@@ -49,9 +49,9 @@ def border(spec: Spec, roles: Roles, shape: tuple[expr.Index_, ...], height: int
     places, images = (tuple(x for x in roles.m if (x in used) == edge) for edge in (True, False))
     taps = [x for x in roles.k if x in used]
     one_step = all(abs(c) == 1 for p, _ in edges for a, c in p.terms if a in taps)
-    together = used <= {*places, *taps} and tuple(taps) == roles.k[: len(taps)] and len(taps) < len(roles.k)
+    simple = used <= {*places, *taps} and tuple(taps) == roles.k[: len(taps)] and len(taps) < len(roles.k)
     count = expr.product(spec.size[x] for x in images)
-    if not edges or not together or not one_step or not isinstance(count, int) or count < height // 2:
+    if not edges or not simple or not one_step or not isinstance(count, int) or count < height // 2:
         return None
     share = 1.0
     for p, n in edges:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyflow.compiler import borders, transpose
+from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import Kernel, Store, Target, loads, show, stride
 from tinyflow.compiler.lower import Reader, Scope
@@ -176,7 +177,7 @@ class Tiles:
         return emit_tiles(em, kernel, self)
 
 
-def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
+def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
     """Two kernels: one packs the right operand, one computes tiles and all that is made of them."""
     core = group.core
     assert core is not None
@@ -214,7 +215,7 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
         letters.update(zip(some, split(i, tuple(spec.size[a] for a in some)), strict=True))
     tests, a = borders.tests(left(letters)) if around else ((), left(letters))
     panel_bytes = expr.product((sizes[0], ceil_div(columns, width), sizes[3], width * core.dtype.size))
-    own = packs_alone(sizes, panel_bytes)
+    own = packs_alone(sizes, panel_bytes) and not buffered.repeated  # what does not change is packed once for all steps
     panels = Scratch(f"panels of {core.label}", panel_bytes, per_thread=own)
     tile = Tile(height, vectors, lanes, core.dtype, None, None)
     packing = pack(core, found, spec, panels, tile, buffered, group, f"{name}p")
@@ -225,7 +226,13 @@ def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Targe
     index = tuple(letters[x] for x in spec.out)
     scope.group, scope.replaced[core] = set(group.stores), lambda _: result
     stores = [
-        Store(t, (), flatten(index, core.shape), expr.as_expr(expr.opened(scope.read(s, index))), indices[3])
+        Store(
+            t,
+            (),
+            expr.add(flatten(index, core.shape), t.at),
+            expr.as_expr(expr.opened(scope.read(s, index))),
+            indices[3],
+        )
         for s in group.stores
         for t in homes[s]
     ]
@@ -432,7 +439,7 @@ def is_direct(stores: Sequence[Store], result: Expr, indices: Sequence[Index], w
 
 
 def pack(
-    core: Node, found: Roles, spec: Spec, panels: Scratch, tile: Tile, buffered: set[Node], group: Group, name: str
+    core: Node, found: Roles, spec: Spec, panels: Scratch, tile: Tile, buffered: Buffers, group: Group, name: str
 ) -> Kernel:
     """panels[batch][p][k][j] = B at column p*width + j; zero after the last column."""
     scope = Scope(buffered, {}, core.ndim)

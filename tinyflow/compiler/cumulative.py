@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.folding import Slot, combine, get, put, slot
 from tinyflow.compiler.kernel import share
@@ -191,7 +192,7 @@ def cast(em: Emitter, v: Value, dtype: DType) -> Value:
     return v if v.dtype is dtype else SCALARS["cast"][v.dtype.kind](em, [v], dtype)
 
 
-def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
+def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
     (n,) = group.stores
     axis, (x,) = n.attrs["axis"], n.inputs
     scope = Scope(buffered, {}, 0)

@@ -19,7 +19,7 @@ from tinyflow.compiler.scalars import SCALARS
 from tinyflow.compiler.writer import Value, Writer, literal, mangled, short
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, bool_, int64
-from tinyflow.core.expr import Apply, Const, Dim, Expr, Fold, Index, Index_, Load, Poly
+from tinyflow.core.expr import Apply, Const, Counter, Dim, Expr, Fold, Index, Index_, Load, Poly
 from tinyflow.runtime.target import Target
 
 BLOCK = 4096  # elements of a flat loop that one thread takes at once
@@ -490,7 +490,7 @@ def fold_value(em: Emitter, e: Fold) -> Value:
 
 
 VALUES: dict[type, Callable[..., Value]] = {
-    Index: Emitter.index, Dim: Emitter.dimension, Poly: Emitter.poly, Apply: Emitter.apply, Load: Emitter.load, Fold: fold_value,
+    Index: Emitter.index, Dim: Emitter.dimension, Counter: Emitter.dimension, Poly: Emitter.poly, Apply: Emitter.apply, Load: Emitter.load, Fold: fold_value,
 }  # fmt: skip
 
 

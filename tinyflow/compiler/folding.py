@@ -98,6 +98,8 @@ def nested(
         return
     em.hoist(body, *indices)
     count = math.prod(k.extent if isinstance(k.extent, int) else UNROLLED_STEPS + 1 for k in indices)
+    if count == 0:
+        return
     if count <= UNROLLED_STEPS:
         for i in range(count // math.prod(j.extent for j in indices[1:] if isinstance(j.extent, int))):
             with em.scope():

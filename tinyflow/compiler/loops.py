@@ -25,6 +25,7 @@ class Target(NamedTuple):
     node: Any
     home: str  # "own", or the kind of a further copy
     dtype: DType
+    at: Index_ = 0  # where in the buffer it begins
 
     @property
     def key(self) -> Any:

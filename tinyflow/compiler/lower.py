@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyflow.compiler import loops
+from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.loops import Kernel, Store, Target, free, loads, stride
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, int64
@@ -64,7 +65,7 @@ class Reader:
 class Scope:
     """Expressions of one kernel: which nodes are buffers, what has been read, which indices are checked."""
 
-    def __init__(self, buffered: set[Node], local: Mapping[Node, int], depth: int) -> None:
+    def __init__(self, buffered: Buffers, local: Mapping[Node, int], depth: int) -> None:
         self.buffered, self.local, self.depth = buffered, local, depth
         self.memo: dict[tuple[Node, tuple[Index_, ...]], Expr] = {}
         self.reads: dict[tuple[Node, tuple[Index_, ...]], None] = {}
@@ -84,7 +85,7 @@ class Scope:
                 return expr.load(
                     Local(node, self.local[node]), flatten(index[self.depth :], node.shape[self.depth :]), node.dtype
                 )
-            return expr.load(node, flatten(index, node.shape), node.dtype)
+            return expr.load(node, expr.add(flatten(index, node.shape), self.buffered.start.get(node, 0)), node.dtype)
         return self.compute(node, index)
 
     def compute(self, node: Node, index: tuple[Index_, ...]) -> Expr:
@@ -145,7 +146,7 @@ def down_columns(value: Expr | None, last: Index) -> bool:
 class Lowering:
     """Every buffer by itself, as a function of its own index; what the schedule decides on."""
 
-    def __init__(self, buffered: set[Node]) -> None:
+    def __init__(self, buffered: Buffers) -> None:
         self.buffered = buffered
         self.made: dict[Node, Lowered] = {}
 
@@ -175,14 +176,14 @@ def value_of(scope: Scope, node: Node, index: tuple[Index_, ...]) -> Expr | None
 # ------------------------------------------------------------------------------------------ a group to a kernel
 
 
-def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel:
+def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel:
     """A pass over rows. The axes after the rows are loops, the last of them in lanes."""
     depth = group.depth if group.depth is not None else rows_of(group.stores[0], buffered)
     kernel = lanes_last(group, buffered, homes, name) if all(s.ndim == depth for s in group.stores) and depth else None
     return kernel or by_rows(group, depth, buffered, homes, name)
 
 
-def lanes_last(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel | None:
+def lanes_last(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel | None:
     """All stores at the same index, its last axis in lanes; None where folds run along the rows of memory instead."""
     scope = Scope(buffered, group.local, group.stores[0].ndim)
     scope.group = set(group.stores)
@@ -201,7 +202,7 @@ def lanes_last(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[
     )
 
 
-def by_rows(group: Group, depth: int, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel:
+def by_rows(group: Group, depth: int, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> Kernel:
     """The first axes are the rows; each store has loops of its own within them."""
     scope = Scope(buffered, group.local, depth)
     scope.group = set(group.stores)
@@ -219,16 +220,16 @@ def by_rows(group: Group, depth: int, buffered: set[Node], homes: Mapping[Node, 
 
 
 def stores_of(scope: Scope, n: Node, index: tuple[Index_, ...], inner: tuple[Index, ...], homes: Mapping[Node, Sequence[Target]], local: int | None = None) -> list[Store]:  # fmt: skip
-    value = scope.compute(n, index) if n.op.kind != "leaf" else expr.load(n, flatten(index, n.shape), n.dtype)
+    value = scope.compute(n, index)
     value = expr.as_expr(expr.opened(value))
     lanes = inner[-1] if inner else None
     if local is not None:
         own = Target(Local(n, local), "own", n.dtype)
         return [Store(own, inner, flatten(index[scope.depth :], n.shape[scope.depth :]), value, lanes)]
-    return [Store(t, inner, flatten(index, n.shape), value, lanes) for t in homes[n]]
+    return [Store(t, inner, expr.add(flatten(index, n.shape), t.at), value, lanes) for t in homes[n]]
 
 
-def rows_of(n: Node, buffered: set[Node]) -> int:
+def rows_of(n: Node, buffered: Buffers) -> int:
     """How many leading axes of a single store are rows: those that its folds depend on; all where there is no fold."""
     scope = Scope(buffered, {}, 0)
     indices = axes(n.shape)

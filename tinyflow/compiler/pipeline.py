@@ -12,20 +12,23 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from tinyflow.compiler import contraction, cumulative, loops, scatter, sorting
+from tinyflow.compiler import attention, contraction, cumulative, loops, recurrence, scatter, sorting
 from tinyflow.compiler import kernel as frame
+from tinyflow.compiler.buffers import Buffers, Memory
 from tinyflow.compiler.emit import Code
 from tinyflow.compiler.loops import Kernel, Target
 from tinyflow.compiler.lower import lower
+from tinyflow.compiler.recurrence import Item, kernels_of, repeats_of, stored
 from tinyflow.compiler.schedule import Group, Schedule
 from tinyflow.core import expr
 from tinyflow.core.config import config
+from tinyflow.core.errors import CompileError
 from tinyflow.core.expr import Dim, Expr, Index_
 from tinyflow.graph.node import Node, make, toposort
 from tinyflow.ops.elementwise import stop_gradient
 from tinyflow.runtime import machine
 from tinyflow.runtime import target as targets
-from tinyflow.runtime.program import Call, Program, Slot
+from tinyflow.runtime.program import Call, Loop, Program, Slot
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,25 @@ class Build:
 
 
 class Functions:
-    """The kernels of a program, compiled together when the first address is asked for."""
+    """The kernels of a program, compiled together when the first address is asked for; their texts are let go then."""
 
     def __init__(self, texts: Sequence[str], names: Sequence[str]) -> None:
-        self.texts, self.names = texts, names
+        self.texts, self.names = list(texts), names
 
     @cached_property
-    def addresses(self) -> dict[str, int]:
+    def addresses(self) -> list[int]:
         unique = dict(zip(self.texts, self.names, strict=True))
-        libraries = machine.compile_many(list(unique.items()))
-        return {text: library.address("kernel") for text, library in zip(unique, libraries, strict=True)}
+        try:
+            libraries = machine.compile_many(list(unique.items()))
+        except (machine.IRError, RuntimeError) as error:
+            raise CompileError(str(error)) from error
+        found = {text: library.address("kernel") for text, library in zip(unique, libraries, strict=True)}
+        addresses = [found[text] for text in self.texts]
+        self.texts.clear()
+        return addresses
 
-    def at(self, text: str) -> Callable[[], int]:
-        return lambda: self.addresses[text]
+    def at(self, k: int) -> Callable[[], int]:
+        return lambda: self.addresses[k]
 
 
 def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
@@ -66,16 +75,16 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
     schedule = Schedule(roots, contraction.has_recipe)
     leaves = tuple(n for n in toposort(roots) if n.op.kind == "leaf")
     given = tuple(dict.fromkeys([*leaves, *changes]))
-    slots = [
-        Slot("status"),
-        *(Slot("given", expr.mul(expr.product(n.shape), n.dtype.size), label=n.label, where=n.where) for n in given),
-    ]
-    where: dict[Any, int] = {n: k for k, n in enumerate(given, 1)}
-    homes = assign_homes(schedule, outputs, changes, slots, where)
-    kernels = [priced(k) for n, g in enumerate(schedule.groups) for k in lower_group(g, schedule, homes, f"k{n}")]
-    codes = [frame.emit(k, target) for k in kernels]
-    inspect(schedule, kernels, codes)
-    program, checks = assemble(kernels, codes, slots, where)
+    memory = Memory()
+    where = memory.where
+    for n in given:
+        memory.add(n, "given", n)
+    homes = assign_homes(schedule, outputs, changes, memory)
+    items = [k for n, g in enumerate(schedule.groups) for k in lower_group(g, schedule, homes, f"k{n}", memory)]
+    kernels = kernels_of(items)
+    codes = {k: emitted(k, target) for k in kernels}
+    inspect(schedule, codes)
+    program, checks = assemble(items, codes, memory)
     loops.forget()
     placed = tuple(None if (at := where[Target(v, "write", n.dtype)]) == where[v] else at for v, n in changes.items())
     return Build(
@@ -85,8 +94,16 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
         placed,
         checks,
         tuple(kernels),
-        tuple(codes),
+        tuple(codes.values()),
     )
+
+
+def emitted(k: Kernel, target: targets.Target) -> Code:
+    try:
+        return frame.emit(k, target)
+    except Exception as error:
+        made = ", ".join(f"{n.label} ({n.where})" for n in k.nodes[:3])
+        raise CompileError(f"{k.name}, which computes {made}: {type(error).__name__}: {error}") from error
 
 
 def own(n: Node) -> Node:
@@ -94,25 +111,34 @@ def own(n: Node) -> Node:
     return stop_gradient(n) if n.op.kind == "leaf" else n
 
 
-Lower = Callable[[Group, set[Node], Mapping[Node, Sequence[Target]], str], list[Kernel]]
-WHOLE: dict[str, Lower] = {"into": scatter.lower, "scan": cumulative.lower, "sort": sorting.lower}
+Lower = Callable[[Group, Buffers, Mapping[Node, Sequence[Target]], str], list[Kernel]]
+WHOLE: dict[str, Lower] = {
+    "into": scatter.lower,
+    "scan": cumulative.lower,
+    "sort": sorting.lower,
+    "block": attention.lower,
+}
 
 
-def lower_group(group: Group, schedule: Schedule, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
+def lower_group(group: Group, schedule: Schedule, homes: Mapping[Node, Sequence[Target]], name: str, memory: Memory) -> list[Item]:  # fmt: skip
+    if group.stores[0].op.kind == "loop":
+        return recurrence.lower(group, schedule, homes, name, memory, lower_group)
     if group.core is not None:
-        return contraction.lower(group, schedule.buffered, homes, name)
-    recipe = WHOLE.get(group.stores[0].op.kind)
-    if recipe is not None:
-        return recipe(group, schedule.buffered, homes, name)
-    return [lower(group, schedule.buffered, homes, name)]
+        kernels = contraction.lower(group, schedule.buffered, homes, name)
+    elif (recipe := WHOLE.get(group.stores[0].op.kind)) is not None:
+        kernels = recipe(group, schedule.buffered, homes, name)
+    else:
+        kernels = [lower(group, schedule.buffered, homes, name)]
+    return [priced(k) for k in kernels]
 
 
 # ------------------------------------------------------------------------------------------ memory
 
 
-def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[Node, Node], slots: list[Slot], where: dict[Any, int]) -> dict[Node, list[Target]]:  # fmt: skip
+def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[Node, Node], memory: Memory) -> dict[Node, list[Target]]:  # fmt: skip
     """Which slots each buffered node is stored to. The first is the one that others read."""
     homes: dict[Node, list[Target]] = {n: [] for g in schedule.groups for n in g.stores}
+    where = memory.where
     written: dict[Node, list[Node]] = {}
     for v, n in changes.items():
         written.setdefault(n, []).append(v)
@@ -122,18 +148,17 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
         if isinstance(kind, int):
             where[home] = kind
         else:
-            where[home] = len(slots)
-            slots.append(Slot(kind, expr.mul(expr.product(n.shape), n.dtype.size), label=n.label, where=n.where))
+            memory.add(home, kind, n)
 
     for group in schedule.groups:
         for n in group.stores:
             if n in group.local:
                 continue
             if n in outputs:
-                add(n, Target(n, "own", n.dtype), "given")
+                add(n, Target(n, "own", n.dtype), "result")
             for v in written.get(n, ()):
                 safe = in_place(schedule, group, n, v)
-                add(n, Target(v, "write", n.dtype), where[v] if safe else "given")
+                add(n, Target(v, "write", n.dtype), where[v] if safe else "result")
             if not homes[n]:
                 add(n, Target(n, "own", n.dtype), "temp")
             where[n] = where[homes[n][0]]
@@ -142,8 +167,10 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
 
 def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
     """Whether the variable's old value is needed nowhere once its new one is stored."""
-    if v.shape != n.shape or any(
-        schedule.lowering.of(s).checked for s in {*group.stores, *([group.core] if group.core else [])}
+    if (
+        v.shape != n.shape
+        or n.op.kind == "loop"
+        or any(schedule.lowering.of(s).checked for s in {*group.stores, *([group.core] if group.core else [])})
     ):
         return False
     whole = group.depth is None or all(s.ndim == group.depth for s in group.stores)
@@ -161,58 +188,68 @@ def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
 # ------------------------------------------------------------------------------------------ assembling
 
 
-def assemble(
-    kernels: Sequence[Kernel], codes: Sequence[Code], slots: list[Slot], where: dict[Any, int]
-) -> tuple[Program, tuple[Node, ...]]:
-    functions = Functions([c.text for c in codes], [k.name for k in kernels])
-    dims: dict[Expr, int] = {}
-    checks: list[Node] = []
-    checked: dict[Any, set[Any]] = {}  # what index was checked, under which conditions
-    calls = []
-    for k, code in zip(kernels, codes, strict=True):
+def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory) -> tuple[Program, tuple[Node, ...]]:
+    """A call for each kernel, and loops of calls."""
+    slots, where = memory.slots, memory.where
+    for k, code in codes.items():
         for b in code.buffers:
             if b not in where:  # scratch memory of this kernel and the next
                 where[b] = len(slots)
                 slots.append(b.slot()._replace(where=k.nodes[0].where if k.nodes else ""))
-        touched = traffic(k, code, slots, where)
-        for e in (code.tasks, k.cost, getattr(k.recipe, "flops", 0), *code.dims, *(n for _, n in touched)):
-            for atom in expr.walk(e):
-                if isinstance(atom, Dim):
-                    dims.setdefault(atom, len(dims))
-        numbers = tuple(2 * (len(checks) + j) + 1 for j in range(len(code.checks)))  # odd: the low byte is never 0
-        guards = [(where[p], int(side)) for p, side in k.conditions]
+    repeats = repeats_of(items)
+    counters = {r.counter: n for n, r in enumerate(repeats)}
+    touched = {k: traffic(k, code, slots, where) for k, code in codes.items()}
+    sizes: list[Index_] = [*(s.size for s in slots), *(r.count for r in repeats)]
+    for k, code in codes.items():
+        sizes += [code.tasks, k.cost, getattr(k.recipe, "flops", 0), *code.dims, *(n for _, n in touched[k])]
+    dims = dict.fromkeys(a for e in sizes for a in expr.walk(e) if isinstance(a, Dim) and a not in counters)
+    numbers: dict[Expr, int] = {d: n for n, d in enumerate([*dims, *counters])}
+    functions = Functions(
+        [c.text for c in codes.values()],
+        [f"{k.name} ({', '.join(n.label for n in k.nodes)}, {line_of(k)})" for k in codes],
+    )
+    place = {k: n for n, k in enumerate(codes)}
+    checks: list[Node] = []
+    checked: dict[Any, set[Any]] = {}  # what index was checked in any case, but for these conditions
+
+    def call(k: Kernel, repeated: bool) -> Call:
+        code, guards = codes[k], guards_of(k)
         if checks and any(s.target.home == "write" for s in k.stores):
-            guards.append((0, 0))  # a variable keeps its value when an index was out of range
-        checks += code.checks
-        before = all(checked.get(indexed(n), {None}) <= set(k.conditions) for n in code.checks)
-        checked.update((indexed(n), set(k.conditions)) for n in code.checks if indexed(n) not in checked)
-        buffers = tuple(where[b] for b in code.buffers)
-        writes = frozenset([*(where[b] for b in code.buffers if b in written_by(k)), *([0] if code.checks else [])])
-        calls.append(
-            Call(
-                name=k.name,
-                function=functions.at(code.text),
-                buffers=buffers,
-                dims=tuple(dims[d] for d in code.dims),
-                checks=numbers,
-                writes=writes,
-                tasks=code.tasks,
-                cost=k.cost,
-                guards=tuple(guards),
-                label=", ".join(n.label for n in k.nodes),
-                flops=getattr(k.recipe, "flops", k.cost),
-                traffic=touched,
-                where=line_of(k),
-                checked_before=before and bool(code.checks),
-                text=code.text,
-                loops=loops.show(k) if config.PROFILE else "",
-            )
+            guards = (*guards, (0, 0))  # a variable keeps its value when an index was out of range
+        before = all(checked.get(indexed(n), {None}) <= set(k.conditions) for n in code.checks) and not repeated
+        if not repeated:
+            checked.update((indexed(n), set(k.conditions)) for n in code.checks if indexed(n) not in checked)
+        first = len(checks)
+        checks.extend(code.checks)
+        return Call(
+            name=k.name,
+            function=functions.at(place[k]),
+            buffers=tuple(where[b] for b in code.buffers),
+            dims=tuple(numbers[d] for d in code.dims),
+            checks=tuple(2 * (first + j) + 1 for j in range(len(code.checks))),  # odd: the low byte is never 0
+            writes=frozenset([*(where[b] for b in code.buffers if b in stored(k)), *([0] if code.checks else [])]),
+            tasks=code.tasks,
+            cost=k.cost,
+            guards=guards,
+            label=", ".join(n.label for n in k.nodes),
+            flops=getattr(k.recipe, "flops", k.cost),
+            traffic=touched[k],
+            where=line_of(k),
+            checked_before=before and bool(code.checks),
+            text=code.text if config.PROFILE else "",
+            loops=loops.show(k) if config.PROFILE else "",
         )
-    for s in slots:
-        for atom in expr.walk(s.size):
-            if isinstance(atom, Dim):
-                dims.setdefault(atom, len(dims))
-    return Program(calls, slots, tuple(dims)), tuple(checks)
+
+    def guards_of(item: Item) -> tuple[tuple[int, int], ...]:
+        return tuple((where[p], int(side)) for p, side in item.conditions)
+
+    def step(item: Item, repeated: bool = False) -> Call | Loop:
+        if isinstance(item, Kernel):
+            return call(item, repeated)
+        inner = tuple(step(i, True) for i in item.items)
+        return Loop(counters[item.counter], item.count, inner, guards_of(item))
+
+    return Program([step(i) for i in items], slots, tuple(dims), len(counters)), tuple(checks)
 
 
 def indexed(n: Node) -> tuple[Node, Index_]:
@@ -233,16 +270,11 @@ def traffic(k: Kernel, code: Code, slots: Sequence[Slot], where: Mapping[Any, in
     """(slot, bytes) of what a kernel reads, then of what it writes. A recipe touches all of its buffers."""
     read, written = loops.traffic(k)
     if k.recipe is not None:
-        stored = written_by(k)
-        read = {b: slots[where[b]].size for b in code.buffers if b not in stored or b in read}
-        written = {b: slots[where[b]].size for b in code.buffers if b in stored}
+        out = stored(k)
+        read = {b: slots[where[b]].size for b in code.buffers if b not in out or b in read}
+        written = {b: slots[where[b]].size for b in code.buffers if b in out}
     touched = [(where[b], n) for each in (read, written) for b, n in each.items()]
     return tuple((s, n) for s, n in touched if not slots[s].per_thread)
-
-
-def written_by(k: Kernel) -> set[Any]:
-    """The keys of the buffers that a kernel stores to."""
-    return {s.target.key for s in k.stores} | (set(k.recipe.written) if k.recipe is not None else set())
 
 
 def priced(k: Kernel) -> Kernel:
@@ -256,12 +288,12 @@ def priced(k: Kernel) -> Kernel:
     return replace(k, cost=expr.mul(rows, total))
 
 
-def inspect(schedule: Schedule, kernels: Sequence[Kernel], codes: Sequence[Code]) -> None:
+def inspect(schedule: Schedule, codes: Mapping[Kernel, Code]) -> None:
     """What DEBUG asks to see."""
     if config.DEBUG >= 3:
         for g in schedule.groups:
             print(f"pass over {', '.join(n.label for n in g.stores)}", file=sys.stderr)
-    for k, code in zip(kernels, codes, strict=True):
+    for k, code in codes.items():
         if config.DEBUG >= 4:
             print(loops.show(k), file=sys.stderr)
         if config.DEBUG >= 5:

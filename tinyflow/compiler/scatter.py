@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import Kernel, Store, Target
 from tinyflow.compiler.lower import Reader, Scope
@@ -123,7 +124,7 @@ class nest:
             loop.__exit__(*error)  # type: ignore[arg-type]
 
 
-def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
+def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
     (n,) = group.stores
     *base, updates, index = n.inputs
     lead, size = n.attrs["batch"], n.shape[n.attrs["batch"]]

@@ -14,17 +14,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.loops import Kernel, free, stride
 from tinyflow.compiler.lower import VIEWS, Lowered, Lowering, is_view
 from tinyflow.core import expr
 from tinyflow.core.expr import Fold, Index_, Load
 from tinyflow.graph.node import Node, Shape, toposort
+from tinyflow.ops.attention import ATTENTION_GRAD
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.control import MERGE
 from tinyflow.ops.elementwise import HEAVY
 from tinyflow.ops.movement import CONCAT, EXPAND
 from tinyflow.ops.pooling import POOL_ARG, POOL_MAX, POOL_SUM, RESAMPLE, SPREAD
 from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
+from tinyflow.ops.scan import SCAN, loops_of
 from tinyflow.passes.state import Conditions, conditions
 
 FOLDS = (SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, CONTRACT, POOL_MAX, POOL_ARG, POOL_SUM, SPREAD, RESAMPLE)
@@ -72,10 +75,18 @@ class Schedule:
         self.lowering = Lowering(self.buffered)
         self.home: dict[Node, Group] = {}
         self.merged: list[Group] = []
+        for results in loops_of(self.order).values():
+            group = Group(results, self.conditions[results[0]])
+            self.home.update(dict.fromkeys(results, group))
+            self.merged += [group] if len(results) > 1 else []
         for n in self.order:
-            if n in self.buffered:
+            if n in self.buffered and n not in self.home:
                 core = n if n.op is CONTRACT and has_recipe(n) else None  # type: ignore[operator]
                 self.home[n] = Group([n], self.conditions[n], core=core)
+        for together in gradients_of_one(self.order):
+            group = Group(together, self.conditions[together[0]])
+            self.home.update(dict.fromkeys(together, group))
+            self.merged.append(group)
         for n in self.order:
             if n in self.home:
                 self.absorb(n)
@@ -84,17 +95,22 @@ class Schedule:
 
     # ------------------------------------------------------------------------------------------ buffers
 
-    def choose_buffers(self) -> set[Node]:
+    def choose_buffers(self) -> Buffers:
         chosen = set(self.roots) | {p for c in self.conditions.values() for p, _ in c if p.op.kind != "leaf"}
         for n in self.order:
             if is_fold(n) or n.op.whole:
                 chosen.add(n)
+            if n.op is SCAN:  # it is read at every step
+                _, sequences, captures = n.attrs["loop"].parts(n.inputs)
+                chosen.update(x for x in map(through_views, (*sequences, *captures)) if not is_view(x))
             if n.op is MERGE:
                 chosen.update(x for x in n.inputs[1:] if not is_view(x) and self.conditions[x] != self.conditions[n])
             if n.op is CONCAT and len(n.inputs) > FEW_PARTS:  # or what they share would be computed in each
                 chosen.update(x for x in map(through_views, n.inputs) if not is_view(x) and len(self.users[x]) > 1)
             if n.op is EXPAND and is_costly(n.inputs[0]) and n.inputs[0].shape != () and grows(n):
                 chosen.add(n.inputs[0])
+            if n.op.kind == "block":
+                chosen.update(y for x in n.inputs for y in costly_parts(x))
             if n.op is CONTRACT and self.has_recipe(n):  # type: ignore[operator]
                 chosen.update(
                     x
@@ -103,7 +119,7 @@ class Schedule:
                 )
         chosen |= self.shared(chosen)
         chosen -= {n for n in map(self.seen_alone, self.roots) if n is not None}
-        return chosen | self.cut_chains(chosen)
+        return Buffers(chosen | self.cut_chains(chosen))
 
     def seen_alone(self, root: Node) -> Node | None:
         """A fold of which the root shows each element once, in another order: it is computed in the root's order."""
@@ -322,6 +338,36 @@ def cheap_producer(n: Node) -> bool:
             through_views(x).op.kind == "leaf" or through_views(x).op.name in ("constant", "size") for x in n.inputs
         )
     )
+
+
+def costly_parts(n: Node) -> list[Node]:
+    """What a packed operand is made of, up to where it is worth a buffer: views and cheap arithmetic are computed as it is read."""
+    found, stack, seen = [], [n], set()
+    while stack:
+        x = stack.pop()
+        if x in seen or x.op.kind == "leaf":
+            continue
+        seen.add(x)
+        inlined = x.op.elementwise and x.op.name not in HEAVY
+        if (
+            inlined
+            or x.op.name in ("iota", "pad")
+            or x is not through_views(x)
+            or (x.op is CONCAT and len(x.inputs) <= FEW_PARTS)
+        ):
+            stack.extend(x.inputs)
+        else:
+            found.append(x)
+    return found
+
+
+def gradients_of_one(order: Sequence[Node]) -> list[list[Node]]:
+    """Gradients of the same attention: they are computed together."""
+    found: dict[object, list[Node]] = {}
+    for n in order:
+        if n.op is ATTENTION_GRAD:
+            found.setdefault((n.inputs, n.attrs["steps"]), []).append(n)
+    return [nodes for nodes in found.values() if len(nodes) > 1]
 
 
 def is_costly(n: Node) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.contraction import Scratch
 from tinyflow.compiler.cumulative import cast, number
 from tinyflow.compiler.emit import Emitter
@@ -386,7 +387,7 @@ done:
 """
 
 
-def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
+def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
     (n,) = group.stores
     (x,) = n.inputs
     scope = Scope(buffered, {}, 0)

@@ -27,6 +27,18 @@ class DeadTensorError(GraphError):
     """A tensor was fetched that lies on the side of a Switch that was not taken."""
 
 
+class OutOfMemory(MemoryError):
+    """A run that takes more memory than there is: found before anything is computed."""
+
+
+class CompileError(RuntimeError):
+    """A kernel that the compiler has no machine code for."""
+
+
+class FallbackWarning(RuntimeWarning):
+    """A program is run by numpy, for a kernel of it does not compile."""
+
+
 class Where:
     """A line of user code: file, number, text and function. Its text is read when it is looked at."""
 

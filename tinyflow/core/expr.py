@@ -1,7 +1,7 @@
 """Scalar expressions: the language of indices, of symbolic dimensions, and of the value at one index of a tensor.
 
     dim   := int | Dim(name)                                    a size known only when a program runs
-    index := int | Dim | Index(name, extent) | Poly(terms) | Apply(fn, index*)   of type int64
+    index := int | Dim | Counter(name, extent) | Index(name, extent) | Poly(terms) | Apply(fn, index*)   of type int64
     terms := ((atom*, coefficient)*)                            a sum of products, in one canonical order
     expr  := Const(value) | Load(buffer, index) | Apply(fn, expr*) | Fold(fn, over*, expr) | index
 
@@ -74,6 +74,13 @@ class Dim(Expr):
     name: str
 
 
+class Counter(Dim):
+    """The steps that a loop of the program has done: a kernel sees it as a size that does not change while it runs."""
+
+    __slots__ = ("extent",)
+    extent: Index_
+
+
 class Index(Expr):
     __slots__ = ("extent", "name")
     name: str
@@ -140,6 +147,11 @@ def dim(name: str) -> Expr:
 
 def fresh_dim(hint: str = "n") -> Expr:
     return dim(f"{hint}{next(_order)}")
+
+
+def counter(extent: Index_, hint: str = "t") -> Counter:
+    """The counter of a new loop, 0 <= counter < extent."""
+    return _intern(Counter, int64, (next(_order),), name=hint, extent=extent)
 
 
 def index(extent: Index_, hint: str = "i") -> Index:
@@ -279,11 +291,11 @@ def floordiv(a: Index_, c: Index_) -> Index_:
     q, r = _divide(a, c)
     if within(r, c):
         return q
+    coarse, _, g = _by_steps(r, c)
+    if g > 1:
+        return add(q, floordiv(coarse, floordiv(c, g)))
     if isinstance(r, Apply) and r.fn == "idiv":
         return add(q, floordiv(_unwrap(r.args[0]), mul(c, _unwrap(r.args[1]))))
-    if (parts := _in_units(r, c)) is not None:
-        coarse, _, unit = parts
-        return add(q, floordiv(coarse, c // unit))
     return add(q, apply("idiv", as_expr(r), as_expr(c)))
 
 
@@ -295,24 +307,21 @@ def mod(a: Index_, c: Index_) -> Index_:
     r = _divide(a, c)[1]
     if within(r, c):
         return r
-    if (parts := _in_units(r, c)) is not None:
-        coarse, fine, unit = parts
-        return add(mul(mod(coarse, c // unit), unit), fine)
+    coarse, fine, g = _by_steps(r, c)
+    if g > 1:
+        return add(mul(g, mod(coarse, floordiv(c, g))), fine)
     return apply("imod", as_expr(r), as_expr(c))
 
 
-def _in_units(a: Index_, c: Index_) -> tuple[Index_, Index_, int] | None:
-    """(coarse, fine, unit) with a = coarse*unit + fine, 0 <= fine < unit, and c a multiple of the unit: then a divided by c
-    is coarse divided by c/unit, whatever fine is."""
-    if not isinstance(c, int):
-        return None
-    terms = terms_of(a)
-    for unit in sorted({math.gcd(c, k) for m, k in terms if m} - {1, c}, reverse=True):
-        coarse = from_terms({m: k // unit for m, k in terms if k % unit == 0 or not m})
-        fine = add(a, mul(coarse, -unit))
-        if within(fine, unit):
-            return coarse, fine, unit
-    return None
+def _by_steps(a: Index_, c: Index_) -> tuple[Index_, Index_, int]:
+    """(x, y, g) with a = g*x + y and 0 <= y < g, g a divisor of c: so a // c is x // (c // g). g is 1 where there is none."""
+    if isinstance(c, int):
+        terms = terms_of(a)
+        for g in sorted({math.gcd(k, c) for _, k in terms} - {1}, reverse=True):
+            fine = from_terms({m: k for m, k in terms if k % g})
+            if g < c and within(fine, g):
+                return from_terms({m: k // g for m, k in terms if k % g == 0}), fine, g
+    return a, 0, 1
 
 
 def as_expr(e: Index_) -> Expr:
@@ -340,7 +349,7 @@ def _bounds_of_product(monomial: tuple[Expr, ...]) -> tuple[Index_ | None, Index
     for atom in monomial:
         lo: Index_ | None = None
         hi: Index_ | None = None
-        if isinstance(atom, Index):
+        if isinstance(atom, Index | Counter):
             lo, hi = 0, add(atom.extent, -1)
         elif isinstance(atom, Dim):
             lo = hi = atom

@@ -159,13 +159,59 @@ def with_dims(roots: Iterable[Node], values: Mapping[Expr, Dim]) -> dict[Node, N
 
 
 def substitute(attr: Any, values: Mapping[Expr, Dim]) -> Any:
-    """An attribute (any nesting of tuples) with dimensions replaced."""
+    """An attribute (any nesting of tuples, of nodes too) with dimensions replaced."""
     if isinstance(attr, Expr):
         return expr.substitute(attr, values)
+    if isinstance(attr, Node):
+        return with_dims([attr], values)[attr]
     if isinstance(attr, tuple):
         parts = [substitute(a, values) for a in attr]
         return type(attr)(*parts) if hasattr(attr, "_fields") else tuple(parts)
     return attr
+
+
+def with_bodies(node: Node, new: Mapping[Node, Node]) -> Node:
+    """A loop with the nodes of its body replaced."""
+    attrs = {k: replaced(v, new) for k, v in node.attrs.items()}
+    return node if attrs == node.attrs else at_line(node, make(node.op, *node.inputs, **attrs))
+
+
+def replaced(attr: Any, new: Mapping[Node, Node]) -> Any:
+    if isinstance(attr, Node):
+        return new.get(attr, attr)
+    if isinstance(attr, tuple):
+        parts = [replaced(a, new) for a in attr]
+        return type(attr)(*parts) if hasattr(attr, "_fields") else tuple(parts)
+    return attr
+
+
+def bodies(node: Node) -> list[Node]:
+    """The nodes that a loop's attributes name: the roots of its body, and its arguments."""
+    found: list[Node] = []
+
+    def look(attr: Any) -> None:
+        if isinstance(attr, Node):
+            found.append(attr)
+        elif isinstance(attr, tuple):
+            for a in attr:
+                look(a)
+
+    if node.op.kind == "loop":
+        look(tuple(node.attrs.values()))
+    return found
+
+
+def with_all_bodies(roots: Iterable[Node]) -> list[Node]:
+    """Every node the roots need, and every node within their loops."""
+    order = dict.fromkeys(toposort(roots))
+    stack = list(order)
+    while stack:
+        node = stack.pop()
+        for inner in toposort(bodies(node)) if node.op.kind == "loop" else ():
+            if inner not in order:
+                order[inner] = None
+                stack.append(inner)
+    return list(order)
 
 
 def is_static(shape: Shape) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from tinyflow.core import expr
 from tinyflow.core.expr import Dim, Expr, walk
@@ -35,7 +36,8 @@ def signature(roots: Sequence[Node], leading: Sequence[Node] = ()) -> Signature:
             )  # fed or stored: the program is the same
         else:
             attrs = tuple(n.attrs.values())
-            rows.append((n.op, tuple([place[x] for x in n.inputs]), renamed(attrs, names) if names else attrs))
+            attrs = renamed(attrs, names) if names or n.op.kind == "loop" else attrs
+            rows.append((n.op, tuple([place[x] for x in n.inputs]), attrs))
     return Signature((tuple(rows), tuple(place[r] for r in roots), tuple(place[n] for n in leading)), leaves, dims)
 
 
@@ -58,9 +60,27 @@ def renamed(attr: Any, names: dict[Expr, str]) -> Any:
     """An attribute with its dimensions numbered; expressions become their text, so that it can be compared."""
     if isinstance(attr, Expr):
         return ("expr", text(attr, names))
+    if isinstance(attr, Node):
+        return body(attr, names)
     if isinstance(attr, tuple):
         return tuple(renamed(a, names) for a in attr)
     return attr
+
+
+_bodies: WeakKeyDictionary[Node, str] = WeakKeyDictionary()
+
+
+def body(root: Node, names: dict[Expr, str]) -> str:
+    """A graph within a loop, in short."""
+    if not names and root in _bodies:
+        return _bodies[root]
+    order = toposort([root])
+    place = {n: k for k, n in enumerate(order)}
+    rows = [(n.op, tuple(place[x] for x in n.inputs), renamed(tuple(n.attrs.values()), names)) for n in order]
+    short = hashlib.sha256(repr(rows).encode()).hexdigest()
+    if not names:
+        _bodies[root] = short
+    return short
 
 
 def text(e: Expr, names: dict[Expr, str]) -> str:

@@ -2,6 +2,7 @@
 
 from tinyflow.graph.op import TABLE
 from tinyflow.ops import (
+    attention,
     contraction,
     control,
     cumulative,
@@ -13,11 +14,13 @@ from tinyflow.ops import (
     pooling,
     random,
     reduction,
+    scan,
     sorting,
 )
 
 __all__ = [
     "TABLE",
+    "attention",
     "contraction",
     "control",
     "cumulative",
@@ -29,5 +32,6 @@ __all__ = [
     "pooling",
     "random",
     "reduction",
+    "scan",
     "sorting",
 ]

@@ -69,6 +69,14 @@ def softmax(x: Node, axis: int = -1) -> Node:
     return t / sum_(t, axis, keepdims=True)
 
 
+def safe_softmax(x: Node, axis: int = -1) -> Node:
+    """softmax; 0, and not NaN, along a row that is all -infinity"""
+    top = e.stop_gradient(max_(x, axis, keepdims=True))
+    blind = e.equal(top, -math.inf)
+    t = e.exp(x - e.where(blind, 0.0, top))
+    return t / (sum_(t, axis, keepdims=True) + e.cast(blind, x.dtype))
+
+
 def log_softmax(x: Node, axis: int = -1) -> Node:
     """log softmax(x) = x - max x - log sum exp(x - max x)"""
     z = x - e.stop_gradient(max_(x, axis, keepdims=True))

@@ -71,6 +71,8 @@ def flatten(i: Sequence[expr.Index_], shape: Shape) -> expr.Index_:
 
 def split(flat: expr.Index_, shape: Shape) -> list[expr.Index_]:
     """The index at a row-major position."""
+    if 0 in shape:  # nothing lies there
+        return [0] * len(shape)
     out: list[expr.Index_] = []
     inner: expr.Index_ = 1
     first = next((d for d, n in enumerate(shape) if n != 1), 0)  # what is left there is below its size

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tinyflow.core.errors import ShapeError
 from tinyflow.graph.node import Node, rewrite, shape_text, toposort
 from tinyflow.ops.functions import ones
+from tinyflow.ops.scan import loops_of
 from tinyflow.passes.rewrite import applier
 from tinyflow.passes.simplify import STABLE
 
@@ -30,10 +31,24 @@ def gradients(
         if root in wanted and root.dtype.is_floating:
             parts.setdefault(root, []).append(seeded(root, seed))
     result: dict[Node, Node] = {}
+    loops = {y: first for first, family in loops_of(order).items() for y in family}
+    pending: dict[Node, dict[Node, Node]] = {}  # of each loop's first result: the gradients of its results
     for y in reversed(order):
-        if y not in parts:
+        if y in parts:
+            g = result[y] = total(parts.pop(y))
+            if y in loops:
+                pending.setdefault(loops[y], {})[y] = g
+        elif y not in pending:
             continue
-        g = result[y] = total(parts.pop(y))
+        if y in loops:
+            if loops[y] is y and y not in stop:  # the oldest: by now all results of this loop have their gradients
+                from tinyflow.passes.recurrence import loop_gradients
+
+                found = loop_gradients(pending.pop(y), [x in wanted for x in y.inputs])
+                for x, gx in zip(y.inputs, found, strict=True):
+                    if gx is not None and x in wanted:
+                        parts.setdefault(x, []).append(gx)
+            continue
         if y.op.grad is None or y in stop:
             continue
         found = y.op.grad(g, y, *y.inputs, **y.attrs)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tinyflow.core.config import config
-from tinyflow.graph.node import Node, rewrite
+from tinyflow.graph.node import Node, bodies, rewrite, toposort, with_bodies, with_inputs
 from tinyflow.graph.verify import same_meaning, verify
+from tinyflow.ops.scan import loops_of
+from tinyflow.passes.attention import attention
 from tinyflow.passes.checkpoint import checkpoint
 from tinyflow.passes.chunks import chunks
 from tinyflow.passes.layout import layout
@@ -26,6 +28,7 @@ def each(change: Callable[[Node], Node]) -> Pass:
 PIPELINE: list[tuple[str, Pass]] = [
     ("simplify", each(simplify)),  # first, so that the patterns of the others meet one spelling
     ("stabilise", each(stabilise)),
+    ("attention", attention),  # after differentiation, and in the simple form
     ("phases", each(phases)),  # before the last, which joins the views that it brings
     ("layout", each(layout)),  # after every pattern that speaks of neighbours
     ("sums", each(sums)),  # once the axes have their last order
@@ -39,7 +42,7 @@ def run(roots: Sequence[Node], watch: Callable[[str, list[Node]], None] | None =
     """The roots after every pass. CHECK=1 verifies the graph between passes, CHECK=2 also compares its values."""
     nodes = list(roots)
     for name, change in PIPELINE:
-        new = change(nodes)
+        new = within_loops(change)(nodes)
         after = [new[n] for n in nodes]
         if config.CHECK >= 1:
             verify(after, name)
@@ -49,3 +52,24 @@ def run(roots: Sequence[Node], watch: Callable[[str, list[Node]], None] | None =
         if watch:
             watch(name, nodes)
     return nodes
+
+
+def within_loops(change: Pass) -> Pass:
+    """The pass, done in the bodies of loops too: for all results of a loop at once, so that they stay results of one."""
+
+    def both(nodes: Sequence[Node]) -> dict[Node, Node]:
+        new = change(nodes)
+        order = toposort([new[n] for n in nodes])
+        inner: dict[Node, dict[Node, Node]] = {}
+        for results in loops_of(order).values():
+            roots = dict.fromkeys(root for n in results for root in bodies(n))
+            inner.update(dict.fromkeys(results, both(list(roots))))
+        if not inner:
+            return new
+        done: dict[Node, Node] = {}
+        for n in order:
+            x = with_inputs(n, tuple(done[i] for i in n.inputs))
+            done[n] = with_bodies(x, inner[n]) if n in inner else x
+        return {n: done[new[n]] for n in nodes}
+
+    return both

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from tinyflow.core.errors import ShapeError
 from tinyflow.core.expr import Dim, Expr
 from tinyflow.graph.node import Dim as Size
-from tinyflow.graph.node import Node, Shape, call_text, is_static, shape_text, substitute, toposort
+from tinyflow.graph.node import Node, Shape, call_text, is_static, shape_text, substitute, with_all_bodies
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.movement import CONCAT
+from tinyflow.ops.scan import SCAN
 
 
 def assumed_equal(roots: Sequence[Node]) -> dict[Expr, Size]:
@@ -39,7 +40,7 @@ def assumed_equal(roots: Sequence[Node]) -> dict[Expr, Size]:
         elif isinstance(a, Dim):
             parent[a] = b
 
-    for node in toposort(roots):
+    for node in with_all_bodies(roots):
         for a, b in pairs(node):
             if a is not b:
                 join(a, b)
@@ -59,6 +60,13 @@ def pairs(node: Node) -> list[tuple[Size, Size]]:
             for n, p in zip(x.shape, places, strict=True)
             if p.letter
         ]
+    if node.op is SCAN:
+        loop = node.attrs["loop"]
+        return [
+            *((x.shape[0], loop.length) for x in loop.parts(node.inputs)[1]),
+            *(p for x, a in zip(node.inputs, loop.arguments, strict=True) for p in zip(x.shape[x.ndim - a.ndim :], a.shape, strict=True)),
+            *(p for a, b in zip(loop.states, loop.new, strict=True) for p in zip(a.shape, b.shape, strict=True)),
+        ]  # fmt: skip
     if node.op is CONCAT:
         first, axis = node.inputs[0].shape, node.attrs["axis"]
         return [
@@ -89,7 +97,7 @@ FIT_ALWAYS = (
 
 def undecided(roots: Sequence[Node]) -> list[Node]:
     """The nodes of which only the sizes of a run tell whether their operands fit."""
-    return [n for n in toposort(roots) if n.inputs and not decided(n)]
+    return [n for n in with_all_bodies(roots) if n.inputs and not decided(n)]
 
 
 def decided(node: Node) -> bool:

@@ -5,7 +5,7 @@ plan([Life(size, first, last)]) -> offsets, total         buffers whose lives me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 ALIGN = 64  # a cache line, and the widest vector
@@ -19,6 +19,13 @@ class Life(NamedTuple):
 
 def aligned(size: int) -> int:
     return -(-max(size, 1) // ALIGN) * ALIGN
+
+
+def busiest(lives: Mapping[int, Life]) -> list[int]:
+    """Those in use at the step where most bytes are."""
+    steps = {life.first for life in lives.values()}
+    at = max(steps, key=lambda k: sum(x.size for x in lives.values() if x.first <= k <= x.last), default=0)
+    return [k for k, life in lives.items() if life.first <= at <= life.last]
 
 
 def plan(lives: Sequence[Life]) -> tuple[list[int], int]:

@@ -1,6 +1,6 @@
 """profile: when each thread began and ended each step of a run, and what that says of the kernels.
 
-    Run  := program, calls, sizes, threads, stamps      stamps[step][thread] = (start, end) in nanoseconds; 0: it had no part
+    Run  := program, steps, sizes, threads, stamps      stamps[call][thread] = (start, end) in nanoseconds; 0: it had no part
     Line := a step of a run, or several of one kernel: its time, arithmetic, bytes, and share of its floor
 
 A profiled run has a table of steps of its own, in which each function stands behind one that looks at the clock. Other
@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import count
 from string import Template
 from typing import NamedTuple
 
@@ -20,15 +21,17 @@ import numpy as np
 
 from tinyflow.core.expr import Expr
 from tinyflow.runtime import floors, machine, spmd
-from tinyflow.runtime.program import Binding, Call, Program, number
+from tinyflow.runtime.program import AnyStep, Binding, Call, Program, number, rounds
 from tinyflow.runtime.runner import StepTable
 
 KEPT = 16  # runs of each program whose stamps are kept: the last ones
 MOST = 12  # kernels of a summary
 
+# What is done over and over begins when it begins first, and ends as much later as all its rounds took together.
 # A step's args are the function, the function's own args, and where the thread's stamps go.
 STAMPED = """
 define void @stamped(ptr %slots, ptr %dims, ptr %args, i64 %tid, i64 %n) {
+entry:
   %own.at = getelementptr ptr, ptr %args, i64 1
   %stamps.at = getelementptr ptr, ptr %args, i64 2
   %function = load ptr, ptr %args
@@ -39,8 +42,17 @@ define void @stamped(ptr %slots, ptr %dims, ptr %args, i64 %tid, i64 %n) {
   %end = call i64 @now()
   %start.at = getelementptr { i64, i64 }, ptr %stamps, i64 %tid
   %end.at = getelementptr { i64, i64 }, ptr %start.at, i64 0, i32 1
+  %before = load i64, ptr %end.at
+  %again = icmp ne i64 %before, 0
+  br i1 %again, label %more, label %first
+first:
   store i64 %start, ptr %start.at
   store i64 %end, ptr %end.at
+  ret void
+more:
+  %took = sub i64 %end, %start
+  %sum = add i64 %before, %took
+  store i64 %sum, ptr %end.at
   ret void
 }
 """
@@ -48,12 +60,16 @@ define void @stamped(ptr %slots, ptr %dims, ptr %args, i64 %tid, i64 %n) {
 
 class Run(NamedTuple):
     program: Program
-    calls: Sequence[Call]  # in the order in which they ran
+    steps: Sequence[AnyStep]  # in the order in which they ran
     values: Mapping[Expr, int]  # of the program's dimensions
     threads: int
     ranges: Mapping[int, tuple[int, int]]  # where temporaries lie in the arena
     bytes: int
     stamps: np.ndarray
+
+    @property
+    def calls(self) -> list[Call]:
+        return [s for s in self.steps if isinstance(s, Call)]
 
     @property
     def start(self) -> int:
@@ -80,11 +96,12 @@ class Stamped:
     """A binding's steps, each with room for its stamps."""
 
     def __init__(self, binding: Binding) -> None:
-        self.stamps = np.zeros((binding.count, binding.threads, 2), np.int64)
-        plain, first, row = binding.table, self.stamps.ctypes.data, 16 * binding.threads
+        self.stamps = np.zeros((len(binding.calls), binding.threads, 2), np.int64)
+        plain, row = binding.table, 16 * binding.threads
+        places = count(self.stamps.ctypes.data, row)
         self.table = StepTable(
-            step._replace(function=stamped(), args=(step.function, int(args), first + k * row))
-            for k, (step, args) in enumerate(zip(plain.steps, plain.rows[:, 1], strict=True))
+            step if step.loop else step._replace(function=stamped(), args=(step.function, int(args), next(places)))
+            for step, args in zip(plain.steps, plain.rows[:, 1], strict=True)
         )
 
 
@@ -103,7 +120,7 @@ def run(binding: Binding) -> Run:
     binding.run(own.table)
     return Run(
         binding.program,
-        binding.calls,
+        binding.steps,
         binding.values,
         binding.threads,
         binding.ranges,
@@ -149,15 +166,16 @@ def lines(run: Run) -> list[Line]:
     return [line(run, [k]) for k in range(len(run.calls))]
 
 
-def line(run: Run, steps: Iterable[int]) -> Line:
+def line(run: Run, steps: Sequence[int]) -> Line:
     """Some steps together."""
+    often = rounds(run.steps, run.values)
     calls = [run.calls[k] for k in steps]
-    stamps = run.stamps[list(steps)]
+    stamps = run.stamps[steps]
     began = np.where(stamps[..., 0] > 0, stamps[..., 0], np.iinfo(np.int64).max).min(axis=1)
     ns = int(np.maximum(stamps[..., 1].max(axis=1) - began, 0).sum())
     took_part = int((stamps[..., 0] > 0).sum(axis=1).max())
-    flops = sum(number(c.flops, run.values) for c in calls)
-    touched = sum(traffic(c, run.program, run.values) for c in calls)
+    flops = sum(often[k] * number(run.calls[k].flops, run.values) for k in steps)
+    touched = sum(often[k] * traffic(run.calls[k], run.program, run.values) for k in steps)
     share = floors.known(run.threads).seconds(flops, touched) * 1e9 / ns if ns else 0.0
     label = f"{calls[0].label}  {calls[0].where}" if calls[0].where else calls[0].label
     return Line(tuple(c.name for c in calls), label, ns, flops, touched, took_part, share)

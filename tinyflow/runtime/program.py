@@ -1,9 +1,12 @@
 """program: compiled kernels in order, bound to memory, run in one native call.
 
-    program := Program(step*, slot*, dim*)
-    slot    := Slot(kind, size)              kind: status | given (inputs, variables, outputs) | temp (in the arena)
-    step    := Call(function, buffers, dims, checks, writes, tasks, cost, guards)
+    program := Program(item*, slot*, dim*, counters)
+    slot    := Slot(kind, size)              kind: status | given (inputs, variables) | result (arrays made for a run) | temp (in the arena)
+    item    := Call(function, buffers, dims, checks, writes, tasks, cost, guards) | Loop(counter, rounds, item*, guards)
+    step    := Call | Enter | Leave | Again         a loop is Enter, the steps of its items, Again
     binding := the program for one choice of sizes: a plan of the arena, a table of addresses, a table of steps
+
+A loop's items are done `rounds` times. A kernel finds the counter among the sizes, behind the dims.
 
 A binding is used by one run at a time; runs at the same time in several Python threads take a binding each, and an arena:
 there are no more arenas than runs at once, whatever the number of programs.
@@ -14,20 +17,24 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from tinyflow.core import expr
 from tinyflow.core.config import config
 from tinyflow.core.expr import Expr, Index_
-from tinyflow.runtime.memory import ALIGN, Life, aligned, plan
+from tinyflow.runtime import available, spmd
+from tinyflow.runtime.available import Buffer
+from tinyflow.runtime.memory import ALIGN, Life, aligned, busiest, plan
 from tinyflow.runtime.order import Touch, order
 from tinyflow.runtime.runner import Step, StepTable, pool
 
 SMALL = 20_000  # scalar operations that one thread does sooner than two can agree to share them
+FREELY = 16 << 20  # bytes that are not asked for
 STATUS = 0  # the slot where a bad index is noted
 STATUS_WORDS = 8
+LINE = 8  # words of a cache line, in which one thread counts
 MOST_SIZES = 64  # for which a program keeps its tables
 
 
@@ -56,12 +63,77 @@ class Call(NamedTuple):
     ] = ()  # (slot, bytes read or written there); more than the slot has: all of it
     where: str = ""  # the user's file and line
     checked_before: bool = False  # the indices that it checks, by calls before it
-    text: str = ""  # LLVM IR
-    loops: str = ""  # for people, where someone looks
+    text: str = ""  # LLVM IR, and loops as a person reads them: where PROFILE asks for them
+    loops: str = ""
 
     @property
     def touched(self) -> frozenset[int]:
         return frozenset((*self.buffers, *self.writes, *(s for s, _ in self.guards)))
+
+
+class Leave(NamedTuple):
+    """The loop around is over, unless the guards hold."""
+
+    guards: tuple[tuple[int, int], ...]
+
+    @property
+    def touched(self) -> frozenset[int]:
+        return frozenset(s for s, _ in self.guards)
+
+
+class Loop(NamedTuple):
+    """Items that are done `rounds` times, or not at all if a guard does not hold."""
+
+    counter: int
+    rounds: Index_
+    items: tuple[Call | Loop | Leave, ...]
+    guards: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def touched(self) -> frozenset[int]:
+        return frozenset(s for s, _ in self.guards).union(*(i.touched for i in self.items))
+
+    @property
+    def writes(self) -> frozenset[int]:
+        return frozenset().union(*(i.writes for i in self.items if not isinstance(i, Leave)))
+
+    @property
+    def checked_before(self) -> bool:
+        return all(c.checked_before for c in self.items if not isinstance(c, Leave))
+
+
+class Enter(NamedTuple):
+    loop: Loop
+    end: int  # the step behind the loop
+
+    @property
+    def touched(self) -> frozenset[int]:
+        return frozenset(s for s, _ in self.loop.guards)
+
+
+class Exit(NamedTuple):
+    """Where a loop may be left."""
+
+    loop: Loop
+    leave: Leave
+    end: int
+
+    @property
+    def touched(self) -> frozenset[int]:
+        return self.leave.touched
+
+
+class Again(NamedTuple):
+    loop: Loop
+    start: int  # the loop's first step
+
+    @property
+    def touched(self) -> frozenset[int]:
+        return frozenset()
+
+
+Item: TypeAlias = "Call | Loop | Leave"
+AnyStep: TypeAlias = "Call | Enter | Exit | Again"
 
 
 class Arena(NamedTuple):
@@ -95,20 +167,36 @@ class Binding:
         values: Mapping[Expr, int] = dict(zip(program.dims, sizes, strict=True))
         self.program, self.values = program, values
         self.threads = config.THREADS
-        self.calls = in_order(program, values, self.threads)
-        self.serial = serial = [is_serial(c, values) for c in self.calls]
+        self.steps = tuple(flat(in_order(program, values, self.threads)))
+        self.calls = tuple(s for s in self.steps if isinstance(s, Call))
+        self.serial = serial = [is_serial(s, values) for s in self.steps]
         if all(serial):
             self.threads = 1
-        self.ranges, total = ranges, _ = arrange(program, self.calls, values, self.threads)
+        self.ranges, total = arrange(program, self.steps, values, self.threads)
         self.bytes, self.base = total, 0
+        self.results = sum(number(s.size, values) for s in program.slots if s.kind == "result")
+        self.check()
         self.status = array("q", [0] * STATUS_WORDS)
         self.slots = array("Q", [0] * (len(program.slots) + 1))  # the last is for arrays that no kernel reads
         self.slots[STATUS] = self.status.buffer_info()[0]
-        self.dims = array("q", sizes or [0])
-        self.table = StepTable(steps(self.calls, ranges, serial))
-        self.count = len(program.calls)
+        width = -(-(len(sizes) + program.counters) // LINE) * LINE  # each thread has its own counters
+        self.dims = array("q", [*sizes, *[0] * (width - len(sizes))] * self.threads or [0])
+        self.table = StepTable(Stepping(self, width).steps())
+        self.count = len(self.steps)
         self.stamped: Any = None  # what a profiled run needs besides, once there was one
         self.slots_at, self.dims_at = self.slots.buffer_info()[0], self.dims.buffer_info()[0]
+
+    def check(self) -> None:
+        """An error, with the largest buffers and their lines, if there is not memory enough."""
+        needed = self.results + max(0, self.bytes - max((a.bytes for a in ARENAS), default=0))
+        if needed < FREELY:
+            return
+        spans = lifetimes(self.steps)
+        lives = {k: Life(end - start, *spans[k]) for k, (start, end) in self.ranges.items()}
+        sizes = {k: number(s.size, self.values) for k, s in enumerate(self.program.slots) if s.kind == "result"}
+        sizes.update((k, lives[k].size) for k in busiest(lives))
+        largest = [Buffer(n, f"{self.program.slots[k].label}, {self.program.slots[k].where}") for k, n in sizes.items()]
+        available.check(needed, self.bytes, self.results, largest)
 
     def run(self, table: StepTable | None = None) -> None:
         """The steps, or others in the place of each."""
@@ -139,8 +227,8 @@ class Binding:
 class Program:
     """What a graph became. `given` slots are filled by the caller at each run."""
 
-    def __init__(self, calls: Sequence[Call], slots: Sequence[Slot], dims: Sequence[Expr]) -> None:
-        self.calls, self.slots, self.dims = tuple(calls), tuple(slots), tuple(dims)
+    def __init__(self, items: Sequence[Item], slots: Sequence[Slot], dims: Sequence[Expr], counters: int = 0) -> None:
+        self.items, self.slots, self.dims, self.counters = tuple(items), tuple(slots), tuple(dims), counters
         self.free: dict[tuple[int, tuple[int, ...]], list[Binding]] = {}
 
     def take(self, sizes: tuple[int, ...]) -> Binding:
@@ -163,19 +251,56 @@ def number(e: Index_, values: Mapping[Expr, int]) -> int:
     return e if isinstance(e, int) else expr.evaluate(e, values)
 
 
-def is_serial(call: Call, values: Mapping[Expr, int]) -> bool:
-    """Whether one thread runs the step: there is but one task, or little to do."""
-    return number(call.tasks, values) <= 1 or number(call.cost, values) < SMALL
+def is_serial(step: AnyStep, values: Mapping[Expr, int]) -> bool:
+    """Whether one thread runs the step: there is but one task, or little to do. Loops are kept account of by every thread."""
+    if not isinstance(step, Call):
+        return True
+    return number(step.tasks, values) <= 1 or number(step.cost, values) < SMALL
 
 
-def in_order(program: Program, values: Mapping[Expr, int], threads: int) -> tuple[Call, ...]:
-    """The calls, in an order in which temporaries live briefly. What was checked before need not be checked in time."""
+def in_order(program: Program, values: Mapping[Expr, int], threads: int) -> list[Item]:
+    """The items, in an order in which temporaries live briefly. What was checked before need not be checked in time."""
     sizes = temporaries(program, values, threads)
-    return tuple(program.calls[k] for k in order([touch(c) for c in program.calls], sizes))
+    return [program.items[k] for k in order([touch(i) for i in program.items], sizes)]
 
 
-def touch(call: Call) -> Touch:
-    return Touch(call.touched - call.writes, call.writes - {STATUS} if call.checked_before else call.writes)
+def touch(item: Any) -> Touch:
+    return Touch(item.touched - item.writes, item.writes - {STATUS} if item.checked_before else item.writes)
+
+
+def flat(items: Sequence[Item], loop: Loop | None = None, start: int = 0, end: int = 0) -> list[AnyStep]:
+    """The steps of some items, the first of which is number `start`; `end` is where those of the loop around end."""
+    out: list[AnyStep] = []
+    for item in items:
+        if isinstance(item, Call):
+            out.append(item)
+        elif isinstance(item, Leave):
+            assert loop is not None, "only a loop is left"
+            out.append(Exit(loop, item, end))
+        else:
+            first = start + len(out) + 1
+            behind = first + length(item.items) + 1
+            out += [Enter(item, behind), *flat(item.items, item, first, behind), Again(item, first)]
+    return out
+
+
+def length(items: Sequence[Item]) -> int:
+    """How many steps there are."""
+    return sum(length(i.items) + 2 if isinstance(i, Loop) else 1 for i in items)
+
+
+def rounds(steps: Sequence[AnyStep], values: Mapping[Expr, int]) -> list[int]:
+    """How often each call is done, at most."""
+    found: list[int] = []
+    around = [1]
+    for step in steps:
+        if isinstance(step, Call):
+            found.append(around[-1])
+        elif isinstance(step, Enter):
+            around.append(around[-1] * number(step.loop.rounds, values))
+        elif isinstance(step, Again):
+            around.pop()
+    return found
 
 
 def temporaries(program: Program, values: Mapping[Expr, int], threads: int) -> dict[int, int]:
@@ -184,34 +309,68 @@ def temporaries(program: Program, values: Mapping[Expr, int], threads: int) -> d
     return {k: n * threads if program.slots[k].per_thread else n for k, n in sizes.items()}
 
 
-def lifetimes(calls: Sequence[Call]) -> dict[int, tuple[int, int]]:
-    """The first and the last step that touch each slot."""
+def lifetimes(steps: Sequence[AnyStep]) -> dict[int, tuple[int, int]]:
+    """The first and the last step that touch each slot. What a loop takes in, gives out or keeps for its next round lives throughout."""
     lives: dict[int, tuple[int, int]] = {}
-    for k, call in enumerate(calls):
-        lives.update({s: (lives.get(s, (k, k))[0], k) for s in call.touched})
+    for k, step in enumerate(steps):
+        lives.update({s: (lives.get(s, (k, k))[0], k) for s in step.touched})
+    for k, step in enumerate(steps):
+        if isinstance(step, Enter):
+            for s in step.loop.touched:
+                first, last = lives[s]
+                if first < k or last >= step.end:
+                    lives[s] = min(first, k), max(last, step.end - 1)
     return lives
 
 
 def arrange(
-    program: Program, calls: Sequence[Call], values: Mapping[Expr, int], threads: int
+    program: Program, steps: Sequence[AnyStep], values: Mapping[Expr, int], threads: int
 ) -> tuple[dict[int, tuple[int, int]], int]:
     """Where each temporary lies in the arena, (start, end), and how large that is."""
-    lives = lifetimes(calls)
+    lives = lifetimes(steps)
     sizes = {k: n for k, n in temporaries(program, values, threads).items() if k in lives}
     offsets, total = plan([Life(n, *lives[k]) for k, n in sizes.items()])
     return {k: (at, at + n) for (k, n), at in zip(sizes.items(), offsets, strict=True)}, total
 
 
-def steps(calls: Sequence[Call], ranges: Mapping[int, tuple[int, int]], serial: Sequence[bool]) -> list[Step]:
-    """The calls as native steps; a barrier stands where a step meets memory that another thread may still use."""
-    out: list[Step] = []
-    since: list[int] = []  # the calls since the last barrier
-    for k, call in enumerate(calls):
-        barrier = any(not (serial[k] and serial[j]) and conflict(call, calls[j], ranges) for j in since)
-        since = [k] if barrier else [*since, k]
-        args = (*call.buffers, *call.dims, *call.checks)
-        out.append(Step(call.function(), args, barrier, serial[k], call.guards))
-    return out
+class Stepping:
+    """The steps of a binding in native form; a barrier stands where one meets memory that another thread may still use.
+
+    Every round of a loop begins behind a barrier, unless one thread does all of it; so does what comes after an exit.
+    """
+
+    def __init__(self, binding: Binding, width: int) -> None:
+        self.binding, self.width = binding, width
+        self.since: dict[int, Call] = {}  # those since the last barrier, by number
+        self.around: list[tuple[bool, dict[int, Call]]] = []  # loops: whether threads share them; `since` if skipped
+
+    def steps(self) -> list[Step]:
+        return [self.call(k, s) if isinstance(s, Call) else self.turn(k, s) for k, s in enumerate(self.binding.steps)]
+
+    def call(self, k: int, call: Call) -> Step:
+        serial, ranges = self.binding.serial, self.binding.ranges
+        barrier = any(not (serial[k] and serial[j]) and conflict(call, c, ranges) for j, c in self.since.items())
+        self.since = {k: call} if barrier else {**self.since, k: call}
+        return Step(call.function(), (*call.buffers, *call.dims, *call.checks), barrier, serial[k], call.guards)
+
+    def turn(self, k: int, step: Enter | Exit | Again) -> Step:
+        counter = len(self.binding.program.dims) + step.loop.counter
+        count = number(step.loop.rounds, self.binding.values)
+        if isinstance(step, Enter):
+            barrier = any(meets(c.writes, step.touched, self.binding.ranges) for c in self.since.values())
+            self.since = {} if barrier else self.since
+            inside = range(k + 1, step.end)
+            shared = any(isinstance(self.binding.steps[j], Exit) or not self.binding.serial[j] for j in inside)
+            self.around.append((shared, self.since if step.loop.guards or not count else {}))
+            kind, target, guards = spmd.ENTER, step.end, step.loop.guards
+        elif isinstance(step, Exit):
+            barrier, self.since = True, {}
+            kind, target, guards = spmd.LEAVE, step.end, step.leave.guards
+        else:
+            barrier, skipped = self.around.pop()
+            self.since = {**skipped, **({} if barrier else self.since)}
+            kind, target, guards = spmd.AGAIN, step.start, ()
+        return Step(0, (counter, count, target, self.width), barrier, guards=guards, loop=kind)
 
 
 def conflict(a: Call, b: Call, ranges: Mapping[int, tuple[int, int]]) -> bool:

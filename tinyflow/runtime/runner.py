@@ -1,6 +1,6 @@
 """Running a program: one native call, whatever the number of steps and threads.
 
-    Step      := function args barrier serial guards
+    Step      := function args barrier serial guards loop
     StepTable := Step*                                  packed as spmd.py lays it out
     Crew      := control block, parked threads          threads 1, 2, ...; thread 0 is whoever calls
     Pool      := Crew?                                  made at the first run that needs it
@@ -37,6 +37,7 @@ class Step(NamedTuple):
 
     A barrier stands before the step, and before its guards are read, and is kept when the step is skipped.
     A serial step is run by thread 0 alone, which is told that there is one thread.
+    `loop` is ENTER, AGAIN or LEAVE of spmd.py, and 0 for a call.
     """
 
     function: int
@@ -44,6 +45,7 @@ class Step(NamedTuple):
     barrier: bool = False
     serial: bool = False
     guards: Sequence[tuple[int, int]] = ()
+    loop: int = 0
 
 
 class StepTable:
@@ -66,7 +68,7 @@ class StepTable:
 
 
 def flags(step: Step) -> int:
-    return step.barrier * spmd.BARRIER | step.serial * spmd.SERIAL
+    return step.barrier * spmd.BARRIER | step.serial * spmd.SERIAL | step.loop
 
 
 class Crew:

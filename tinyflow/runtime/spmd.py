@@ -7,7 +7,15 @@
     table   := row*
     row     := function args flags nguards guards
     guards  := (slot value)*                       the step is skipped unless each byte slots[slot][0] is its value
-    flags   := BARRIER | SERIAL
+    flags   := BARRIER | SERIAL | ENTER | AGAIN | LEAVE
+
+Steps can be done over and over. ENTER, AGAIN and LEAVE have no function, but args := counter count target width:
+
+    ENTER   counter := 0; on to the target if count is 0, or a guard forbids it
+    LEAVE   on to the target if a guard forbids to go on
+    AGAIN   counter := counter + 1; back to the target while it is below count
+
+Each thread counts for itself: from the first ENTER on its table of dims begins at dims + tid * width.
 
 A function is `void kernel(ptr slots, ptr dims, ptr args, i64 tid, i64 nthreads)`. Every thread walks the whole table.
 Thread 0 is whoever called `run`; the others are parked in `work` until `go` changes, whose upper 16 bits say how many
@@ -19,7 +27,8 @@ from __future__ import annotations
 from string import Template
 from typing import NamedTuple
 
-BARRIER, SERIAL = 1, 2
+BARRIER, SERIAL, ENTER, AGAIN, LEAVE = (1 << i for i in range(5))
+JUMPING, LOOPING = ENTER | LEAVE, ENTER | LEAVE | AGAIN
 EVENT = 128  # bytes: two cache lines, as processors fetch them in pairs
 LOCK, GO, ARRIVED, EPOCH, DONE = (EVENT * i for i in range(5))
 TABLE, SLOTS, DIMS, FIRST, LAST, CLOSING, STOP = (EVENT * 5 + 8 * i for i in range(7))
@@ -222,7 +231,8 @@ entry:
   %leader = icmp eq i64 %tid, 0
   br label %next
 next:
-  %i = phi i64 [ %first, %entry ], [ %i.next, %advance ]
+  %i = phi i64 [ %first, %entry ], [ %i.next, %advance ], [ %i.target, %jump ]
+  %own = phi ptr [ %dims, %entry ], [ %own.next, %advance ], [ %own.kept, %jump ]
   %more = icmp slt i64 %i, %last
   br i1 %more, label %meet, label %out
 meet:
@@ -242,22 +252,63 @@ guard:
   %nguards = load i64, ptr %nguards.at
   %guards = load ptr, ptr %guards.at
   %allowed = call i1 @allowed(ptr %slots, ptr %guards, i64 %nguards)
-  br i1 %allowed, label %divide, label %advance
+  %args = load ptr, ptr %args.at
+  br i1 %allowed, label %kind, label %barred
+barred:
+  %jumping.bits = and i64 %flags, $JUMPING
+  %jumping = icmp ne i64 %jumping.bits, 0
+  br i1 %jumping, label %jump, label %advance
+kind:
+  %looping.bits = and i64 %flags, $LOOPING
+  %looping = icmp ne i64 %looping.bits, 0
+  br i1 %looping, label %loop, label %divide
+loop:
+  %enter.bit = and i64 %flags, $ENTER
+  %entering = icmp ne i64 %enter.bit, 0
+  br i1 %entering, label %enter, label %stay
+enter:
+  %width.at = getelementptr i64, ptr %args, i64 3
+  %width = load i64, ptr %width.at
+  %row = mul i64 %tid, %width
+  %own.row = getelementptr i64, ptr %dims, i64 %row
+  br label %count
+stay:
+  %again.bit = and i64 %flags, $AGAIN
+  %repeating = icmp ne i64 %again.bit, 0
+  br i1 %repeating, label %count, label %advance
+count:
+  %own.counting = phi ptr [ %own.row, %enter ], [ %own, %stay ]
+  %number = load i64, ptr %args
+  %limit.at = getelementptr i64, ptr %args, i64 1
+  %limit = load i64, ptr %limit.at
+  %counter = getelementptr i64, ptr %own.counting, i64 %number
+  %done = load i64, ptr %counter
+  %more.done = add i64 %done, 1
+  %new = select i1 %entering, i64 0, i64 %more.done
+  store i64 %new, ptr %counter
+  %below = icmp slt i64 %new, %limit
+  %turn = xor i1 %below, %entering
+  br i1 %turn, label %jump, label %advance
+jump:
+  %own.kept = phi ptr [ %own, %barred ], [ %own.counting, %count ]
+  %target.at = getelementptr i64, ptr %args, i64 2
+  %i.target = load i64, ptr %target.at
+  br label %next
 divide:
   %function = load ptr, ptr %function.at
-  %args = load ptr, ptr %args.at
   %serial.bit = and i64 %flags, $SERIAL
   %serial = icmp ne i64 %serial.bit, 0
   br i1 %serial, label %alone, label %shared
 alone:
   br i1 %leader, label %lead, label %advance
 lead:
-  call void %function(ptr %slots, ptr %dims, ptr %args, i64 0, i64 1)
+  call void %function(ptr %slots, ptr %own, ptr %args, i64 0, i64 1)
   br label %advance
 shared:
-  call void %function(ptr %slots, ptr %dims, ptr %args, i64 %tid, i64 %n)
+  call void %function(ptr %slots, ptr %own, ptr %args, i64 %tid, i64 %n)
   br label %advance
 advance:
+  %own.next = phi ptr [ %own, %barred ], [ %own, %stay ], [ %own.counting, %count ], [ %own, %alone ], [ %own, %lead ], [ %own, %shared ]
   %i.next = add i64 %i, 1
   br label %next
 out:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,17 @@ def program(record: Any, texts: dict[str, int]) -> Data:
 
 def memory(run: Any) -> Iterable[Data]:
     """The arena: what lies where, from the step that writes it to the last one that reads it."""
-    from tinyflow.runtime.program import lifetimes
+    from tinyflow.runtime.program import Call, lifetimes
 
-    lives = lifetimes(run.calls)
+    lives = lifetimes(run.steps)
+    calls = list(accumulate((isinstance(s, Call) for s in run.steps), initial=0))  # before each step
     for s, (start, end) in sorted(run.ranges.items(), key=lambda item: item[1]):
         slot = run.program.slots[s]
         first, last = lives[s]
-        yield {"label": slot.label, "where": str(slot.where), "start": start, "end": end, "first": first, "last": last}
+        yield {
+            "label": slot.label, "where": str(slot.where), "start": start, "end": end, "first": calls[first],
+            "last": max(calls[last + 1] - 1, calls[first]),
+        }  # fmt: skip
 
 
 def machine_code(text: str) -> str:

@@ -1,0 +1,159 @@
+"""Attention in native code: sizes that fit no tile, masks, rows that see nothing, threads, and views read in place."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tests.compiler.native import check, needs_avx2, run
+from tinyflow import execute
+from tinyflow.core.config import config
+from tinyflow.core.dtypes import bool_, float32, float64
+from tinyflow.graph.evaluate import evaluate
+from tinyflow.ops import elementwise as e
+from tinyflow.ops import functions as f
+from tinyflow.ops.attention import attention, attention_grad
+from tinyflow.ops.contraction import matmul
+from tinyflow.ops.leaf import placeholder
+from tinyflow.ops.movement import concat, permute, reshape
+from tinyflow.passes.gradient import gradients
+
+INF = math.inf
+RNG = np.random.default_rng(0)
+
+
+def given(*shapes, dtype=float32):
+    """Placeholders, and numbers for them."""
+    nodes = [placeholder(dtype, s, "qkvg"[n]) for n, s in enumerate(shapes)]
+    return nodes, {n: RNG.standard_normal(n.shape).astype(dtype.numpy) for n in nodes}
+
+
+def all_of(lead, m, n, d, e, steps, more=(), dtype=float32):
+    """The result and the three gradients, and what to feed."""
+    (q, k, v, g), fed = given((*lead, m, d), (*lead, n, d), (*lead, n, e), (*lead, m, e), dtype=dtype)
+    masks = {placeholder(bool_ if a.dtype == bool else dtype, a.shape, "mask"): a for a in more}
+    y = attention(q, k, v, *masks, steps=steps)
+    return [y, *(attention_grad(of, q, k, v, g, *masks, steps=steps) for of in "qkv")], fed | masks
+
+
+# fmt: off
+SIZES = [  # heads, rows, keys, widths of q and k and of v
+    ((), 1, 1, 1, 1), ((2,), 1, 40, 16, 16), ((2,), 5, 1, 4, 4), ((3,), 15, 17, 5, 5), ((2, 2), 29, 31, 16, 64), ((1,), 70, 70, 80, 80),
+    ((2,), 57, 130, 64, 128), ((1,), 113, 113, 128, 33), ((5,), 16, 16, 8, 8), ((1, 3), 100, 7, 20, 1), ((1,), 30, 1030, 32, 32), ((0, 2), 5, 6, 4, 4),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_sizes(sizes, causal):
+    _, m, n, d, _ = sizes
+    steps = (("mul", d**-0.5), *([("causal", max(n - m, 0))] if causal else []))
+    nodes, fed = all_of(*sizes, steps)
+    check(nodes, fed, threads=(1, 2, 3), added=max(m, n, d))
+
+
+@pytest.mark.parametrize("sizes", SIZES[3:6], ids=str)
+def test_float64(sizes):
+    nodes, fed = all_of(*sizes, (("div", 2.0), ("causal", 1)), dtype=float64)
+    check(nodes, fed, threads=(1, 2), added=64)
+
+
+@needs_avx2
+@pytest.mark.parametrize("sizes", SIZES[3:7], ids=str)
+def test_shorter_vectors(sizes):
+    nodes, fed = all_of(*sizes, (("mul", 0.1), ("causal", 0)))
+    with config(TARGET="avx2"):
+        check(nodes, fed, threads=(1, 2), added=128)
+
+
+@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (1, 2), (2, 3), (0, 1, 3)], ids=str)
+def test_gradients_of_some_operands(wanted):
+    nodes, fed = all_of((2,), 20, 33, 16, 20, (("causal", 5),))
+    check([nodes[w] for w in wanted], fed, threads=(1, 2), added=33)
+
+
+def test_many_threads_and_few_heads():
+    nodes, fed = all_of((1,), 300, 300, 16, 16, (("causal", 0),))
+    check(nodes, fed, threads=(1, 2, 3, 4), added=300)
+
+
+# ------------------------------------------------------------------------------------------ masks
+
+
+def masks(m, n):
+    seen = RNG.random((2, m, n)) < 0.6
+    seen[0, 3], seen[1, : m // 2] = False, False  # rows that see nothing
+    return seen, np.where(seen, RNG.standard_normal(seen.shape), -INF).astype(np.float32)
+
+
+@pytest.mark.parametrize("last", [(), (("causal", 2),), (("safe",),), (("causal", 2), ("safe",))], ids=str)
+@pytest.mark.parametrize("kind", ["add", "where", "unless", "finite"])
+def test_masks(kind, last):
+    """Rows that see nothing are NaN, in all that depends on them, or 0 where that was asked for."""
+    seen, bias = masks(37, 50)
+    more = [{"add": bias, "where": seen, "unless": ~seen, "finite": seen}[kind]]
+    step = {"add": ("add", 0), "where": ("where", 0, -INF), "unless": ("unless", 0, -INF), "finite": ("where", 0, -1e4)}
+    nodes, fed = all_of((2,), 37, 50, 16, 24, (("mul", 0.25), step[kind], *last), more)
+    got = check(nodes, fed, threads=(1, 2), added=50)
+    assert np.isnan(got[0]).any() == (kind != "finite" and ("safe",) not in last)
+
+
+def test_infinite_scores_and_numbers_that_are_none():
+    nodes, fed = all_of((2,), 20, 30, 4, 4, (("causal", 3),))
+    q = next(iter(fed))
+    fed[q][0, 3, 0], fed[q][1, 7, 1] = INF, np.nan
+    check(nodes[:2], fed, threads=(1, 2), added=30)  # of dk and dv, 0 times NaN is left out for keys that are not seen
+
+
+def test_great_scores_do_not_overflow():
+    nodes, fed = all_of((2,), 20, 30, 4, 4, (("mul", 1e4),))
+    got = run(nodes, fed)
+    assert all(np.isfinite(a).all() for a in got)
+    np.testing.assert_allclose(got[0], evaluate(nodes, fed)[nodes[0]], rtol=1e-4, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------ what is fused
+
+
+def kernels(nodes, fed):
+    runner = execute.compile(nodes)
+    runner(fed, {})
+    return [c.label for c in runner.native.program.calls], runner.native.program
+
+
+def test_heads_are_read_within_the_projection_and_no_scores_are_written():
+    b, h, t, d = 2, 3, 40, 16
+    x = placeholder(float32, (b, t, 3 * h * d), "qkv")
+    q, k, v = (permute(reshape(p, (b, t, h, d)), (0, 2, 1, 3)) for p in f.split(x, (h * d,) * 3, 2))
+    s = e.where(f.triangle(t, t), matmul(q * d**-0.5, k, transpose_b=True), -INF)
+    y = reshape(permute(matmul(f.softmax(s), v), (0, 2, 1, 3)), (b, t, h * d)) * 2.0
+    g = placeholder(float32, y.shape, "g")
+    nodes = [y, *gradients([y], [x], [g])]
+    fed = {n: RNG.standard_normal(n.shape).astype(np.float32) for n in (x, g)}
+    check(nodes, fed, added=t)
+    labels, program = kernels(nodes, fed)
+    assert len(labels) == 4  # the result, twice it, the gradients, and their places in that of x
+    assert not any(not s.per_thread and s.kind == "temp" and s.size >= b * h * t * t * 4 for s in program.slots)
+
+
+def test_a_cache_of_keys():
+    """Queries are fewer than keys, of which some come from before."""
+    b, h, t, old, d = 2, 2, 9, 23, 8
+    (q, new, before, v), fed = given((b, h, t, d), (b, h, t, d), (b, h, old, d), (b, h, old + t, d))
+    k = concat([before, new], 2)
+    s = e.where(f.triangle(t, old + t, old), matmul(q, k, transpose_b=True), -INF)
+    y = matmul(f.softmax(s), v)
+    nodes = [y, *gradients([y], [q, new, before, v])]
+    check(nodes, fed, added=32)
+    assert len(kernels([y], fed)[0]) == 1
+
+
+def test_costly_operands_are_computed_once():
+    (q, k, v, g), fed = given(*[(2, 2, 20, 8)] * 4)
+    s = matmul(e.tanh(q), e.exp(k), transpose_b=True)
+    y = matmul(f.softmax(s), e.sigmoid(v))
+    nodes = [y, *gradients([y], [q, k, v], [g])]
+    check(nodes, fed, added=20)
+    labels, _ = kernels([y], fed)
+    assert len(labels) == 4

@@ -1,0 +1,410 @@
+"""attention: a softmax between two products, and its gradient, become ops that never write the scores down.
+
+    S = contract(q, k) -- steps --> A      t = exp(A - max A)      p = t / sum t      y = contract(p, v)
+
+    dv = contract(p, g)      dp = contract(g, v)      dA = (dp / sum t + sum(-(dp p / sum t))) t
+    dA -- steps, backwards --> ds      dq = contract(ds, k)      dk = contract(ds, q)
+
+Looked for around each exponential, whatever the order of axes. Nothing changes where anything in between is used elsewhere
+too: a program that asks for the probabilities gets them. The axes of scores are named: i of rows, j of keys, and numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyflow.core import expr
+from tinyflow.graph.evaluate import evaluate
+from tinyflow.graph.node import Node, Op, at_line, make, toposort, with_inputs
+from tinyflow.graph.op import lookup
+from tinyflow.ops import attention as ops
+from tinyflow.ops.contraction import CONTRACT
+from tinyflow.ops.leaf import CONSTANT, constant
+from tinyflow.ops.movement import EXPAND, PERMUTE, RESHAPE, expand, permute
+from tinyflow.ops.reduction import MAX, SUM, kept_shape
+
+NAMES = ("exp", "sub", "div", "mul", "add", "neg", "where", "equal", "cast")
+EXP, SUB, DIV, MUL, ADD, NEG, WHERE, EQUAL, CAST = map(lookup, NAMES)
+FEW_ROWS = 4  # for fewer queries, keys and values are sooner read where they lie
+MOST_MASK = 1 << 22  # elements of a mask that is worked out here
+
+Name = int | str
+Making = Callable[[Mapping[Node, Node]], Node]
+
+
+class NoMatch(Exception):
+    """What was looked at is not an attention."""
+
+
+def need(fact: object) -> None:
+    if not fact:
+        raise NoMatch
+
+
+class Operand(NamedTuple):
+    """A node, and a name for each of its axes."""
+
+    node: Node
+    names: tuple[Name, ...]
+
+    def order(self, names: Sequence[Name]) -> list[int]:
+        """Where the axes of these names are; they must be all."""
+        need(len(self.names) == len(names) and {*self.names} == {*names})
+        return [self.names.index(x) for x in names]
+
+
+class Graph(NamedTuple):
+    users: Mapping[Node, Sequence[Node]]
+    roots: frozenset[Node]
+    diagonals: dict[tuple[Node, str], int | None]  # of the masks that were worked out
+
+
+def attention(roots: Sequence[Node]) -> dict[Node, Node]:
+    """Old node -> new node: every attention is one op, and so is each of its gradients."""
+    order = toposort(roots)
+    inside: set[Node] = set()
+    made: dict[Node, Making] = {}
+    if any(n.op is EXP for n in order):
+        users: dict[Node, list[Node]] = {n: [] for n in order}
+        for n in order:
+            for x in dict.fromkeys(n.inputs):
+                users[x].append(n)
+        graph = Graph(users, frozenset(roots), {})
+        for n in order:
+            if n.op is EXP:
+                try:
+                    found = Search(graph, n)
+                except NoMatch:
+                    continue
+                if not (found.inside | found.made.keys()) & (inside | made.keys()):
+                    inside |= found.inside
+                    made |= found.made
+    new: dict[Node, Node] = {}
+    for n in order:
+        if n in made:
+            new[n] = at_line(n, made[n](new))
+        elif n not in inside:
+            new[n] = with_inputs(n, tuple(new[x] for x in n.inputs))
+    return new
+
+
+class Search:
+    """What is found around the exponentials t; NoMatch, if that is not all of an attention."""
+
+    def __init__(self, graph: Graph, t: Node) -> None:
+        self.graph, self.t = graph, t
+        self.inside: set[Node] = {t}  # what goes
+        self.made: dict[Node, Making] = {}  # what stays, made anew
+        self.way: list[tuple[Node, int]] = []  # the nodes from A down to S, and which input of each is the score
+        self.steps: list[tuple[Any, ...]] = []  # what they do, from S up to A
+        self.more: list[Node] = []
+        self.v: Operand | None
+        self.g: Operand | None
+        self.forward()
+
+    def forward(self) -> None:
+        """The result; then its gradients, if there are any."""
+        away, users = self.t.inputs[0], self.graph.users
+        need(away.op is SUB and self.t.dtype.is_floating)
+        scores = away.inputs[0]
+        greatest, blind = self.greatest(away.inputs[1])
+        p = next((n for n in users[self.t] if n.op is DIV and n.inputs[0] is self.t), None)
+        need(p is not None and greatest.inputs[0] is scores)
+        assert p is not None
+        self.p, self.total = p, p.inputs[1]
+        total = self.row_fold(self.total, SUM, blind)
+        need(total.inputs[0] is self.t and total.attrs["axes"] == greatest.attrs["axes"])
+        self.inside |= {away, p}
+        self.name_axes(self.down_to_product(scores), *greatest.attrs["axes"])
+        products = [self.times_scores(n, p, "e") for n in users[p] if n.op is CONTRACT]
+        slopes = [n for n in users[p] if n.op is not CONTRACT]
+        need(len(slopes) <= 1 and len({"i" in y.names for _, y in products}) == len(products))
+        self.v, self.g = self.gives_scores(other(slopes[0], MUL, p)) if slopes else (None, None)
+        for x, y in products:
+            if "i" in y.names:
+                need(self.v in (None, x))
+                self.v = x
+            else:
+                need(self.g in (None, x))
+                self.g = x
+        need(min(*self.sizes("q", "i", "d"), *self.sizes("v", "j", "e")) > 0 and self.sizes("q", "i")[0] >= FEW_ROWS)
+        self.read_steps()
+        if blind is not None:
+            self.steps.append(("safe",))
+        for _, y in products:
+            if "i" in y.names:
+                self.result(y, ("i", "e"), ops.attention)
+            else:
+                self.result(y, ("j", "e"), partial(ops.attention_grad, "v"))
+        if slopes:
+            self.backward(slopes[0])
+        for n in self.inside & users.keys():
+            need(n not in self.graph.roots and all(u in self.inside or u in self.made for u in users[n]))
+
+    def backward(self, w: Node) -> None:
+        """From dP p through the gradient of the softmax and of the steps to dq and dk."""
+        users = self.graph.users
+        dp = other(w, MUL, self.p)
+        sole = [n for n in users[self.t] if n.op is MUL]
+        need(len(sole) == 1)
+        inner = other(sole[0], MUL, self.t)
+        first = next((n for n in inner.inputs if n.op is DIV and n.inputs == (dp, self.total)), None)
+        need(first is not None)
+        assert first is not None
+        folded = self.row_fold(other(inner, ADD, first), SUM)
+        minus = folded.inputs[0]
+        need(minus.op is NEG and minus.inputs[0].op is DIV and minus.inputs[0].inputs == (w, self.total))
+        self.inside |= {w, dp, inner, first, minus, minus.inputs[0], sole[0]}
+        ds = sole[0]
+        for n, score in self.way:
+            if n.op is not ADD:
+                need(len(users[ds]) == 1 and is_slope(users[ds][0], ds, n, score))
+                ds = users[ds][0]
+                self.inside.add(ds)
+        for n in users[ds]:
+            need(n.op is CONTRACT)
+            x, dx = self.times_scores(n, ds, "d")
+            of = "q" if "i" in dx.names else "k"
+            need(x == (self.k if of == "q" else self.q))
+            self.result(dx, ("i" if of == "q" else "j", "d"), partial(ops.attention_grad, of))
+
+    # ---------------------------------------------------------------------------------- the parts
+
+    def row_fold(self, x: Node, op: Op, blind: Node | None = None) -> Node:
+        """The fold of one axis that x repeats along it; `blind` may be added to it."""
+        shape = x.shape
+        if x.op is EXPAND:
+            self.inside.add(x)
+            x = x.inputs[0]
+        kept = x.shape
+        if blind is not None:
+            one = next((y for y in x.inputs if y.op is CAST and y.inputs[0] is blind), None)
+            need(one is not None)
+            self.inside |= {x, one}  # type: ignore[arg-type]
+            x = other(x, ADD, one)  # type: ignore[arg-type]
+        if x.op is RESHAPE:
+            self.inside.add(x)
+            x = x.inputs[0]
+        need(x.op is op and len(x.attrs["axes"]) == 1)
+        need(kept == kept_shape(x.inputs[0].shape, x.attrs["axes"]) and shape == x.inputs[0].shape)
+        self.inside.add(x)
+        return x
+
+    def greatest(self, x: Node) -> tuple[Node, Node | None]:
+        """The maxima that x repeats; and where they are -infinity, if x is 0 there."""
+        inner = x.inputs[0] if x.op is EXPAND else x
+        if inner.op is not WHERE:
+            return self.row_fold(x, MAX), None
+        blind, nothing, top = inner.inputs
+        need(
+            number(nothing) == 0 and blind.op is EQUAL and blind.inputs[0] is top and number(blind.inputs[1]) == -np.inf
+        )
+        self.inside |= {x, inner, blind}
+        return self.row_fold(expand(top, x.shape), MAX), blind
+
+    def down_to_product(self, x: Node) -> Node:
+        while x.op is not CONTRACT:
+            score = score_input(x)
+            self.way.append((x, score))
+            self.inside.add(x)
+            x = x.inputs[score]
+        self.inside.add(x)
+        return x
+
+    def name_axes(self, s: Node, axis: int) -> None:
+        """Which operand is q, which k, and what each axis is."""
+        (a, b), out = letters(s)
+        j = out[axis]
+        need((j in a) != (j in b))
+        q, k = (b, a) if j in a else (a, b)
+        rows, along = [x for x in q if x in out and x not in k], [x for x in q if x not in out]
+        need(len(rows) == len(along) == 1)
+        name: dict[str, Name] = {x: n for n, x in enumerate(out)} | {j: "j", rows[0]: "i", along[0]: "d"}
+        self.axes = tuple(name[x] for x in out)
+        self.heads = tuple(x for x in self.axes if isinstance(x, int))
+        first = q is a
+        self.q = Operand(s.inputs[0 if first else 1], tuple(name[x] for x in q))
+        self.k = Operand(s.inputs[1 if first else 0], tuple(name[x] for x in k))
+        self.q.order((*self.heads, "i", "d"))
+        self.k.order((*self.heads, "j", "d"))
+
+    def times_scores(self, product: Node, scores: Node, along: str) -> tuple[Operand, Operand]:
+        """(the other operand, the result) of a product with something of the scores' shape, over i or j."""
+        specs, out = letters(product)
+        at = product.inputs.index(scores)
+        need(product.inputs[1 - at] is not scores)
+        name = dict(zip(specs[at], self.axes, strict=True))
+        rest = [x for x in specs[1 - at] if x not in name]
+        need(len(rest) == 1)
+        name[rest[0]] = along
+        x = Operand(product.inputs[1 - at], tuple(name[a] for a in specs[1 - at]))
+        y = Operand(product, tuple(name[a] for a in out))
+        over = "j" if "i" in y.names else "i"
+        x.order((*self.heads, over, along))
+        y.order((*self.heads, "i" if over == "j" else "j", along))
+        return x, y
+
+    def gives_scores(self, dp: Node) -> tuple[Operand, Operand]:
+        """v and g, of dp = g v^T."""
+        need(dp.op is CONTRACT)
+        specs, out = letters(dp)
+        name = dict(zip(out, self.axes, strict=True))
+        operands = [Operand(x, tuple(name.get(a, "e") for a in spec)) for x, spec in zip(dp.inputs, specs, strict=True)]
+        v, g = operands if "j" in operands[0].names else operands[::-1]
+        v.order((*self.heads, "j", "e"))
+        g.order((*self.heads, "i", "e"))
+        return v, g
+
+    def sizes(self, of: str, *names: Name) -> list[int]:
+        x: Operand | None = getattr(self, of)
+        if x is None:
+            raise NoMatch
+        found = [x.node.shape[x.names.index(n)] for n in names]
+        need(all(isinstance(n, int) for n in found))
+        return found  # type: ignore[return-value]
+
+    # ---------------------------------------------------------------------------------- what takes their place
+
+    def read_steps(self) -> None:
+        for n, score in reversed(self.way):
+            other = n.inputs[1 - score] if n.op is not WHERE else n.inputs[0]
+            value = number(n.inputs[3 - score if n.op is WHERE else 1 - score])
+            kind = n.op.name if n.op is not WHERE else "where" if score == 1 else "unless"
+            c = self.diagonal(other, kind) if kind == "add" or value == -np.inf else None
+            if c is not None:
+                self.steps.append(("causal", c))
+            elif n.op in (MUL, DIV):
+                self.steps.append((kind, value))
+            else:
+                self.more.append(other)
+                self.steps.append((kind, len(self.more) - 1, *([value] if n.op is WHERE else [])))
+
+    def diagonal(self, mask: Node, kind: str) -> int | None:
+        """c, if the mask lets row i see the keys up to i + c and no others."""
+        if self.axes[-2:] != ("i", "j") or any(s[0] == "causal" for s in self.steps):
+            return None
+        while mask.op is EXPAND:
+            mask = mask.inputs[0]
+        if mask.shape[-2:] != (*self.sizes("q", "i"), *self.sizes("k", "j")):
+            return None
+        known = self.graph.diagonals
+        if (mask, kind) not in known:
+            known[mask, kind] = diagonal(mask, kind)
+        return known[mask, kind]
+
+    def result(self, y: Operand, names: tuple[str, str], op: Callable[..., Node]) -> None:
+        """Makes y anew, in the order of axes of its user, where that only turns it."""
+        axes: tuple[Name, ...] = (*self.heads, *names)
+        order = tuple(axes.index(x) for x in y.names)
+        then: list[Node] = []
+        at, last = y.node, y.node
+        while at not in self.graph.roots and len(self.graph.users[at]) == 1:
+            at = self.graph.users[at][0]
+            if at.op is PERMUTE:
+                last = at
+            elif not (at.op in (MUL, DIV) and number(at.inputs[1]) is not None):
+                break
+            then.append(at)
+        then = then[: then.index(last) + 1] if last is not y.node else []
+        self.inside.update([y.node, *then[:-1]] if then else [])
+        for n in then:
+            if n.op is PERMUTE:
+                order = tuple(order[d] for d in n.attrs["order"])
+        factors = [(n.op, number(n.inputs[1])) for n in then if n.op is not PERMUTE]
+
+        def made(new: Mapping[Node, Node]) -> Node:
+            z = op(*self.operands(new, op is not ops.attention), steps=tuple(self.steps), order=order)
+            for kind, value in factors:
+                z = make(kind, z, expand(constant(value, z.dtype), z.shape))
+            return z
+
+        self.made[last] = made
+
+    def operands(self, new: Mapping[Node, Node], grad: bool) -> list[Node]:
+        """In the order of axes that the ops take."""
+        assert self.v is not None
+        wanted = [(self.q, "i", "d"), (self.k, "j", "d"), (self.v, "j", "e")]
+        if grad:
+            assert self.g is not None
+            wanted.append((self.g, "i", "e"))
+        wanted += [(Operand(x, self.axes), "i", "j") for x in self.more]
+        return [permute(new[x.node], x.order((*self.heads, *names))) for x, *names in wanted]
+
+
+# ------------------------------------------------------------------------------------------ what single nodes are
+
+
+def letters(product: Node) -> tuple[list[list[str]], list[str]]:
+    """The operands' letters and the result's, of a plain product of two."""
+    spec = product.attrs["spec"]
+    need(spec.plain and len(spec.operands) == 2)
+    return [[p.letter for p in places] for places in spec.operands], list(spec.out)
+
+
+def number(n: Node) -> Any:
+    """The value of a constant, stretched or not; None of anything else."""
+    while n.op is EXPAND:
+        n = n.inputs[0]
+    return n.attrs["value"] if n.op is CONSTANT else None
+
+
+def score_input(n: Node) -> int:
+    """Which input of a step is the score."""
+    if n.op in (MUL, DIV):
+        need(number(n.inputs[1]) is not None or (n.op is MUL and number(n.inputs[0]) is not None))
+        return 0 if number(n.inputs[1]) is not None else 1
+    if n.op is WHERE:
+        need((number(n.inputs[1]) is None) != (number(n.inputs[2]) is None))
+        return 1 if number(n.inputs[1]) is None else 2
+    need(n.op is ADD)
+    return 0 if leads_to_product(n.inputs[0]) else 1
+
+
+def leads_to_product(n: Node) -> bool:
+    while n.op is not CONTRACT:
+        try:
+            n = n.inputs[score_input(n)]
+        except NoMatch:
+            return False
+    return True
+
+
+def is_slope(n: Node, g: Node, step: Node, score: int) -> bool:
+    """Whether n takes the gradient g back through a step."""
+    if step.op is WHERE:
+        return (
+            n.op is WHERE
+            and n.inputs[0] is step.inputs[0]
+            and n.inputs[score] is g
+            and number(n.inputs[3 - score]) == 0
+        )
+    return (
+        n.op is step.op and g in n.inputs and step.inputs[1 - score] in n.inputs and (n.op is MUL or n.inputs[0] is g)
+    )
+
+
+def other(n: Node, op: Op, x: Node) -> Node:
+    """The operand of n beside x."""
+    need(n.op is op and x in n.inputs)
+    return n.inputs[1 - n.inputs.index(x)]
+
+
+def diagonal(mask: Node, kind: str) -> int | None:
+    """c, if a mask that depends on nothing keeps j <= i + c; of numbers that are added, if they are 0 there and else -infinity."""
+    order = toposort([mask])
+    sizes = [expr.product(n.shape) for n in order]
+    small = all(isinstance(n, int) and n <= MOST_MASK for n in sizes)
+    if not small or any(n.op.kind == "leaf" for n in order) or any(n != 1 for n in mask.shape[:-2]):
+        return None
+    a = evaluate([mask], {})[mask].reshape(mask.shape[-2:])
+    keeps = a == 0 if kind == "add" else a ^ (kind == "unless")
+    c = int(np.sum(keeps[0])) - 1
+    exact = kind != "add" or bool(np.all(a[~keeps] == -np.inf))
+    return c if c >= 0 and exact and np.array_equal(keeps, ops.visible(keeps.shape, c)) else None
+
+
+__all__ = ["attention"]
