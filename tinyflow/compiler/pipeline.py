@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from tinyflow.compiler import attention, contraction, cumulative, loops, recurrence, scatter, sorting
+from tinyflow.compiler import attention, contraction, cumulative, finding, loops, recurrence, scatter, sorting
 from tinyflow.compiler import kernel as frame
 from tinyflow.compiler.buffers import Buffers, Memory
 from tinyflow.compiler.emit import Code
@@ -116,6 +116,7 @@ WHOLE: dict[str, Lower] = {
     "into": scatter.lower,
     "scan": cumulative.lower,
     "sort": sorting.lower,
+    "find": finding.lower,
     "block": attention.lower,
 }
 
@@ -204,6 +205,7 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
         sizes += [code.tasks, k.cost, getattr(k.recipe, "flops", 0), *code.dims, *(n for _, n in touched[k])]
     dims = dict.fromkeys(a for e in sizes for a in expr.walk(e) if isinstance(a, Dim) and a not in counters)
     numbers: dict[Expr, int] = {d: n for n, d in enumerate([*dims, *counters])}
+    tells = {n.attrs["size"]: where[n] for k in codes for n in k.nodes if n.op.kind == "find"}
     functions = Functions(
         [c.text for c in codes.values()],
         [f"{k.name} ({', '.join(n.label for n in k.nodes)}, {line_of(k)})" for k in codes],
@@ -236,6 +238,7 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
             traffic=touched[k],
             where=line_of(k),
             checked_before=before and bool(code.checks),
+            waits=frozenset(tells[d] for d in code.dims if d in tells),
             text=code.text if config.PROFILE else "",
             loops=loops.show(k) if config.PROFILE else "",
         )

@@ -63,12 +63,13 @@ class Call(NamedTuple):
     ] = ()  # (slot, bytes read or written there); more than the slot has: all of it
     where: str = ""  # the user's file and line
     checked_before: bool = False  # the indices that it checks, by calls before it
+    waits: frozenset[int] = frozenset()  # slots whose writers find out sizes that it needs
     text: str = ""  # LLVM IR, and loops as a person reads them: where PROFILE asks for them
     loops: str = ""
 
     @property
     def touched(self) -> frozenset[int]:
-        return frozenset((*self.buffers, *self.writes, *(s for s, _ in self.guards)))
+        return frozenset((*self.buffers, *self.writes, *self.waits, *(s for s, _ in self.guards)))
 
 
 class Leave(NamedTuple):
