@@ -231,7 +231,8 @@ def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Sto
 def cut(a: np.ndarray, shape: Sequence[Index_], sizes: Mapping[Expr, int]) -> np.ndarray:
     """The part of an array that a run has written, in the shape that it found out."""
     found = tuple([number(d, sizes) for d in shape])
-    return a.reshape(-1)[: math.prod(found)].reshape(found).copy()
+    part: np.ndarray = a.reshape(-1)[: math.prod(found)].reshape(found).copy()
+    return part
 
 
 def place_writes(

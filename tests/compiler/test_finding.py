@@ -18,10 +18,19 @@ from tinyflow.ops.reduction import max_, mean, sum_
 from tinyflow.passes.gradient import gradients
 
 ROWS, WIDTH = 70, 24
-X, MASK, W = placeholder(float32, (ROWS, WIDTH), "x"), placeholder(bool_, (ROWS,), "mask"), placeholder(float32, (WIDTH, 33), "w")
+X, MASK, W = (
+    placeholder(float32, (ROWS, WIDTH), "x"),
+    placeholder(bool_, (ROWS,), "mask"),
+    placeholder(float32, (WIDTH, 33), "w"),
+)
 RNG = np.random.default_rng(0)
 ARRAYS = {X: RNG.uniform(-1, 1, X.shape).astype(np.float32), W: RNG.uniform(-1, 1, W.shape).astype(np.float32)}
-MASKS = {"none": np.zeros(ROWS, bool), "one": np.arange(ROWS) == 3, "some": RNG.random(ROWS) < 0.4, "all": np.ones(ROWS, bool)}
+MASKS = {
+    "none": np.zeros(ROWS, bool),
+    "one": np.arange(ROWS) == 3,
+    "some": RNG.random(ROWS) < 0.4,
+    "all": np.ones(ROWS, bool),
+}
 # fmt: off
 USES = {
     "places":          lambda: find(MASK),

@@ -45,7 +45,9 @@ class Find:
                 compare = "fcmp une {t} {0}, {1}" if value.dtype.is_floating else "icmp ne {t} {0}, {1}"
                 hit = value if value.dtype is bool_ else em.op(compare, [value, zero], bool_)
                 em.line(f"{p} = getelementptr i64, ptr {out}, i64 {at.name}")
-                em.line(f"store i64 {em.env[self.k].name}, ptr {p}, align 8")  # if this is none, the next one overwrites it
+                em.line(
+                    f"store i64 {em.env[self.k].name}, ptr {p}, align 8"
+                )  # if this is none, the next one overwrites it
                 put(em, count, em.op("add {t} {0}, {1}", [at, em.convert("zext", hit, int64)]))
             em.line(f"store i64 {get(em, count, int64, False).name}, ptr {size.name}_p, align 8")
         return 1
