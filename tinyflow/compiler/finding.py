@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.folding import get, put, slot
 from tinyflow.compiler.kernel import once
@@ -53,7 +54,7 @@ class Find:
         return 1
 
 
-def lower(group: Group, buffered: set[Node], homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
+def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
     (n,) = group.stores
     (x,) = n.inputs
     scope = Scope(buffered, {}, 0)
