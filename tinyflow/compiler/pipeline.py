@@ -18,7 +18,7 @@ from tinyflow.compiler.buffers import Buffers, Memory
 from tinyflow.compiler.emit import Code
 from tinyflow.compiler.loops import Kernel, Target
 from tinyflow.compiler.lower import lower
-from tinyflow.compiler.recurrence import Item, kernels_of, repeats_of, stored
+from tinyflow.compiler.recurrence import Item, Repeat, kernels_of, repeats_of, stored
 from tinyflow.compiler.schedule import Group, Schedule
 from tinyflow.core import expr
 from tinyflow.core.config import config
@@ -246,13 +246,20 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
     def guards_of(item: Item) -> tuple[tuple[int, int], ...]:
         return tuple((where[p], int(side)) for p, side in item.conditions)
 
-    def step(item: Item, repeated: bool = False) -> Call | Loop:
-        if isinstance(item, Kernel):
-            return call(item, repeated)
-        inner = tuple(step(i, True) for i in item.items)
-        return Loop(counters[item.counter], item.count, inner, guards_of(item))
+    def loop(item: Repeat, inner: list[Call | Loop]) -> Loop:
+        return Loop(counters[item.counter], item.count, tuple(inner), guards_of(item))
 
-    return Program([step(i) for i in items], slots, tuple(dims), len(counters)), tuple(checks)
+    return Program(nested(items, call, loop), slots, tuple(dims), len(counters)), tuple(checks)
+
+
+def nested(
+    items: Sequence[Item],
+    call: Callable[[Kernel, bool], Call],
+    loop: Callable[[Repeat, list[Call | Loop]], Loop],
+    repeated: bool = False,
+) -> list[Call | Loop]:
+    """The items by what is made of each; no function here refers to itself, so that graphs are let go at once."""
+    return [call(i, repeated) if isinstance(i, Kernel) else loop(i, nested(i.items, call, loop, True)) for i in items]
 
 
 def indexed(n: Node) -> tuple[Node, Index_]:
