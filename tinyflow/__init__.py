@@ -34,6 +34,7 @@ from tinyflow.symbolic.array import stack as pack
 from tinyflow.symbolic.array import unstack as unpack
 from tinyflow.symbolic.control import Assert, Print, case, cond, group, no_op, tuple
 from tinyflow.symbolic.control import print_ as print
+from tinyflow.symbolic.loops import foldl, foldr, map_fn, scan, while_loop
 from tinyflow.symbolic.filling import (
     diag,
     diag_part,

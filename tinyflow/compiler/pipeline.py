@@ -18,7 +18,7 @@ from tinyflow.compiler.buffers import Buffers, Memory
 from tinyflow.compiler.emit import Code
 from tinyflow.compiler.loops import Kernel, Target
 from tinyflow.compiler.lower import lower
-from tinyflow.compiler.recurrence import Item, Repeat, kernels_of, repeats_of, stored
+from tinyflow.compiler.recurrence import Item, Repeat, Until, kernels_of, repeats_of, stored
 from tinyflow.compiler.schedule import Group, Schedule
 from tinyflow.core import expr
 from tinyflow.core.config import config
@@ -28,7 +28,7 @@ from tinyflow.graph.node import Node, make, toposort
 from tinyflow.ops.elementwise import stop_gradient
 from tinyflow.runtime import machine
 from tinyflow.runtime import target as targets
-from tinyflow.runtime.program import Call, Loop, Program, Slot
+from tinyflow.runtime.program import Call, Leave, Loop, Program, Slot
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,9 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
     def guards_of(item: Item) -> tuple[tuple[int, int], ...]:
         return tuple((where[p], int(side)) for p, side in item.conditions)
 
-    def loop(item: Repeat, inner: list[Call | Loop]) -> Loop:
+    def loop(item: Repeat | Until, inner: list[Call | Loop | Leave]) -> Loop | Leave:
+        if isinstance(item, Until):
+            return Leave(guards_of(item))
         return Loop(counters[item.counter], item.count, tuple(inner), guards_of(item))
 
     return Program(nested(items, call, loop), slots, tuple(dims), len(counters)), tuple(checks)
@@ -255,11 +257,17 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
 def nested(
     items: Sequence[Item],
     call: Callable[[Kernel, bool], Call],
-    loop: Callable[[Repeat, list[Call | Loop]], Loop],
+    loop: Callable[[Repeat | Until, list[Call | Loop | Leave]], Loop | Leave],
     repeated: bool = False,
-) -> list[Call | Loop]:
+) -> list[Call | Loop | Leave]:
     """The items by what is made of each; no function here refers to itself, so that graphs are let go at once."""
-    return [call(i, repeated) if isinstance(i, Kernel) else loop(i, nested(i.items, call, loop, True)) for i in items]
+
+    def inner(i: Repeat | Until) -> Sequence[Item]:
+        return () if isinstance(i, Until) else i.items
+
+    return [
+        call(i, repeated) if isinstance(i, Kernel) else loop(i, nested(inner(i), call, loop, True)) for i in items
+    ]
 
 
 def indexed(n: Node) -> tuple[Node, Index_]:

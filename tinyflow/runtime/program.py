@@ -291,14 +291,15 @@ def length(items: Sequence[Item]) -> int:
 
 
 def rounds(steps: Sequence[AnyStep], values: Mapping[Expr, int]) -> list[int]:
-    """How often each call is done, at most."""
+    """How often each call is done, as far as that is known: a loop that may be left counts as one round."""
     found: list[int] = []
     around = [1]
     for step in steps:
         if isinstance(step, Call):
             found.append(around[-1])
         elif isinstance(step, Enter):
-            around.append(around[-1] * number(step.loop.rounds, values))
+            known = not any(isinstance(i, Leave) for i in step.loop.items)
+            around.append(around[-1] * (number(step.loop.rounds, values) if known else 1))
         elif isinstance(step, Again):
             around.pop()
     return found
