@@ -265,7 +265,9 @@ class Recurrence:
         inputs = [*self.states.values(), *(self.slices[n] for n in slices), *captures]
         arguments = {n: argument(k, n) for k, n in enumerate(given)}
         if any(n.op.name in ("assign", "group") for n in order):
-            raise GraphError("a variable is assigned to in the body of a loop; make it a state, and assign the last one")
+            raise GraphError(
+                "a variable is assigned to in the body of a loop; make it a state, and assign the last one"
+            )
         body = rewrite(roots, lambda n: n, start=arguments)
         going = None if self.going is None else body[self.going]
         new = tuple(body[n] for n in self.new)

@@ -32,7 +32,9 @@ def loop_gradients(gs: Mapping[Node, Node], wanted: Sequence[bool]) -> list[Node
     inputs, steps = scanned.inputs, loop.length
     check_bounded(steps)
     back = Recurrence(steps, not loop.reverse)
-    taken = None if loop.going is None else e.less(back.slice(iota(steps)), scan(loop, inputs, final(len(loop.new) - 1)))
+    taken = (
+        None if loop.going is None else e.less(back.slice(iota(steps)), scan(loop, inputs, final(len(loop.new) - 1)))
+    )
     starts: dict[int, Node] = {}  # of the gradients of states, before the loop back
     ends: dict[int, Node] = {}  # what is added to them behind it
     ys: list[Node] = []

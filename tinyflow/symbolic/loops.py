@@ -51,7 +51,9 @@ def repeated(kind: str, starts: Sequence[Tensor], sequences: Sequence[Tensor], b
     def meaning(world: Any) -> list[Node]:
         nodes = [world.node(t) for t in sequences]
         r = Recurrence(nodes[0].shape[0] if nodes else most, reverse)
-        given = dict(zip((*states, *slices), [*(r.state(world.node(t)) for t in starts), *map(r.slice, nodes)], strict=True))
+        given = dict(
+            zip((*states, *slices), [*(r.state(world.node(t)) for t in starts), *map(r.slice, nodes)], strict=True)
+        )
         inner = World({**world.given, **given}, world.marked, world.complete, world.before)
         found = [inner.node(t) for t in made]
         if keys:  # other random numbers at every step
@@ -122,11 +124,15 @@ def while_loop(
 
     graph = starts[0].graph
     with graph.as_default(), graph.name_scope(name or "while"):
-        last, _ = repeated("While", starts, [], step, going=lambda s: cond(*nest.pack(given, s)), most=most, name="Exit")
+        last, _ = repeated(
+            "While", starts, [], step, going=lambda s: cond(*nest.pack(given, s)), most=most, name="Exit"
+        )
     packed = nest.pack(given, last)
     if len(packed) == 1 and not return_same_structure:
         return packed[0]
-    return type(loop_vars)(packed) if isinstance(loop_vars, list | tuple) and not hasattr(loop_vars, "_fields") else packed
+    return (
+        type(loop_vars)(packed) if isinstance(loop_vars, list | tuple) and not hasattr(loop_vars, "_fields") else packed
+    )
 
 
 def scan(
