@@ -139,16 +139,18 @@ class Lowerer:
     def place(self, loop: Loop, k: int, results: Mapping[Any, Node], homes: Mapping[Node, Sequence[Target]], counter: Counter, t: Index_) -> State:  # fmt: skip
         """Where state k lies."""
         like = loop.arguments[k]
+        done = loop.length if loop.going is None else counter  # steps, once the loop is over
         traced = next((n for r, n in results.items() if r.kind == "trace" and r.state == k), None)
         if traced is not None:
             targets = tuple(homes[traced])
             leaf = self.stand_in(traced.shape, traced, self.memory.where[targets[0]], targets[0].at)
-            early, late, last = t, expr.add(t, 1), loop.length if loop.going is None else counter
-            return State(leaf, targets, late, early, last, 0) if loop.reverse else State(leaf, targets, early, late, 0, last)  # fmt: skip
+            entries: tuple[Index_, ...] = (t, expr.add(t, 1), 0, done)
+            if loop.reverse:
+                entries = (expr.add(t, 1), t, loop.length, expr.add(loop.length, expr.mul(done, -1)))
+            return State(leaf, targets, *entries)
         own = Target(placeholder(like.dtype, (2, *like.shape), f"state {k} of {self.name}"), "own", like.dtype)
         leaf = self.stand_in(own.node.shape, own.node, self.memory.temp(own, own.node), 0)
-        last = expr.mod(loop.length if loop.going is None else counter, 2)
-        return State(leaf, (own,), expr.mod(counter, 2), expr.mod(expr.add(counter, 1), 2), 0, last)
+        return State(leaf, (own,), expr.mod(counter, 2), expr.mod(expr.add(counter, 1), 2), 0, expr.mod(done, 2))
 
     # -------------------------------------------------------------------------------------- a graph to kernels
 
