@@ -265,9 +265,7 @@ def nested(
     def inner(i: Repeat | Until) -> Sequence[Item]:
         return () if isinstance(i, Until) else i.items
 
-    return [
-        call(i, repeated) if isinstance(i, Kernel) else loop(i, nested(inner(i), call, loop, True)) for i in items
-    ]
+    return [call(i, repeated) if isinstance(i, Kernel) else loop(i, nested(inner(i), call, loop, True)) for i in items]
 
 
 def indexed(n: Node) -> tuple[Node, Index_]:
