@@ -2,6 +2,7 @@
 
 python -m bench.alone first      seconds of the import, and to the end of the first step
 python -m bench.alone memory N   resident bytes before and after N steps
+python -m bench.alone growth N   seconds to compile the first step of a transformer of N equal layers, from its graph on
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from time import perf_counter
 from typing import Any
 
 REPEATS = 5
+LAYERS = (6, 12, 24)
 SETTLED = 2_000  # steps until buffers and caches have the size that they keep
 
 
@@ -51,6 +53,30 @@ def memory(steps: int) -> dict[str, int]:
     for k in range(steps):
         step(*batches[k % len(batches)])
     return {"before": before, "after": resident(), "steps": steps}
+
+
+def growth(layers: int) -> dict[str, float]:
+    """The graph is there, no kernel is: the passes, the schedule, the loops, the machine code."""
+    from bench.sides import BY_NAME, step_of
+    from bench.workloads import TABLE
+    from tinyflow import execute
+
+    compiled, seconds = execute.compiled, 0.0
+
+    def timed(*graph: Any) -> execute.Native:
+        nonlocal seconds
+        start = perf_counter()
+        native = compiled(*graph)
+        for call in native.program.calls:
+            call.function()  # compiles all that it belongs to
+        seconds += perf_counter() - start
+        return native
+
+    execute.compiled = timed
+    row = TABLE["gpt-tiny"]
+    row = row._replace(settings={**row.settings, "layers": layers})
+    float(step_of(BY_NAME["tinyflow"], row)(*row.batches(1)[0]))
+    return {"seconds": seconds}
 
 
 def resident() -> int:
@@ -89,6 +115,16 @@ def starts(environment: dict[str, str], repeats: int = REPEATS) -> dict[str, lis
     return found
 
 
+def growths(environment: dict[str, str], repeats: int) -> dict[str, list[float]]:
+    """Seconds to compile, by the number of layers; those of a repetition beside each other."""
+    found: dict[str, list[float]] = {str(layers): [] for layers in LAYERS}
+    for _ in range(repeats):
+        for layers, times in found.items():
+            with tempfile.TemporaryDirectory() as folder:
+                times.append(ask({**environment, "TINYFLOW_CACHE": folder}, "growth", layers)["seconds"])
+    return found
+
+
 def installed() -> dict[str, int]:
     """Bytes on disk of tinyflow and all that it needs, without Python's own cache."""
     found = {}
@@ -103,5 +139,5 @@ def installed() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    asked = memory(int(sys.argv[2])) if sys.argv[1] == "memory" else first()
-    print(json.dumps(asked))
+    ASKED = {"first": first, "memory": memory, "growth": growth}
+    print(json.dumps(ASKED[sys.argv[1]](*map(int, sys.argv[2:]))))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tinyflow.compiler import pipeline
+from tinyflow import execute
 from tinyflow.core.expr import evaluate
 from tinyflow.graph.node import Node, toposort
 from tinyflow.ops.contraction import CONTRACT
@@ -28,18 +28,18 @@ class Work(NamedTuple):
 
 
 class Meter:
-    """Knows the graph of every program that is built after it, and counts the work of a step."""
+    """Knows the graph, as it was before the passes, of every program that is built after it; counts the work of a step."""
 
     def __init__(self) -> None:
         self.graphs: dict[program.Program, tuple[Node, ...]] = {}
-        build = pipeline.build
+        compiled = execute.compiled
 
-        def known(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> pipeline.Build:
-            built = build(outputs, writes)
-            self.graphs[built.program] = (*outputs, *writes.values())
-            return built
+        def known(runner: execute.Runner, *names: Any) -> execute.Native:
+            native = compiled(runner, *names)
+            self.graphs[native.program] = tuple(runner.nodes)
+            return native
 
-        pipeline.build = known
+        execute.compiled = known
 
     def work(self, step: Callable[[], object]) -> Work:
         """The work of all that the step runs."""

@@ -5,9 +5,13 @@ bar := Bar(text, figure, limit, at_least, unit)         `figure` reads it from t
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
+
+from bench.sides import BY_NAME
+from bench.workloads import STEPS
 
 Results = dict[str, Any]
 FRAMEWORKS = ("torch", "torch.compile", "jax", "tensorflow 1")
@@ -19,6 +23,70 @@ class Bar(NamedTuple):
     limit: float
     at_least: bool
     unit: str
+
+
+def against_best(results: Results) -> list[float]:
+    """For each training step how many times as fast as the best of its peers we are; 0 where we failed."""
+    found = []
+    for workload in STEPS:
+        entries = results["rows"].get(workload.name, {}).get("sides", {})
+        if any(BY_NAME[side].ours for side in entries) and not any(
+            BY_NAME[side].ours and "ratio" in e for side, e in entries.items()
+        ):
+            found.append(0.0)
+        peers = [e["ratio"] for side, e in entries.items() if "ratio" in e and not BY_NAME[side].ours]
+        found += [min(peers)] if peers else []
+    return found
+
+
+def geometric(results: Results) -> float | None:
+    found = against_best(results)
+    return math.prod(found) ** (1 / len(found)) if found else None
+
+
+def slowest(results: Results) -> float | None:
+    return least(against_best(results))
+
+
+def first(row: str, kind: str) -> Callable[[Results], float | None]:
+    """Seconds to the first step of the quickest of our sides."""
+
+    def figure(results: Results) -> float | None:
+        entries = results["rows"].get(row, {}).get("sides", {})
+        return least(e[kind] for side, e in entries.items() if BY_NAME[side].ours and e.get(kind) and "warm" in e)
+
+    return figure
+
+
+def memory(row: str) -> Callable[[Results], float | None]:
+    """What the steps of our best side took at most, in the peak of torch's."""
+
+    def figure(results: Results) -> float | None:
+        found = results["rows"].get(row, {})
+        ours, peer = (found.get("sides", {}).get(side, {}).get("peak") for side in (found.get("best"), "torch"))
+        return ours["steps"] / peer["steps"] if ours and peer else None
+
+    return figure
+
+
+def scaling(row: str) -> Callable[[Results], float | None]:
+    return lambda results: results.get("scaling", {}).get(row, {}).get("ratio")
+
+
+def layers(results: Results) -> float | None:
+    """The longest time to compile a network in the shortest one, over its numbers of layers."""
+    times = [statistics.median(found) for found in results.get("growth", {}).values()]
+    return max(times) / min(times) if times else None
+
+
+def floor_share(from_side: int) -> Callable[[Results], float | None]:
+    """The least share of the FMA floor over the square products of that size and larger."""
+
+    def figure(results: Results) -> float | None:
+        rows = {int(name[2:]): row for name, row in results["rows"].items() if name.startswith("mm") and "best" in row}
+        return least(2 * n**3 / row["sides"][row["best"]]["seconds"] / results["floors"]["flops"] for n, row in rows.items() if n >= from_side)  # fmt: skip
+
+    return figure
 
 
 def ratio(row: str, *sides: str) -> Callable[[Results], float | None]:
@@ -73,10 +141,21 @@ def least(values: Iterable[float]) -> float | None:
 
 # fmt: off
 BARS = [
-    Bar("softmax, against the quickest framework",     ratio("softmax", *FRAMEWORKS), 3.0,  True,  "x"),
-    Bar("softmax, against numpy by hand",              ratio("softmax", "numpy"),     1.5,  True,  "x"),
-    Bar("mlp, against torch eager",                    ratio("mlp", "torch"),         1.5,  True,  "x"),
-    Bar("matrix products from 256 up, against torch",  products(256),                 0.95, True,  "x"),
+    Bar("training steps, against the best peer of each: geometric mean", geometric,   1.5,  True,  "x"),
+    Bar("training steps, against the best peer of each: the least", slowest,          1.0,  True,  "x"),
+    Bar("softmax, against the quickest framework",     ratio("softmax", *FRAMEWORKS), 4.0,  True,  "x"),
+    Bar("softmax, against numpy by hand",              ratio("softmax", "numpy"),     2.0,  True,  "x"),
+    Bar("matrix products from 64 up, against torch",   products(64),                  1.0,  True,  "x"),
+    Bar("matrix products from 512 up, of the floor",   floor_share(512),              0.95, True,  "x"),
+    Bar("first step of resnet18, nothing cached",      first("resnet18", "first"),    4.0,  False, "s"),
+    Bar("first step of resnet18, kernels on disk",     first("resnet18", "warm"),     0.4,  False, "s"),
+    Bar("first step of gpt-small, nothing cached",     first("gpt-small", "first"),   4.0,  False, "s"),
+    Bar("first step of gpt-small, kernels on disk",    first("gpt-small", "warm"),    0.4,  False, "s"),
+    Bar("compiling 6, 12, 24 equal layers, longest in shortest", layers,              1.2,  False, "x"),
+    Bar("memory of resnet18's steps, in torch's",      memory("resnet18"),            0.7,  False, "x"),
+    Bar("memory of gpt-small's steps, in torch's",     memory("gpt-small"),           0.7,  False, "x"),
+    Bar("resnet18, all threads against one",           scaling("resnet18"),           1.8,  True,  "x"),
+    Bar("gpt-small, all threads against one",          scaling("gpt-small"),          1.8,  True,  "x"),
     Bar("a cached run of one operation",               seconds("one-op"),             5e-6, False, "s"),
     Bar("first step of softmax, nothing cached",       start("cold"),                 1.0,  False, "s"),
     Bar("first step of softmax, kernels on disk",      start("warm"),                 0.3,  False, "s"),

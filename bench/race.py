@@ -28,18 +28,20 @@ ROOT = Path(__file__).parent.parent
 ROUNDS = 8
 PATIENCE = 300.0  # seconds until a side that does not answer is given up
 TOLERANCE = 1e-4  # relative
+CACHES = ("TINYFLOW_CACHE", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
 # In this order, the first that runs is what the others are compared with.
 REFERENCES = ("torch", "jax", "tensorflow 1", "numpy", "tinyflow session", "tinyflow", "tinyflow compiled")
 
 Row = dict[str, Any]
 
 
-def environment(threads: int) -> dict[str, str]:
-    """The process environment in which every side takes so many threads."""
+def environment(threads: int, cache: str = "") -> dict[str, str]:
+    """The process environment in which every side takes so many threads, and keeps what it has compiled in a folder."""
     count = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TINYFLOW_THREADS", "TF_NUM_INTRAOP_THREADS")
     quiet = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, **dict.fromkeys(count, str(threads)), **quiet, "PYTHONPATH": path}
+    kept = {name: f"{cache}/{name}" for name in CACHES} if cache else {}
+    return {**os.environ, **dict.fromkeys(count, str(threads)), **quiet, **kept, "PYTHONPATH": path}
 
 
 class Fault(Exception):
@@ -49,12 +51,12 @@ class Fault(Exception):
 class Worker:
     """The process of one side, seen from here."""
 
-    def __init__(self, side: Side, threads: int) -> None:
+    def __init__(self, side: Side, threads: int, cache: str = "") -> None:
         self.side = side
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", side.name],
-            env=environment(threads), cwd=ROOT, text=True, bufsize=1,
+            env=environment(threads, cache), cwd=ROOT, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
         )  # fmt: skip
 
@@ -97,10 +99,15 @@ class Worker:
 
 
 class Crew:
-    """The workers of several sides. They run one at a time, but start together."""
+    """The workers of several sides. They run one at a time; where nothing is timed, they start together."""
 
-    def __init__(self, sides: Sequence[Side], threads: int) -> None:
-        self.workers = {side.name: Worker(side, threads) for side in sides}
+    def __init__(self, sides: Sequence[Side], threads: int, caches: str = "") -> None:
+        self.threads, self.caches = threads, caches
+        self.workers = {side.name: Worker(side, threads, self.cache(side.name)) for side in sides}
+
+    def cache(self, side: str) -> str:
+        """The side's folder for what it compiles; none if it may use its own."""
+        return f"{self.caches}/{side}" if self.caches else ""
 
     def __enter__(self) -> Crew:
         return self
@@ -115,7 +122,7 @@ class Crew:
 
     def run(self, workload: Workload, seconds: float) -> Row:
         """The workload's row: every side's losses and, unless `seconds` is 0, its times."""
-        row: Row = {"text": workload.text, "sides": self.start(workload)}
+        row: Row = {"text": workload.text, "sides": self.start(workload, together=not seconds)}
         compare(row)
         able = [name for name, entry in row["sides"].items() if "note" not in entry]
         for name in able:
@@ -125,27 +132,28 @@ class Crew:
             self.time(row, workload, able, seconds)
         return row
 
-    def start(self, workload: Workload) -> dict[str, Any]:
+    def start(self, workload: Workload, together: bool) -> dict[str, Any]:
         """Each side's losses, and seconds to its first step; or a note why there are none."""
-        sent, found, shapes = [], {}, shapes_of(workload)
-        for name, worker in self.workers.items():
-            try:
-                worker.send("start", workload=workload.name, shapes=shapes)
-                sent.append(name)
-            except Fault as fault:
-                found[name] = {"note": str(fault), "failed": True}
-        for name in sent:
-            try:
-                answer = self.workers[name].receive()
-            except Fault as fault:
-                answer = {"error": str(fault)}
-            if "missing" in answer:
-                found[name] = {"note": answer["missing"], "missing": True}
-            elif "error" in answer:
-                found[name] = {"note": answer["error"], "failed": True}
-            else:
-                found[name] = {"loss": answer["losses"][-1], "losses": answer["losses"], "first": answer["first"]}
-        return {name: found[name] for name in self.workers}
+        shapes = shapes_of(workload)
+        groups = [list(self.workers)] if together else [[name] for name in self.workers]
+        found: dict[str, Any] = {}
+        for names in groups:
+            for name in names:
+                with suppress(Fault):  # which it will say when it is to answer
+                    self.workers[name].send("start", workload=workload.name, shapes=shapes)
+            found.update({name: started(self.workers[name]) for name in names})
+        return found
+
+    def start_again(self, workload: Workload, row: Row) -> None:
+        """Seconds to the first step in a new process that finds what the first one compiled."""
+        shapes = shapes_of(workload)
+        for name, entry in row["sides"].items():
+            if "note" not in entry:
+                worker = Worker(BY_NAME[name], self.threads, self.cache(name))
+                with suppress(Fault):
+                    worker.send("start", workload=workload.name, shapes=shapes)
+                entry["warm"] = started(worker).get("first")
+                worker.end()
 
     def tell(self, row: Row, name: str, do: str, **request: Any) -> dict[str, Any] | None:
         """A worker's answer, kept in the row where it is of the row; None and a note if there is none."""
@@ -179,6 +187,37 @@ class Crew:
                 entry["blocks"] = medians
                 entry["peak"] = self.tell(row, name, "peak")
         faster(row)
+
+
+def started(worker: Worker) -> dict[str, Any]:
+    """What a worker answers to `start`, as the row's entry."""
+    try:
+        answer = worker.receive()
+    except Fault as fault:
+        answer = {"error": str(fault)}
+    if "missing" in answer:
+        return {"note": answer["missing"], "missing": True}
+    if "error" in answer:
+        return {"note": answer["error"], "failed": True}
+    return {"loss": answer["losses"][-1], "losses": answer["losses"], "first": answer["first"]}
+
+
+def scaling(workload: Workload, side: Side, threads: int, seconds: float) -> dict[str, Any]:
+    """Seconds a step of one thread and of several, and how many times as fast these are: medians over blocks in turn."""
+    workers = {count: Worker(side, count) for count in (1, threads)}
+    try:
+        for worker in workers.values():
+            worker.ask("start", workload=workload.name, shapes=shapes_of(workload))
+        blocks: dict[int, list[float]] = {count: [] for count in workers}
+        for _ in range(ROUNDS):
+            for count, worker in workers.items():
+                blocks[count].append(worker.ask("block", workload=workload.name, seconds=seconds / ROUNDS)["median"])
+    finally:
+        for worker in workers.values():
+            worker.end()
+    ratios = [one / many for one, many in zip(*blocks.values())]
+    medians = {count: statistics.median(times) for count, times in blocks.items()}
+    return {"seconds": medians, "ratio": statistics.median(ratios), "ratios": quartiles(ratios)}
 
 
 def compare(row: Row) -> None:

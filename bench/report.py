@@ -43,19 +43,23 @@ def machine(results: Results) -> str:
 
 
 def step(name: str, row: Results, floor: float | None) -> str:
-    """A workload: each side's time, its spread, how many times as fast we are, its share of the floor."""
+    """A workload: each side's time, its spread, how many times as fast we are, its share of the floor.
+
+    `memory` is the most that the steps took above what the process had after its import; the first step is timed from the
+    making of the model on, with nothing compiled before and in a second process.
+    """
     head = f"{name}: {row['text']}"
     if "work" in row:
         work = row["work"]
         head += f" ({work['flops'] / 1e6:.4g} MFLOP, {quantity(work['bytes'], 'B')})"
-    rows = [["", "a step", "blocks", "we are", "pairs", "of floor", "process", "loss"]]
+    rows = [["", "a step", "blocks", "we are", "pairs", "of floor", "memory", "first, cold", "warm", "loss"]]
     notes = []
     for side, entry in row["sides"].items():
         if "note" in entry:
             rows.append([side, "-"])
             notes.append(f"  {side}: {entry['note']}")
         elif "seconds" not in entry:
-            rows.append([side, "", "", "", "", "", "", f"{entry['loss']:.6g}"])
+            rows.append([side, *[""] * 8, f"{entry['loss']:.6g}"])
         else:
             rows.append(timed(side, entry, row, floor))
     return "\n".join([head, columns(rows), *notes])
@@ -69,7 +73,8 @@ def timed(side: str, entry: Results, row: Results, floor: float | None) -> list[
     return [
         side, quantity(entry["seconds"], "s"), f"{quantity(low, 's')} - {quantity(high, 's')}", ratio, pairs,
         f"{floor / entry['seconds']:.0%}" if floor else "",
-        quantity(entry["peak"]["bytes"], "B") if entry.get("peak") else "", f"{entry['loss']:.6g}",
+        quantity(entry["peak"]["steps"], "B") if entry.get("peak") else "",
+        quantity(entry["first"], "s"), quantity(entry["warm"], "s") if entry.get("warm") else "", f"{entry['loss']:.6g}",
     ]  # fmt: skip
 
 
@@ -107,6 +112,11 @@ def process(results: Results) -> str:
     if "memory" in results:
         m = results["memory"]
         lines.append(["memory", quantity(m["after"] - m["before"], "B"), f"more after {m['steps']:,} steps, of {quantity(m['before'], 'B')}"])  # fmt: skip
+    for layers, times in results.get("growth", {}).items():
+        lines.append([f"compiling {layers} layers", quantity(statistics.median(times), "s"), f"{quantity(min(times), 's')} - {quantity(max(times), 's')}"])  # fmt: skip
+    for name, found in results.get("scaling", {}).items():
+        each = ", ".join(f"{quantity(s, 's')} by {count}" for count, s in found["seconds"].items())
+        lines.append([f"{name}, threads", quantity(found["ratio"], "x"), each])
     return "\n".join(["a process of its own", columns(lines)])
 
 

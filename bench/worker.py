@@ -3,7 +3,7 @@
 start   workload, shapes   make the step, run it four times          -> losses, seconds to the end of the first step
 block   workload, seconds  run it for so long                        -> median and mean of a step, how many
 work    workload           what one step computes and must touch     -> flops, bytes
-peak                       the most memory of the process            -> bytes, and what they were after the import
+peak                       the most memory of the process            -> bytes, those of the import, those of steps above it
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import statistics
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from bench.alone import resident
 from bench.sides import BY_NAME, Missing, require, step_of
 from bench.workloads import TABLE
 
@@ -47,9 +49,12 @@ class Course:
         self.group = 1
 
     def block(self, seconds: float) -> dict[str, Any]:
-        """Steps for so many seconds; a tenth of the time before them, untimed, wakes threads and fills caches."""
-        self.run(seconds / 10, 1)
-        times = self.run(seconds, LEAST)
+        """Steps for so many seconds; a tenth of the time before them, untimed, wakes threads and fills caches.
+
+        Of steps that take longer than that, one is enough.
+        """
+        (begun, *_) = self.run(seconds / 10, 1)
+        times = self.run(seconds, LEAST) if begun < seconds else [begun]
         self.group = max(1, int(GROUP / statistics.median(times)))
         return {"median": statistics.median(times), "mean": statistics.fmean(times), "steps": len(times) * self.group}
 
@@ -84,10 +89,12 @@ class Worker:
             from bench.arithmetic import Meter
 
             self.meter = Meter()
-        self.imported = peak()
+        self.imported = self.most = resident()
 
     def start(self, workload: str, shapes: dict[str, list[int]]) -> dict[str, Any]:
         course = self.courses[workload] = Course(self.side, workload, shapes)
+        self.most = max(self.most, peak())
+        forget_peak()
         return {"losses": course.values, "first": course.first}
 
     def block(self, workload: str, seconds: float) -> dict[str, Any]:
@@ -98,7 +105,7 @@ class Worker:
         return self.meter.work(lambda: course.look(course.step(*next(course.batches))))._asdict()
 
     def peak(self) -> dict[str, Any]:
-        return {"bytes": peak(), "imported": self.imported}
+        return {"bytes": max(self.most, peak()), "imported": self.imported, "steps": peak() - self.imported}
 
 
 def peak() -> int:
@@ -107,6 +114,12 @@ def peak() -> int:
     if status.exists():
         return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def forget_peak() -> None:
+    """From now on, the most memory is that since now; where the system lets us."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def main(side: str) -> None:

@@ -176,9 +176,33 @@ def counted(g: Given) -> list[Node]:
     return r.results([r.final(0), r.final(1), r.each(n), r.each(seen)])
 
 
+def left_early(g: Given) -> list[Node]:
+    """As long as the state is small, which it is not for long."""
+    r = g.loop()
+    h, w = r.state(g.state()), g.leaf(H, H)
+    new = e.tanh(matmul(h, w)) + h + e.log(e.abs_(h) + 0.1)
+    r.close([new], e.less(sum_(h * h), 40.0))
+    return r.results([r.final(0), r.final(1)])
+
+
 CASES: dict[str, Callable[[Given], list[Node]]] = {
     c.__name__: c
-    for c in (plain, joined, last_only, mapped, alone, rows, views, square, nested, chosen, indexed, scattered, counted)
+    for c in (
+        plain,
+        joined,
+        last_only,
+        mapped,
+        alone,
+        rows,
+        views,
+        square,
+        nested,
+        chosen,
+        indexed,
+        scattered,
+        counted,
+        left_early,
+    )
 }
 
 

@@ -79,6 +79,7 @@ from tinyflow.symbolic.initializers import Zeros as zeros_initializer
 from tinyflow.symbolic.initializers import glorot_normal as glorot_normal_initializer
 from tinyflow.symbolic.initializers import glorot_uniform as glorot_uniform_initializer
 from tinyflow.symbolic.initializers import uniform_unit_scaling as uniform_unit_scaling_initializer
+from tinyflow.symbolic.loops import foldl, foldr, map_fn, scan, while_loop
 from tinyflow.symbolic.math import TABLE as _TABLE
 from tinyflow.symbolic.math import (
     add_n,

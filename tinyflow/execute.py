@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from array import array
@@ -19,7 +20,7 @@ import numpy as np
 
 from tinyflow.core.config import config
 from tinyflow.core.errors import CompileError, FallbackWarning, GraphError, IndexOutOfRange
-from tinyflow.core.expr import Dim, Expr, Index_, walk
+from tinyflow.core.expr import Dim, Expr, Index_, is_found, product, walk
 from tinyflow.core.expr import evaluate as number
 from tinyflow.core.recent import Recent
 from tinyflow.graph.evaluate import DEAD, alive, dead_message, evaluate
@@ -54,6 +55,7 @@ class Native(NamedTuple):
     ]  # (slot or None: in place; the variable's; whether it is a leaf too)
     shapes: tuple[Any, ...]  # of outputs, then of writes
     static: bool  # whether no shape depends on a run
+    told: tuple[tuple[int, tuple[Any, ...]], ...]  # outputs whose size data tells, and their shapes
     dtypes: tuple[Any, ...]
     dims: tuple[int, ...]  # which of the graph's symbolic dimensions each of the program's is
     checks: tuple[str, ...]  # what each checked index belongs to
@@ -100,6 +102,7 @@ class Runner:
         self.sources = tuple((n, n.op is PLACEHOLDER) for n in self.given)
         self.fed = tuple((k, n, n.dtype.numpy, self.fixed[k]) for k, n in enumerate(self.given) if n.op is PLACEHOLDER)
         self.held = tuple((k, n, self.fixed[k]) for k, n in enumerate(self.given) if n.op is not PLACEHOLDER)
+        self.found = [n for n in toposort(self.nodes) if n.op.kind == "find"]
         self.native: Native | None = None
         self.failed = False  # to compile
         self.known: dict[Hashable, Sized] = {}
@@ -160,6 +163,8 @@ class Runner:
     def sizes(self, arrays: Sequence[Any]) -> dict[Expr, int]:
         """The symbolic dimensions; an error if arrays disagree on them."""
         dims = bind({self.given[k]: arrays[k] for k in self.symbolic})
+        for n in self.found:  # at most: memory is laid out for so many
+            dims[n.attrs["size"]] = number(product(n.inputs[0].shape), dims)
         for d, other in self.equal.items():
             if d in dims and dims[d] != (other if isinstance(other, int) else dims.get(other, dims[d])):
                 raise MismatchError(disagreement(self.given, d, other, dims))
@@ -214,11 +219,20 @@ def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Sto
             binding.run()
         if binding.status[0]:
             fail(native, binding)
+        for k, shape in native.told:
+            out[k] = cut(out[k], shape, dict(zip(program.dims, binding.dims, strict=False)))
     finally:
         program.give(bound, binding)
     for v, a in fresh:
         put(store, v, a)
     return results(native, out) if native.sharing else out
+
+
+def cut(a: np.ndarray, shape: Sequence[Index_], sizes: Mapping[Expr, int]) -> np.ndarray:
+    """The part of an array that a run has written, in the shape that it found out."""
+    found = tuple([number(d, sizes) for d in shape])
+    part: np.ndarray = a.reshape(-1)[: math.prod(found)].reshape(found).copy()
+    return part
 
 
 def place_writes(
@@ -405,6 +419,7 @@ def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Na
         writes=written,
         shapes=shapes,
         static=all(type(d) is int for s in shapes for d in s),
+        told=tuple((k, n.shape) for k, n in enumerate(outputs) if any(map(is_found, n.shape))),
         dtypes=tuple(n.dtype.numpy for n in outputs),
         dims=tuple(dims.index(d) for d in made.program.dims),
         checks=tuple(f"{n.label}, {n.where}" for n in made.checks),
@@ -440,17 +455,10 @@ def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = N
         return run(ready.sized, [store[n] for n in ready.leaves], variables, store)
     runner = Runner(roots, writes)
     values = runner({}, store)
-    if (
-        runner.native is not None
-        and not runner.failed
-        and runner.native.static
-        and runner.written == variables
-        and not found.dims
-    ):
+    if runner.native is not None and not runner.failed and runner.written == variables and not runner.symbolic:
         while len(_templates) >= MOST_PROGRAMS:
             _templates.pop(next(iter(_templates)))
-        sized = sized_of(runner.native, (), runner.native.shapes)
-        _templates[key] = Template(sized, tuple(found.leaves.index(n) for n in runner.given))
+        _templates[key] = Template(runner.known[()], tuple(found.leaves.index(n) for n in runner.given))
     return values
 
 

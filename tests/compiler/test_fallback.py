@@ -13,7 +13,6 @@ from tinyflow.core.errors import FallbackWarning
 from tinyflow.ops import elementwise as e
 from tinyflow.ops.contraction import matmul
 from tinyflow.ops.leaf import placeholder, variable
-from tinyflow.runtime import machine
 
 SIDE = 37
 X, V = placeholder(float32, (SIDE, SIDE), "x"), variable(float32, (SIDE, SIDE), "v")
@@ -24,7 +23,6 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """No kernel with a tanh compiles."""
     monkeypatch.setattr(execute, "_programs", {})
     monkeypatch.setattr(execute, "_templates", {})
-    monkeypatch.setattr(machine, "MEMORY", {})
     emit = pipeline.frame.emit
 
     def emitted(kernel: Any, target: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from bench import __main__ as command
 from bench.arithmetic import Meter
-from bench.bars import BARS, judged
+from bench.bars import BARS, against_best, judged
 from bench.race import Crew, compare, faster
 from bench.report import checked, columns, failures, products, quantity, step
 from bench.sides import (
@@ -29,7 +29,7 @@ from bench.sides import (
     step_of,
 )
 from bench.workloads import STEPS, TABLE, weights_of
-from tinyflow.compiler import pipeline
+from tinyflow import execute
 
 ROOT = Path(__file__).parent.parent.parent
 OURS = ["tinyflow session", "tinyflow"]
@@ -98,7 +98,7 @@ def test_a_program_without_its_line_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_work_of_a_step_is_counted_from_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "build", pipeline.build)  # the meter puts its own there
+    monkeypatch.setattr(execute, "compiled", execute.compiled)  # the meter puts its own there
     meter = Meter()
     row = TABLE["mm32"]
     product = step_of(BY_NAME["tinyflow session"], row)
@@ -151,7 +151,8 @@ def timed_row() -> dict[str, Any]:
     blocks = {"tinyflow session": [1.0, 2.0, 1.0], "tinyflow": [3.0] * 3, "torch": [4.0, 6.0, 3.0], "numpy": [1.0, 2.0, 2.0]}  # fmt: skip
     for name, times in blocks.items():
         entry = row["sides"][name]
-        entry.update(seconds=sorted(times)[1], blocks=times, range=[min(times), max(times)], peak={"bytes": 10**8})
+        entry.update(seconds=sorted(times)[1], blocks=times, range=[min(times), max(times)], first=1.0, warm=0.5)
+        entry["peak"] = {"bytes": 10**8, "imported": 10**7, "steps": 10**6 * len(name)}
     faster(row)
     return row
 
@@ -165,14 +166,27 @@ def test_ratios_are_of_blocks_beside_each_other() -> None:
 
 
 def test_bars_say_what_is_short_and_by_how_much() -> None:
-    results = {"rows": {"softmax": timed_row(), "mm256": timed_row(), "mm128": row_of(torch=1.0)}}
+    rows = {"softmax": timed_row(), "resnet18": timed_row(), "mm256": timed_row(), "mm128": row_of(torch=1.0)}
+    results = {"rows": rows, "floors": {"flops": 1e9}, "growth": {"6": [2.0], "24": [3.0, 2.0, 4.0]}}
     found = {b["bar"]: b for b in judged(results)}
-    assert found["softmax, against the quickest framework"]["met"]
+    assert not found["softmax, against the quickest framework"]["met"]
+    assert found["training steps, against the best peer of each: geometric mean"]["value"] == 1.0
     short = found["softmax, against numpy by hand"]
-    assert not short["met"] and short["short"] == pytest.approx(1 / 3)
-    assert found["matrix products from 256 up, against torch"]["value"] == 3.0
+    assert not short["met"] and short["short"] == pytest.approx(1 / 2)
+    assert found["matrix products from 64 up, against torch"]["value"] == 3.0
+    assert found["first step of resnet18, kernels on disk"]["value"] == 0.5
+    assert found["memory of resnet18's steps, in torch's"]["value"] == len("tinyflow session") / len("torch")
+    assert found["compiling 6, 12, 24 equal layers, longest in shortest"]["value"] == 1.5
     assert "import tinyflow" not in found  # it was not measured
     assert len({bar.text for bar in BARS}) == len(BARS)
+
+
+def test_a_step_that_we_failed_counts_as_nothing() -> None:
+    row = timed_row()
+    failed = row_of(tinyflow=1.0, torch=2.0)
+    failed["sides"]["torch"].update(seconds=1.0)
+    assert against_best({"rows": {"softmax": row, "mlp": failed}}) == [1.0, 0.0]
+    assert against_best({"rows": {"softmax": {"sides": {"torch": {"seconds": 1.0}}}}}) == []  # we were not asked
 
 
 def test_products_are_shown_by_size() -> None:

@@ -11,6 +11,7 @@ NO_SAMPLES = {
     "variable",
     "size",
     "resample",
+    "find",
     "switch",
     "group",
     "assign",

@@ -3,12 +3,14 @@
 import ctypes
 import threading
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.runtime.kernels import CELLS, World, check
 from tinyflow.core.config import config
-from tinyflow.runtime import runner
+from tinyflow.runtime import runner, spmd
 from tinyflow.runtime.runner import Step, StepTable, pool
 
 
@@ -179,4 +181,53 @@ def test_arguments_that_are_no_integers_are_refused(world: World) -> None:
     table = StepTable([world.step("add", 1)])
     with pytest.raises(TypeError):
         pool.run(table, "slots", 0, 0, 1, 1)  # type: ignore[arg-type]
+    assert not world.cells.any()
+
+
+# ------------------------------------------------------------------------------------------ loops
+
+
+def turn(kind: int, counter: int, count: int, target: int, **how: Any) -> Step:
+    return Step(0, (counter, count, target, 8), loop=kind, **how)
+
+
+@pytest.mark.parametrize("nthreads", [1, 2, 3])
+@pytest.mark.parametrize("rounds", [0, 1, 5])
+def test_loops_in_each_other(world: World, rounds: int, nthreads: int) -> None:
+    """Each thread has counters of its own."""
+    world.dims = np.zeros((nthreads, 8), np.int64)
+    steps = [
+        turn(spmd.ENTER, 0, rounds, 6),
+        turn(spmd.ENTER, 1, 3, 4),
+        world.step("add", 1),
+        turn(spmd.AGAIN, 1, 3, 2),
+        world.step("add", 100),
+        turn(spmd.AGAIN, 0, rounds, 1, barrier=True),
+        world.step("add", 10_000),
+    ]
+    world.run(steps, nthreads)
+    assert world.cells[:nthreads].tolist() == [10_000 + rounds * 103] * nthreads
+    assert (world.dims[:, 0] == rounds).all() and (world.dims[:, 1] == (3 if rounds else 0)).all()
+
+
+@pytest.mark.parametrize("nthreads", [1, 2, 3])
+@pytest.mark.parametrize("byte, rounds", [(0, 0), (1, 1)])
+def test_a_loop_is_left_when_a_guard_forbids(world: World, byte: int, rounds: int, nthreads: int) -> None:
+    world.dims = np.zeros((nthreads, 8), np.int64)
+    world.byte[0] = byte
+    steps = [
+        turn(spmd.ENTER, 0, 9, 5),
+        turn(spmd.LEAVE, 0, 0, 5, barrier=True, guards=[(2, 1)]),
+        world.step("add", 1),
+        world.step("say", 0, barrier=True, serial=True),
+        turn(spmd.AGAIN, 0, 9, 1, barrier=True),
+        world.step("add", 100),
+    ]
+    world.run(steps, nthreads)
+    assert world.cells[:nthreads].tolist() == [100 + rounds] * nthreads
+    assert (world.dims[:, 0] == rounds).all()
+
+
+def test_a_loop_that_a_guard_forbids_is_not_entered(world: World) -> None:
+    world.run([turn(spmd.ENTER, 0, 9, 3, guards=[(2, 1)]), world.step("add", 1), turn(spmd.AGAIN, 0, 9, 1)], 2)
     assert not world.cells.any()

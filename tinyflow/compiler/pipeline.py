@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from tinyflow.compiler import attention, contraction, cumulative, loops, recurrence, scatter, sorting
+from tinyflow.compiler import attention, contraction, cumulative, finding, loops, recurrence, scatter, sorting
 from tinyflow.compiler import kernel as frame
 from tinyflow.compiler.buffers import Buffers, Memory
 from tinyflow.compiler.emit import Code
 from tinyflow.compiler.loops import Kernel, Target
 from tinyflow.compiler.lower import lower
-from tinyflow.compiler.recurrence import Item, kernels_of, repeats_of, stored
+from tinyflow.compiler.recurrence import Item, Repeat, Until, kernels_of, repeats_of, stored
 from tinyflow.compiler.schedule import Group, Schedule
 from tinyflow.core import expr
 from tinyflow.core.config import config
@@ -28,7 +28,7 @@ from tinyflow.graph.node import Node, make, toposort
 from tinyflow.ops.elementwise import stop_gradient
 from tinyflow.runtime import machine
 from tinyflow.runtime import target as targets
-from tinyflow.runtime.program import Call, Loop, Program, Slot
+from tinyflow.runtime.program import Call, Leave, Loop, Program, Slot
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ WHOLE: dict[str, Lower] = {
     "into": scatter.lower,
     "scan": cumulative.lower,
     "sort": sorting.lower,
+    "find": finding.lower,
     "block": attention.lower,
 }
 
@@ -204,6 +205,7 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
         sizes += [code.tasks, k.cost, getattr(k.recipe, "flops", 0), *code.dims, *(n for _, n in touched[k])]
     dims = dict.fromkeys(a for e in sizes for a in expr.walk(e) if isinstance(a, Dim) and a not in counters)
     numbers: dict[Expr, int] = {d: n for n, d in enumerate([*dims, *counters])}
+    tells = {n.attrs["size"]: where[n] for k in codes for n in k.nodes if n.op.kind == "find"}
     functions = Functions(
         [c.text for c in codes.values()],
         [f"{k.name} ({', '.join(n.label for n in k.nodes)}, {line_of(k)})" for k in codes],
@@ -236,6 +238,7 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
             traffic=touched[k],
             where=line_of(k),
             checked_before=before and bool(code.checks),
+            waits=frozenset(tells[d] for d in code.dims if d in tells),
             text=code.text if config.PROFILE else "",
             loops=loops.show(k) if config.PROFILE else "",
         )
@@ -243,13 +246,26 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
     def guards_of(item: Item) -> tuple[tuple[int, int], ...]:
         return tuple((where[p], int(side)) for p, side in item.conditions)
 
-    def step(item: Item, repeated: bool = False) -> Call | Loop:
-        if isinstance(item, Kernel):
-            return call(item, repeated)
-        inner = tuple(step(i, True) for i in item.items)
-        return Loop(counters[item.counter], item.count, inner, guards_of(item))
+    def loop(item: Repeat | Until, inner: list[Call | Loop | Leave]) -> Loop | Leave:
+        if isinstance(item, Until):
+            return Leave(guards_of(item))
+        return Loop(counters[item.counter], item.count, tuple(inner), guards_of(item))
 
-    return Program([step(i) for i in items], slots, tuple(dims), len(counters)), tuple(checks)
+    return Program(nested(items, call, loop), slots, tuple(dims), len(counters)), tuple(checks)
+
+
+def nested(
+    items: Sequence[Item],
+    call: Callable[[Kernel, bool], Call],
+    loop: Callable[[Repeat | Until, list[Call | Loop | Leave]], Loop | Leave],
+    repeated: bool = False,
+) -> list[Call | Loop | Leave]:
+    """The items by what is made of each; no function here refers to itself, so that graphs are let go at once."""
+
+    def inner(i: Repeat | Until) -> Sequence[Item]:
+        return () if isinstance(i, Until) else i.items
+
+    return [call(i, repeated) if isinstance(i, Kernel) else loop(i, nested(inner(i), call, loop, True)) for i in items]
 
 
 def indexed(n: Node) -> tuple[Node, Index_]:

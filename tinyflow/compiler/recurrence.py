@@ -1,6 +1,6 @@
 """The lowering of loops. A body is scheduled and lowered like any graph, on leaves that stand for what lies outside.
 
-    Repeat  := counter, count, item*                    item := Kernel | Repeat
+    Repeat  := counter, count, item*                    item := Kernel | Repeat | Until
     state   in the buffer of its trace where that is wanted, else in one of two that take turns
     slice   the sequence at the counter: what only views it is index arithmetic, as anywhere
     each    written where it belongs in the result
@@ -39,7 +39,14 @@ class Repeat:
     conditions: Conditions = ()
 
 
-Item: TypeAlias = "Kernel | Repeat"
+@dataclass(frozen=True, eq=False)
+class Until:
+    """The loop goes on only under these conditions."""
+
+    conditions: Conditions
+
+
+Item: TypeAlias = "Kernel | Repeat | Until"
 Roots: TypeAlias = "Sequence[tuple[Node, Sequence[Target]]]"  # nodes, and where they are to be stored
 
 
@@ -82,12 +89,12 @@ class Lowerer:
         results = {n.attrs["result"]: n for n in group.stores}
         loop: Loop = group.stores[0].attrs["loop"]
         states, sequences, captures = loop.parts(self.from_outside(group.stores[0].inputs, outer.buffered))
-        counter = expr.counter(loop.length)
+        counter = expr.counter(expr.add(loop.length, 0 if loop.going is None else 1))  # its value behind the loop, too
         t = expr.add(loop.length, expr.add(expr.mul(counter, -1), -1)) if loop.reverse else counter
         kept = [self.place(loop, k, results, homes, counter, t) for k in range(len(loop.new))]
         values = [*(entry(s.leaf, s.before) for s in kept), *(entry(x, t) for x in sequences), *captures]
         asked = [(r.root(loop), n) for r, n in results.items() if r.kind == "each"]
-        wanted = [*loop.new, *(n for n, _ in asked)]
+        wanted = [*loop.new, *(n for n, _ in asked), *([] if loop.going is None else [loop.going])]
         body = rewrite(wanted, lambda n: n, start=dict(zip(loop.arguments, values, strict=True)))
         self.check_alive([body[n] for n in loop.new], values)
         roots = [(body[n], s.stores(s.after)) for n, s in zip(loop.new, kept, strict=True)]
@@ -95,6 +102,9 @@ class Lowerer:
         finals = [(r.state, n) for r, n in results.items() if r.kind == "final"]
         before = self.block("a", [(x, s.stores(s.first)) for x, s in zip(states, kept, strict=True)])
         steps = self.block("", roots, repeated=True)
+        if loop.going is not None:
+            goes = stop_gradient(body[loop.going])
+            steps = [*self.block("w", [(goes, [])], repeated=True), Until(((goes, True),)), *steps]
         after = self.block("z", [(entry(kept[k].leaf, kept[k].last), homes[n]) for k, n in finals])
         once, steps = self.parted(steps, kept)
         outside = [under(item, group.conditions) for item in (*before, *once)]
@@ -129,15 +139,18 @@ class Lowerer:
     def place(self, loop: Loop, k: int, results: Mapping[Any, Node], homes: Mapping[Node, Sequence[Target]], counter: Counter, t: Index_) -> State:  # fmt: skip
         """Where state k lies."""
         like = loop.arguments[k]
+        done = loop.length if loop.going is None else counter  # steps, once the loop is over
         traced = next((n for r, n in results.items() if r.kind == "trace" and r.state == k), None)
         if traced is not None:
             targets = tuple(homes[traced])
             leaf = self.stand_in(traced.shape, traced, self.memory.where[targets[0]], targets[0].at)
-            early, late, last = t, expr.add(t, 1), loop.length
-            return State(leaf, targets, late, early, last, 0) if loop.reverse else State(leaf, targets, early, late, 0, last)  # fmt: skip
+            entries: tuple[Index_, ...] = (t, expr.add(t, 1), 0, done)
+            if loop.reverse:
+                entries = (expr.add(t, 1), t, loop.length, expr.add(loop.length, expr.mul(done, -1)))
+            return State(leaf, targets, *entries)
         own = Target(placeholder(like.dtype, (2, *like.shape), f"state {k} of {self.name}"), "own", like.dtype)
         leaf = self.stand_in(own.node.shape, own.node, self.memory.temp(own, own.node), 0)
-        return State(leaf, (own,), expr.mod(counter, 2), expr.mod(expr.add(counter, 1), 2), 0, expr.mod(loop.length, 2))
+        return State(leaf, (own,), expr.mod(counter, 2), expr.mod(expr.add(counter, 1), 2), 0, expr.mod(done, 2))
 
     # -------------------------------------------------------------------------------------- a graph to kernels
 
@@ -214,7 +227,8 @@ def under(item: Item, conditions: Conditions) -> Item:
 def kernels_of(items: Sequence[Item]) -> list[Kernel]:
     found: list[Kernel] = []
     for item in items:
-        found += kernels_of(item.items) if isinstance(item, Repeat) else [item]
+        if not isinstance(item, Until):
+            found += kernels_of(item.items) if isinstance(item, Repeat) else [item]
     return found
 
 

@@ -18,7 +18,7 @@ from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.loops import Kernel, free, stride
 from tinyflow.compiler.lower import VIEWS, Lowered, Lowering, is_view
 from tinyflow.core import expr
-from tinyflow.core.expr import Fold, Index_, Load
+from tinyflow.core.expr import Expr, Fold, Index_, Load
 from tinyflow.graph.node import Node, Shape, toposort
 from tinyflow.ops.attention import ATTENTION_GRAD
 from tinyflow.ops.contraction import CONTRACT
@@ -71,6 +71,7 @@ class Schedule:
         for n in self.order:
             for x in n.inputs:
                 self.users[x].append(n)
+        self.tells = {n.attrs["size"]: n for n in self.order if n.op.kind == "find"}
         self.buffered = self.choose_buffers()
         self.lowering = Lowering(self.buffered)
         self.home: dict[Node, Group] = {}
@@ -269,8 +270,22 @@ class Schedule:
                 found[p] = None
                 if p.op.kind != "leaf" and p not in self.buffered:
                     found.update((r, None) for r, _ in self.lowering.of(p).reads)
+            for n in group.stores if self.tells else ():
+                found.update((self.tells[d], None) for d in self.sizes_of(n) if d in self.tells)
             group.needs = list(found)
         return group.needs
+
+    def sizes_of(self, n: Node) -> set[Expr]:
+        """The symbols in the shapes of a buffer and of all that is computed in it."""
+        found: set[Expr] = set()
+        stack, seen = [n], {n}
+        while stack:
+            x = stack.pop()
+            found.update(a for d in x.shape if isinstance(d, Expr) for a in expr.walk(d))
+            if x is n or (x not in self.buffered and x.op.kind != "leaf"):
+                stack += [y for y in x.inputs if y not in seen]
+                seen.update(x.inputs)
+        return found
 
     def drop_inner_buffers(self) -> None:
         """What only its own pass reads needs no buffer: a value of the row is inlined, a row is kept by the thread."""

@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from tinyflow.core.dtypes import DType, int64
 from tinyflow.core.threads import lock_over_fork
@@ -152,6 +152,21 @@ def fresh_dim(hint: str = "n") -> Expr:
 def counter(extent: Index_, hint: str = "t") -> Counter:
     """The counter of a new loop, 0 <= counter < extent."""
     return _intern(Counter, int64, (next(_order),), name=hint, extent=extent)
+
+
+FOUND: WeakSet[Expr] = WeakSet()  # sizes that only data can tell: how many elements are not zero
+
+
+def found_dim(name: str) -> Expr:
+    """A size that an op finds out while the program runs."""
+    found = dim(name)
+    FOUND.add(found)
+    return found
+
+
+def is_found(e: Any) -> bool:
+    """Whether a size depends on data."""
+    return isinstance(e, Expr) and any(a in FOUND for a in walk(e))
 
 
 def index(extent: Index_, hint: str = "i") -> Index:

@@ -30,9 +30,13 @@ def evaluate(
     roots: Iterable[Node], feeds: Mapping[Node, Any], dims: Mapping[Expr, int] | None = None
 ) -> dict[Node, Any]:
     """The value of every node below the roots."""
-    sizes = bind_dims(feeds) if dims is None else dims
+    sizes = dict(bind_dims(feeds) if dims is None else dims)
     value: dict[Node, Any] = {}
-    for node in toposort(roots, stop=feeds.__contains__):
+    order = toposort(roots, stop=feeds.__contains__)
+    finds = sorted((n for n in order if n.op.kind == "find"), key=lambda n: n.uid)
+    if finds:  # what finds out a size stands before all that has it
+        order = toposort([*finds, *order], stop=feeds.__contains__)
+    for node in order:
         if node in feeds:
             value[node] = np.asarray(feeds[node], node.dtype.numpy)
             continue
@@ -42,6 +46,8 @@ def evaluate(
             continue
         with np.errstate(all="ignore"):
             got = node.op.numpy(*operands, **{k: substitute(v, sizes) for k, v in node.attrs.items()})
+        if node.op.kind == "find":
+            sizes[node.attrs["size"]] = len(got)
         value[node] = got if got is DEAD else np.asarray(got, dtype=node.dtype.numpy)
     return value
 

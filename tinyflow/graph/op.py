@@ -31,6 +31,7 @@ class Op:
     scan     each output element is made of the one before it along an axis
     sort     the elements of an axis are put in order
     block    blocks of the output are computed by a recipe of their own: attention
+    find     how large the result is depends on the data: the attribute `size` is known once it has run
     leaf     a value from outside: placeholder, variable, constant
     control  decides what runs: switch, merge, after, group, assign
     loop     a graph of its own, in the attributes, is done over and over: scan
@@ -57,7 +58,7 @@ class Op:
     @property
     def whole(self) -> bool:
         """Whether it has a kernel of its own, which writes all of its output: nothing asks it for a value at an index."""
-        return self.kind in ("into", "scan", "sort", "block", "loop")
+        return self.kind in ("into", "scan", "sort", "find", "block", "loop")
 
     def __repr__(self) -> str:
         return self.name

@@ -26,7 +26,7 @@ def signature(roots: Sequence[Node], leading: Sequence[Node] = ()) -> Signature:
     order = toposort([*leading, *roots])
     place: dict[Node, int] = {n: k for k, n in enumerate(order)}
     leaves = tuple(n for n in order if n.op.kind == "leaf")
-    dims = symbols(leaves)
+    dims = (*symbols(leaves), *(n.attrs["size"] for n in order if n.op.kind == "find"))
     names = {d: f"@{k}" for k, d in enumerate(dims)}
     rows: list[Any] = []
     for n in order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from tinyflow.graph.op import Sample, define
 from tinyflow.ops import elementwise as e
 from tinyflow.ops.leaf import constant, iota
 from tinyflow.ops.movement import expand, inverse, permute, reshape
-from tinyflow.ops.rules import less_equal, matching, normal_axis, same_dim, select
+from tinyflow.ops.rules import index_type, less_equal, matching, normal_axis, same_dim, select
 
 
 def check_np(index: Any, size: int) -> None:
@@ -69,6 +70,10 @@ def scatter_np(u: Any, index: Any, batch: int, size: int) -> Any:
     return y
 
 
+def find_shape(s: Shape, size: Dim) -> Shape:
+    return (size,)
+
+
 def put_shape(x: Shape, u: Shape, index: Shape, batch: int) -> Shape:
     want = scatter_shape(u, index, batch, x[batch]) if len(index) >= batch < len(x) else ()
     if len(want) != len(x) or not all(map(same_dim, want, x)):
@@ -120,7 +125,16 @@ PUT     = define("scatter_set", numpy=put_np,     shape=put_shape,     dtype=put
                  samples=(Sample((((6, 17), float32, -1, 1), ((4, 3, 17), float32, -1, 1), _index[0]), {"batch": 0}), Sample((((2, 5), float32, -1, 1), ((2, 9), float32, -1, 1), _index[1]), {"batch": 1})))
 ONTO    = define("scatter_onto", numpy=onto_np,  shape=put_shape,     dtype=put_type,    at=None, kind="into", grad=lambda g, y, x, u, index, batch: (g, gather(g, index, batch), None),
                  samples=(Sample((((6, 17), float32, -1, 1), ((4, 3, 17), float32, -1, 1), _index[0]), {"batch": 0}), Sample((((2, 5), float32, -1, 1), ((2, 9), float32, -1, 1), _index[1]), {"batch": 1})))
+FIND    = define("find",        numpy=lambda x, size: np.flatnonzero(x), shape=find_shape, dtype=index_type, at=None, kind="find", grad=None, samples=())
 # fmt: on
+_sizes: WeakKeyDictionary[Node, Expr] = WeakKeyDictionary()
+
+
+def find(x: Node) -> Node:
+    """The places of the elements that are not zero, counted row by row. How many there are, the program finds out."""
+    if x not in _sizes:
+        _sizes[x] = expr.found_dim(f"found{x.uid}")
+    return make(FIND, x, size=_sizes[x])
 
 
 def gather(x: Node, index: Node, batch: int = 0) -> Node:
@@ -175,9 +189,11 @@ def crop(x: Node, index: Node, order: tuple[int, ...]) -> Node:
 
 
 __all__ = [
+    "FIND",
     "GATHER",
     "SCATTER",
     "expr",
+    "find",
     "gather",
     "gather_axis",
     "scatter_add",

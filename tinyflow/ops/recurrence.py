@@ -127,6 +127,16 @@ def longer(spec: Spec, letter: str, steps: Dim) -> Spec:
 
 # ------------------------------------------------------------------------------------------ traces
 
+UNBOUNDED = 1 << 62  # the length of a loop of which nobody knows how many steps it takes at most
+
+
+def check_bounded(steps: Dim) -> None:
+    if steps == UNBOUNDED:
+        raise GraphError(
+            "what a loop leaves at every step, as its gradient needs it, can be kept only if the greatest number of steps "
+            "is known: give the loop one (maximum_iterations)"
+        )
+
 
 def before(trace: Node, steps: Dim, reverse: bool) -> Node:
     """A state before every step, of its trace."""
@@ -154,6 +164,7 @@ class Recurrence:
         self.slices: dict[Node, Node] = {}  # the argument, and the whole sequence
         self.new: list[Node] = []
         self.going: Node | None = None
+        self.counter: Node | None = None
         self.wanted: dict[Result, Node] = {}  # results, and what stands for them until the loop is written
         self.kinds: dict[Node, int] = {}  # 0: does not change; 1: made of slices; 2: of states too
         self.taken_out: dict[Node, Node] = {}
@@ -174,8 +185,16 @@ class Recurrence:
         self.slices[n], self.kinds[n] = sequence, 1
         return n
 
+    def count(self) -> Node:
+        """How many steps have been done before this one, as a state of its own."""
+        if self.counter is None:
+            self.counter = self.state(size(0))
+        return self.counter
+
     def close(self, new: Sequence[Node], going: Node | None = None) -> None:
         """What the states are after a step; and whether there is to be one, of the states before it."""
+        if going is not None or self.counter is not None:
+            new = [*new, self.count() + 1]
         if len(new) != len(self.states):
             raise GraphError(f"a loop of {len(self.states)} states was closed with {len(new)} new ones")
         self.new = self.without_products([*new, *([going] if going is not None else [])])
@@ -188,10 +207,12 @@ class Recurrence:
         return self.stand_in(scan.final(k), self.new[k].dtype, list(self.states)[k].shape)
 
     def trace(self, k: int) -> Node:
+        check_bounded(self.length)
         return self.stand_in(scan.trace(k), self.new[k].dtype, (self.length + 1, *list(self.states)[k].shape))
 
     def each(self, n: Node) -> Node:
         """The values of a node of the body at all steps, in the order of time."""
+        check_bounded(self.length)
         (n,) = self.without_products([n])
         if self.kind(n) == 0:
             return expand(n, (self.length, *n.shape))
@@ -243,6 +264,10 @@ class Recurrence:
         given = [*self.states, *slices, *captures]
         inputs = [*self.states.values(), *(self.slices[n] for n in slices), *captures]
         arguments = {n: argument(k, n) for k, n in enumerate(given)}
+        if any(n.op.name in ("assign", "group") for n in order):
+            raise GraphError(
+                "a variable is assigned to in the body of a loop; make it a state, and assign the last one"
+            )
         body = rewrite(roots, lambda n: n, start=arguments)
         going = None if self.going is None else body[self.going]
         new = tuple(body[n] for n in self.new)
@@ -338,4 +363,4 @@ def has_leaves(n: Node) -> bool:
     return any(m.op.kind == "leaf" for m in toposort([n]))
 
 
-__all__ = ["Recurrence", "after", "before"]
+__all__ = ["UNBOUNDED", "Recurrence", "after", "before", "check_bounded"]

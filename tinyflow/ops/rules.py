@@ -7,7 +7,7 @@ from typing import Any
 
 from tinyflow.core.dtypes import DType, bool_, int64
 from tinyflow.core.errors import ShapeError
-from tinyflow.core.expr import Expr, apply, const
+from tinyflow.core.expr import Expr, apply, const, is_found
 from tinyflow.graph.node import Dim, Shape, shape_text
 
 # ------------------------------------------------------------------------------------------ scalar functions
@@ -52,8 +52,14 @@ def both(*conditions: Expr) -> Expr:
 # ------------------------------------------------------------------------------------------ shapes
 
 
+class Undecided(TypeError):
+    """Whether sizes fit depends on data."""
+
+
 def same_dim(a: Dim, b: Dim) -> bool:
-    """Whether two sizes may be the same: a size known only when running may be any."""
+    """Whether two sizes may be the same: a size known only when running may be any, but one that data tells is its own."""
+    if a is not b and a != b and (is_found(a) or is_found(b)):
+        raise Undecided(f"whether {a} is {b} depends on data")
     return not (isinstance(a, int) and isinstance(b, int)) or a == b
 
 
@@ -77,6 +83,8 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
     for d in range(-rank, 0):
         sizes = [s[d] for s in shapes if len(s) >= -d and s[d] != 1]
         known = {n for n in sizes if isinstance(n, int)}
+        if len({*sizes}) > 1 and any(map(is_found, sizes)):
+            raise Undecided(f"whether {' and '.join(map(str, sizes))} are equal depends on data")
         if len(known) > 1:
             raise ShapeError(
                 f"the shapes {' and '.join(map(shape_text, shapes))} do not broadcast: sizes "

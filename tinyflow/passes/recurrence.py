@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from tinyflow.core import expr
 from tinyflow.graph.node import Dim, Node, rewrite, toposort
 from tinyflow.graph.op import lookup
+from tinyflow.ops import elementwise as e
 from tinyflow.ops.functions import zeros
+from tinyflow.ops.leaf import iota
 from tinyflow.ops.movement import EXPAND, PAD, PERMUTE, RESHAPE, SLICE, reshape, slice_
-from tinyflow.ops.recurrence import Recurrence, after, before
-from tinyflow.ops.scan import Loop, each, scan, trace
+from tinyflow.ops.recurrence import Recurrence, after, before, check_bounded
+from tinyflow.ops.scan import Loop, each, final, scan, trace
 from tinyflow.passes.gradient import dependents, gradients
 
 KEPT = ("exp", "log", "expm1", "log1p", "tanh", "sigmoid", "erf", "erfinv", "sin", "cos", "pow")  # not computed again
@@ -28,7 +30,11 @@ def loop_gradients(gs: Mapping[Node, Node], wanted: Sequence[bool]) -> list[Node
     scanned = next(iter(gs))
     loop: Loop = scanned.attrs["loop"]
     inputs, steps = scanned.inputs, loop.length
+    check_bounded(steps)
     back = Recurrence(steps, not loop.reverse)
+    taken = (
+        None if loop.going is None else e.less(back.slice(iota(steps)), scan(loop, inputs, final(len(loop.new) - 1)))
+    )
     starts: dict[int, Node] = {}  # of the gradients of states, before the loop back
     ends: dict[int, Node] = {}  # what is added to them behind it
     ys: list[Node] = []
@@ -54,8 +60,13 @@ def loop_gradients(gs: Mapping[Node, Node], wanted: Sequence[bool]) -> list[Node
         seeds.append(back.state(starts[k] if k in starts else blank[k]))
     takers = [k for k, n in enumerate(loop.arguments) if k in floats or (wanted[k] and k >= len(loop.new) and n.dtype.is_floating)]  # fmt: skip
     found = dict(zip(takers, gradients(ys, [loop.arguments[k] for k in takers], seeds), strict=True))
-    found = dict(zip(found, supplied(scanned, back, list(found.values()), seeds), strict=True))
-    back.close([found[k] or blank[k] for k in floats])
+    found = dict(zip(found, supplied(scanned, back, list(found.values()), seeds, taken), strict=True))
+    if taken is None:
+        back.close([found[k] or blank[k] for k in floats])
+    else:  # steps that were not taken change nothing
+        found = {k: g if g is None else e.where(taken, g, 0) for k, g in found.items()}
+        before_step = seeds[-len(floats) :] if floats else []
+        back.close([e.where(taken, found[k] or blank[k], d) for k, d in zip(floats, before_step, strict=True)])
     asked: dict[int, Node] = {}
     for place, k in enumerate(floats):
         if wanted[k]:
@@ -67,8 +78,17 @@ def loop_gradients(gs: Mapping[Node, Node], wanted: Sequence[bool]) -> list[Node
     return [done.get(k) for k in range(len(inputs))]
 
 
-def supplied(scanned: Node, back: Recurrence, roots: Sequence[Node | None], own: Sequence[Node | None]) -> list[Node | None]:  # fmt: skip
-    """The gradients' graph with what it takes of the body's own: arguments, and values kept or computed again."""
+def supplied(
+    scanned: Node,
+    back: Recurrence,
+    roots: Sequence[Node | None],
+    own: Sequence[Node | None],
+    taken: Node | None,
+) -> list[Node | None]:
+    """The gradients' graph with what it takes of the body's own: arguments, and values kept or computed again.
+
+    There is nothing but noise in what a step left that was not taken.
+    """
     loop: Loop = scanned.attrs["loop"]
     wanted = [n for n in roots if n is not None]
     mine = dependents(toposort(wanted), [n for n in own if n is not None])
@@ -84,7 +104,9 @@ def supplied(scanned: Node, back: Recurrence, roots: Sequence[Node | None], own:
     start: dict[Node, Node] = {}
     for n in toposort(wanted, stop=kept):
         if kept(n) and needs_loop(n):
-            start[n] = supply(scanned, back, n)
+            x = supply(scanned, back, n)
+            changes = taken is not None and back.kind(x) > 0
+            start[n] = e.where(taken, x, 0) if changes else x  # type: ignore[arg-type]
     new = rewrite(wanted, lambda n: n, start=start)
     return [None if n is None else new[n] for n in roots]
 

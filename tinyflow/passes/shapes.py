@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from tinyflow.core.errors import ShapeError
-from tinyflow.core.expr import Dim, Expr
+from tinyflow.core.expr import Dim, Expr, is_found
 from tinyflow.graph.node import Dim as Size
 from tinyflow.graph.node import Node, Shape, call_text, is_static, shape_text, substitute, with_all_bodies
 from tinyflow.ops.contraction import CONTRACT
@@ -31,7 +31,7 @@ def assumed_equal(roots: Sequence[Node]) -> dict[Expr, Size]:
 
     def join(a: Size, b: Size) -> None:
         a, b = find(a), find(b)
-        if a is b or (isinstance(a, int) and isinstance(b, int)):
+        if a is b or (isinstance(a, int) and isinstance(b, int)) or is_found(a) or is_found(b):
             return
         if isinstance(b, int):
             a, b = b, a

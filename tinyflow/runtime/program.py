@@ -63,12 +63,13 @@ class Call(NamedTuple):
     ] = ()  # (slot, bytes read or written there); more than the slot has: all of it
     where: str = ""  # the user's file and line
     checked_before: bool = False  # the indices that it checks, by calls before it
+    waits: frozenset[int] = frozenset()  # slots whose writers find out sizes that it needs
     text: str = ""  # LLVM IR, and loops as a person reads them: where PROFILE asks for them
     loops: str = ""
 
     @property
     def touched(self) -> frozenset[int]:
-        return frozenset((*self.buffers, *self.writes, *(s for s, _ in self.guards)))
+        return frozenset((*self.buffers, *self.writes, *self.waits, *(s for s, _ in self.guards)))
 
 
 class Leave(NamedTuple):
@@ -290,14 +291,15 @@ def length(items: Sequence[Item]) -> int:
 
 
 def rounds(steps: Sequence[AnyStep], values: Mapping[Expr, int]) -> list[int]:
-    """How often each call is done, at most."""
+    """How often each call is done, as far as that is known: a loop that may be left counts as one round."""
     found: list[int] = []
     around = [1]
     for step in steps:
         if isinstance(step, Call):
             found.append(around[-1])
         elif isinstance(step, Enter):
-            around.append(around[-1] * number(step.loop.rounds, values))
+            known = not any(isinstance(i, Leave) for i in step.loop.items)
+            around.append(around[-1] * (number(step.loop.rounds, values) if known else 1))
         elif isinstance(step, Again):
             around.pop()
     return found

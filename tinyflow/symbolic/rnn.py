@@ -16,6 +16,7 @@ from tinyflow.core import dtypes
 from tinyflow.symbolic import array, filling, initializers, nest, nn
 from tinyflow.symbolic import math as tf_math
 from tinyflow.symbolic.layers import features
+from tinyflow.symbolic.loops import repeated
 from tinyflow.symbolic.math import TABLE
 from tinyflow.symbolic.scopes import get_variable, variable_scope
 from tinyflow.symbolic.tensor import Tensor, as_dtype, convert
@@ -273,11 +274,6 @@ class ResidualWrapper(DropoutWrapper):
 # ------------------------------------------------------------------------------------------ over a sequence
 
 
-def batch_of(x: Tensor) -> Any:
-    """The size of the batch, as an int or as a tensor."""
-    return x.shape[0] if x.shape.ndims is not None else array.shape(x)[0]
-
-
 def static_rnn(
     cell: Any, inputs: Sequence[Any], initial_state: Any = None, dtype: Any = None, sequence_length: Any = None,
     scope: Any = None,
@@ -288,45 +284,59 @@ def static_rnn(
     """
     if not inputs:
         raise ValueError("static_rnn of no inputs")
-    xs = [convert(x) for x in inputs]
+    x = array.stack([convert(x) for x in inputs])
     if initial_state is None and dtype is None:
         raise ValueError("a recurrent network wants an initial_state, or a dtype to make one of zeros")
-    with variable_scope(scope or "rnn") as made:
-        state = cell.zero_state(batch_of(xs[0]), dtype) if initial_state is None else initial_state
-        lengths = None if sequence_length is None else tf_math.to_int32(sequence_length)
-        outputs = []
-        for t, x in enumerate(xs):
-            if t > 0 and made.reuse is not True:
-                made.reuse_variables()
-            output, new = cell(x, state)
+    outputs, state = along(cell, x, initial_state, dtype, sequence_length, scope)
+    return nest_unstacked(outputs, len(inputs)), state
+
+
+def nest_unstacked(outputs: Any, count: int) -> list[Any]:
+    parts = [array.unstack(y, count) for y in nest.flatten(outputs)]
+    return [nest.pack(outputs, ys) for ys in zip(*parts, strict=True)]
+
+
+def along(cell: Any, x: Tensor, initial_state: Any, dtype: Any, lengths: Any, scope: Any) -> tuple[Any, Any]:
+    """A cell over inputs (time, batch, n): its outputs (time, batch, units) and its last state."""
+    with variable_scope(scope or "rnn"):
+        start = cell.zero_state(x.shape[1], dtype or x.dtype) if initial_state is None else initial_state
+        sequences, form = [x], []
+        if lengths is not None:
+            lengths = tf_math.to_int32(lengths)
+            sequences.append(filling.range_(array.shape(x)[0]))
+
+        def step(states: list[Tensor], slices: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+            state = nest.pack(start, states)
+            output, new = cell(slices[0], state)
             if lengths is not None:
-                on = TABLE["less"](t, lengths)
-                output = array.where(on, output, filling.zeros_like(output))
-                new = nest.map_structure(lambda a, b, on=on: array.where(on, a, b), new, state)
-            outputs.append(output)
-            state = new
-    return outputs, state
+                on = TABLE["less"](slices[1], lengths)
+                output = nest.map_structure(lambda y: array.where(on, y, filling.zeros_like(y)), output)
+                new = nest.map_structure(lambda a, b: array.where(on, a, b), new, state)
+            form.append(output)
+            return nest.flatten(new), nest.flatten(output)
+
+        last, outputs = repeated("RNN", [convert(s) for s in nest.flatten(start)], sequences, step)
+    return nest.pack(form[0], outputs), nest.pack(start, last)
 
 
 def dynamic_rnn(
     cell: Any, inputs: Any, sequence_length: Any = None, initial_state: Any = None, dtype: Any = None,
     parallel_iterations: Any = None, swap_memory: bool = False, time_major: bool = False, scope: Any = None,
 ) -> tuple[Tensor, Any]:  # fmt: skip
-    """(outputs (batch, time, units), last state) of a cell over inputs (batch, time, n), written out step by step.
+    """(outputs (batch, time, units), last state) of a cell over inputs (batch, time, n): a loop, whatever the number of steps.
 
-    The number of steps must be known when the graph is written; time_major puts the time before the batch.
+    time_major puts the time before the batch. sequence_length as in static_rnn
     """
     x = convert(inputs)
-    axis = 0 if time_major else 1
-    steps = x.shape[axis].value if x.shape.ndims is not None else None
-    if steps is None:
-        raise ValueError(
-            f"dynamic_rnn: the number of steps, axis {axis} of {x.name!r} (shape {x.shape}), must be known when the graph is written"
-        )
-    if initial_state is None and dtype is None:
-        dtype = x.dtype
-    outputs, state = static_rnn(cell, array.unstack(x, steps, axis), initial_state, dtype, sequence_length, scope)
-    return array.stack(outputs, axis), state
+    if x.shape.ndims is None:
+        raise ValueError(f"dynamic_rnn: the number of axes of {x.name!r} must be known when the graph is written")
+    outputs, state = along(cell, x if time_major else turned(x), initial_state, dtype, sequence_length, scope)
+    return outputs if time_major else nest.map_structure(turned, outputs), state
+
+
+def turned(x: Tensor) -> Tensor:
+    """(batch, time, ...) from (time, batch, ...), and back."""
+    return array.transpose(x, [1, 0, *range(2, x.shape.ndims)])
 
 
 def static_bidirectional_rnn(
@@ -386,7 +396,7 @@ def bidirectional_dynamic_rnn(
     x = convert(inputs)
     axis = 0 if time_major else 1
 
-    def turned(t: Tensor) -> Tensor:
+    def reversed_(t: Tensor) -> Tensor:
         return (
             array.reverse(t, [axis])
             if sequence_length is None
@@ -398,6 +408,6 @@ def bidirectional_dynamic_rnn(
             cell_fw, x, sequence_length, initial_state_fw, dtype, time_major=time_major, scope="fw"
         )
         backward, state_bw = dynamic_rnn(
-            cell_bw, turned(x), sequence_length, initial_state_bw, dtype, time_major=time_major, scope="bw"
+            cell_bw, reversed_(x), sequence_length, initial_state_bw, dtype, time_major=time_major, scope="bw"
         )
-    return (forward, turned(backward)), (state_fw, state_bw)
+    return (forward, reversed_(backward)), (state_fw, state_bw)

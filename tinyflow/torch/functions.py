@@ -21,7 +21,7 @@ from tinyflow.torch.dtypes import CATEGORY, FACE, Defaults, Size, dtype
 from tinyflow.torch.errors import SizeError
 from tinyflow.torch.leaves import GOING, Remembered
 from tinyflow.torch.modes import MODE
-from tinyflow.torch.storage import State, flush
+from tinyflow.torch.storage import OPEN, State, flush, settle_sizes
 from tinyflow.torch.tensor import Tensor, assign, fresh, use
 
 Function = Callable[..., Any]
@@ -100,10 +100,19 @@ def nodes_of(f: Function, operands: Operands, args: tuple[Any, ...], kwargs: Map
             if known:
                 MADE.put(key, found)
         return found
-    except ShapeError as e:
+    except Exception as e:
+        if asks_size(args, kwargs):
+            settle_sizes()  # what fails with a size that only data tells may do with a number
+            return nodes_of(f, operands, args, kwargs)
+        if not isinstance(e, ShapeError):
+            raise
         raise e if isinstance(e, RuntimeError | IndexError) else SizeError(str(e)) from None
     finally:
         LINE.held, GOING.busy = before, GOING.busy - 1
+
+
+def flat(given: Iterable[Any]) -> list[Any]:
+    return [x for a in given for x in (flat(a) if isinstance(a, list | tuple) else [a])]
 
 
 def add_key(parts: list[Any], a: Any) -> bool:
@@ -227,9 +236,29 @@ def install(rows: Mapping[str, Function], methods: bool = True, in_place: str = 
         setattr(Tensor, f"{name}_", lift_in_place(name, rows[name]))
 
 
+def of_known_sizes(f: Function) -> Function:
+    """The function, tried again with numbers where it fails with sizes that only data tells."""
+
+    @functools.wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return f(*args, **kwargs)
+        except Exception:
+            if not asks_size(args, kwargs):
+                raise
+        settle_sizes()
+        return f(*args, **kwargs)
+
+    return call
+
+
+def asks_size(args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
+    return bool(OPEN) and any(isinstance(a, Tensor) and id(a) in OPEN for a in flat((*args, *kwargs.values())))
+
+
 def install_tensor(rows: Mapping[str, Function], methods: bool = True) -> None:
     """Functions of tensors (views, and what looks at values) as they are."""
     for name, f in rows.items():
-        FUNCTIONS[name] = f
+        FUNCTIONS[name] = of_known_sizes(f)
         if methods:
-            setattr(Tensor, name, f)
+            setattr(Tensor, name, FUNCTIONS[name])

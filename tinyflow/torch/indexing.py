@@ -18,8 +18,9 @@ from tinyflow.ops.leaf import constant
 from tinyflow.ops.rules import ShapeError, broadcast_shapes
 from tinyflow.torch.creation import as_tensor, from_numpy, tensor
 from tinyflow.torch.errors import DimError, SizeError
-from tinyflow.torch.functions import FUNCTIONS, install, install_tensor, lift
+from tinyflow.torch.functions import FUNCTIONS, install, install_tensor, lift, of_known_sizes
 from tinyflow.torch.shapes import normal_dim, product
+from tinyflow.torch.storage import State
 from tinyflow.torch.tensor import Tensor, alias, dtype_of, viewed
 
 # ------------------------------------------------------------------------------------------ reading an index
@@ -101,7 +102,7 @@ def mask_places(mask: Tensor, shape: Shape) -> Sequence[Tensor]:
     """Where the mask holds, one tensor of indices an axis. Its value is looked at: the shape of the result depends on it."""
     if tuple(mask._shape) != tuple(shape):
         raise DimError(f"The shape of the mask {list(mask._shape)} at index 0 does not match the shape of the indexed tensor {list(shape)} at index 0")  # fmt: skip
-    return [from_numpy(a) for a in np.nonzero(mask.detach()._array())]
+    return nonzero(mask, as_tuple=True)  # type: ignore[no-any-return]
 
 
 def bounds(s: slice, n: Any) -> tuple[Any, Any, int]:
@@ -335,9 +336,28 @@ def put_axis(x: Node, dim: int, index: Node, v: Any, accumulate: bool) -> Node:
 
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """Where the elements are not zero: (count, ndim), or one vector an axis. Looks at the value."""
-    found = np.nonzero(input.detach()._array())
-    return tuple(map(from_numpy, found)) if as_tuple else from_numpy(np.ascontiguousarray(np.stack(found, 1) if found else np.zeros((0, 0), np.int64)))  # fmt: skip
+    """Where the elements are not zero: (count, ndim), or one vector an axis. How many there are is found out when the rest is
+    computed, or when somebody asks."""
+    if not input.ndim:
+        found = np.nonzero(input.detach()._array().reshape(1))[0]
+        return (from_numpy(found),) if as_tuple else from_numpy(np.zeros((len(found), 0), np.int64))
+    if State.tracing:  # what is traced is cut here
+        at = np.nonzero(input.detach()._array())
+        return tuple(map(from_numpy, at)) if as_tuple else from_numpy(np.ascontiguousarray(np.stack(at, 1)))
+    columns = tuple(found_places(input.detach()))
+    return columns if as_tuple else FUNCTIONS["stack"](columns, 1)
+
+
+def places(x: Node) -> list[Node]:
+    """The places of the elements that are not zero, one vector an axis."""
+    found = ix.find(x if x.dtype is bool_ else e.not_equal(*e.broadcast(x, 0)))
+    at: list[Node] = []
+    for n in reversed(x.shape):
+        at, found = [e.mod(found, n), *at], e.floordiv(found, n)  # type: ignore[operator]
+    return at
+
+
+found_places = lift("nonzero", places)
 
 
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
@@ -393,5 +413,5 @@ Tensor.index_put_ = lambda self, indices, values, accumulate=False: self.copy_(
     index_put(alias(self), indices, values, accumulate)
 )
 Tensor.masked_scatter = lambda self, mask, source: index_put(self, mask_places(mask.expand(self._shape), self._shape), source.reshape(-1)[: int(mask.expand(self._shape).sum())])  # fmt: skip
-Tensor.__getitem__ = getitem
-Tensor.__setitem__ = setitem
+Tensor.__getitem__ = of_known_sizes(getitem)
+Tensor.__setitem__ = of_known_sizes(setitem)

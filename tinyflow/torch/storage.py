@@ -22,7 +22,9 @@ import numpy as np
 
 from tinyflow import execute
 from tinyflow.core.dtypes import as_dtype
-from tinyflow.graph.node import Node, rewrite, toposort
+from tinyflow.core.expr import is_found
+from tinyflow.graph.node import Node, at_line, make, rewrite, substitute, toposort
+from tinyflow.ops.indexing import FIND
 from tinyflow.ops.leaf import VARIABLE
 from tinyflow.torch.leaves import (
     CUT,
@@ -39,6 +41,7 @@ from tinyflow.torch.leaves import (
 )
 
 LEAVES: WeakValueDictionary[Node, Any] = WeakValueDictionary()  # leaf -> the tensor whose .grad takes its gradient
+RETAINED: WeakValueDictionary[Node, Any] = WeakValueDictionary()  # node -> the tensor that wants its gradient, no leaf
 FAILED: WeakSet[Storage] = WeakSet()  # they keep their error, and the leaves that it came of
 RUNNABLE = Remembered(256)  # pending nodes -> what is run for them
 FORGET.append(execute.forget_graphs)
@@ -178,6 +181,8 @@ def compute(registry: Registry) -> None:
     pending = [s for s in live if s.pending and s.failure is None]
     if not pending:
         return
+    if OPEN and any(is_found(d) for s in pending for d in s.node.shape):
+        settle_sizes()
     with_history = [s for s in live if s.attached and not s.grad_leaf]
     kept = set().union(*[reads(s.node) for s in with_history]) if any(s.leaf is not None for s in pending) else set()
     in_place = [s for s in pending if writes_in_place(s, kept)]
@@ -290,6 +295,38 @@ def one_by_one(pending: list[Storage]) -> None:
             s.settle(None)
         else:
             s.settle(dense(array, s.node.shape))
+
+
+# ------------------------------------------------------------------------------------------ sizes that data tells
+
+OPEN: WeakValueDictionary[int, Any] = (
+    WeakValueDictionary()
+)  # by id: tensors whose shape is known once something has been computed
+
+
+def settle_sizes() -> None:
+    """Finds out the sizes that data tells, and makes numbers of them in all that waits: somebody asks for one."""
+    live = State.real.unsettled()
+    nodes = list(dict.fromkeys(s.node for s in live))
+    finds = [n for n in toposort(nodes) if n.op is FIND]
+    known = {s.node: s.leaf for s in live if not s.pending and s.leaf is not None and s.node.op is not VARIABLE}
+    places = execute.realise(plain(without_known(finds, known)), STORE) if finds else []
+    kept = [bound(a) for a in places]
+    sizes = {n.attrs["size"]: len(a) for n, a in zip(finds, places, strict=True)}
+    new: dict[Node, Node] = dict(zip(finds, (s.node for s in kept), strict=True))
+    for n in toposort(nodes, stop=new.__contains__):
+        if n not in new:
+            attrs = {k: substitute(v, sizes) for k, v in n.attrs.items()}
+            inputs = tuple(new[x] for x in n.inputs)
+            same = inputs == n.inputs and attrs == n.attrs
+            new[n] = n if same else at_line(n, make(n.op, *inputs, **attrs))
+    for s in live:
+        s.node = new[s.node]
+    for n in [n for n in RETAINED if n in new]:
+        RETAINED[new[n]] = RETAINED.pop(n)
+    for t in list(OPEN.values()):
+        t._shape, t._view, t._base = substitute(tuple(t._shape), sizes), substitute(t._view, sizes), None
+    OPEN.clear()
 
 
 class State:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyflow.core.dtypes import DType
+from tinyflow.core.expr import is_found
 from tinyflow.graph.node import Node, Shape
 from tinyflow.ops.elementwise import cast, stop_gradient
 from tinyflow.ops.movement import expand
@@ -23,7 +24,7 @@ from tinyflow.torch.dtypes import CPU, FACE, LEGACY, Size
 from tinyflow.torch.errors import INPLACE_LEAF, INPLACE_VIEW_OF_LEAF, NOT_SCALAR, NUMPY_NEEDS_DETACH
 from tinyflow.torch.leaves import CUT, STORE, leaf_for
 from tinyflow.torch.modes import MODE
-from tinyflow.torch.storage import LEAVES, Storage, bound
+from tinyflow.torch.storage import LEAVES, OPEN, RETAINED, Storage, bound, settle_sizes
 from tinyflow.torch.view import View
 
 
@@ -86,7 +87,7 @@ class Tensor:
 
     @property
     def shape(self) -> Size:
-        return Size(self._shape)
+        return Size(sized(self))
 
     @property
     def dtype(self) -> dtypes.dtype:
@@ -210,11 +211,12 @@ class Tensor:
     def __len__(self) -> int:
         if not self._shape:
             raise TypeError("len() of a 0-d tensor")
-        return self._shape[0]  # type: ignore[return-value]
+        return sized(self)[0]  # type: ignore[return-value]
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self._shape:
             raise TypeError("iteration over a 0-d tensor")
+        sized(self)
         return iter(self.unbind(0))
 
     def __contains__(self, element: Any) -> bool:
@@ -240,7 +242,7 @@ class Tensor:
     # -------------------------------------------------------------------------------- facts
 
     def size(self, dim: int | None = None) -> Any:
-        return self.shape if dim is None else self._shape[dim]
+        return self.shape if dim is None else sized(self)[dim]
 
     def dim(self) -> int:
         return len(self._shape)
@@ -248,11 +250,12 @@ class Tensor:
     ndimension = dim
 
     def numel(self) -> int:
-        return views.numel(self._shape)
+        return views.numel(sized(self))
 
     nelement = numel
 
     def stride(self, dim: int | None = None) -> Any:
+        sized(self)
         strides = views.layout(self._view, self._storage.node.shape).strides
         return strides if dim is None else strides[dim]
 
@@ -329,9 +332,6 @@ class Tensor:
         return self._storage
 
 
-RETAINED = type(LEAVES)()  # node -> the tensor that wants its gradient though it is no leaf
-
-
 # ------------------------------------------------------------------------------------------ making tensors
 
 
@@ -346,7 +346,17 @@ def over(storage: Storage, shape: Shape, fn: str | None = None, cls: type[Tensor
     t._storage, t._shape, t._fn = storage, shape, fn
     t._view = t._grad = t._base = t._hooks = None
     t._detached = t._retains = False
+    for d in shape:
+        if type(d) is not int and is_found(d):
+            OPEN[id(t)] = t
     return t
+
+
+def sized(t: Tensor) -> Shape:
+    """The shape in numbers; what data tells of it is found out now."""
+    if OPEN and id(t) in OPEN:
+        settle_sizes()
+    return t._shape
 
 
 def from_array(array: np.ndarray, shared: bool = False) -> Tensor:

@@ -1,3 +1,3 @@
 """torch.utils"""
 
-from tinyflow.torch.utils import data
+from tinyflow.torch.utils import checkpoint, data
