@@ -119,7 +119,7 @@ def test_great_scores_do_not_overflow():
 def kernels(nodes, fed):
     runner = execute.compile(nodes)
     runner(fed, {})
-    return [c.label for c in runner.native.program.calls], runner.native.program
+    return [c.label for c in runner.native.program.items], runner.native.program
 
 
 def test_heads_are_read_within_the_projection_and_no_scores_are_written():
