@@ -30,7 +30,6 @@ def call_tensors(t: Trace, function: Any, args: list[Value], kwargs: dict[str, V
     result = on_line(t.file, t.line)(raw, plain, named) if t.file else raw(*plain, **named)
     if (default_generator._seed, default_generator._count) != drawn:
         raise Cut("draws random numbers in a way of its own")
-    t.unchanged()
     return t.lift(result)
 
 

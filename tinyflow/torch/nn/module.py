@@ -358,9 +358,8 @@ class Module:
 def zero_grads(parameters: Any, set_to_none: bool) -> None:
     """Forget the gradients, or make them zeros."""
     for p in parameters:
-        if p._grad is not None:
-            if set_to_none:
-                p._grad = None
-            else:
-                with no_grad():
-                    p._grad.detach_().zero_()
+        if set_to_none:
+            p._grad = None
+        elif p._grad is not None:
+            with no_grad():
+                p._grad.detach_().zero_()
