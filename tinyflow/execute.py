@@ -30,6 +30,7 @@ from tinyflow.ops.leaf import PLACEHOLDER, owner
 from tinyflow.passes import pipeline
 from tinyflow.passes.shapes import assumed_equal, check_fit, undecided
 from tinyflow.passes.state import conditions, effects
+from tinyflow.runtime.spare import SPARE
 
 Store = MutableMapping[Node, np.ndarray]
 NONE: dict[Node, Node] = {}
@@ -210,7 +211,7 @@ def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Sto
     program = native.program
     binding = program.take(bound)  # makes sure that there is memory
     try:
-        out = [np.empty(shape, dtype) for shape, dtype in outputs]
+        out = [SPARE.take(shape, dtype) for shape, dtype in outputs]
         native.place(binding.slots_at, native.numbers_at, *arrays, *out)
         fresh = place_writes(native, written, writes, binding.slots, store) if written else ()
         if config.DEBUG or config.PROFILE:

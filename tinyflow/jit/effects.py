@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 from tinyflow.graph.node import toposort
 from tinyflow.jit.sources import Guard, Source
 from tinyflow.jit.values import Cut, Tens
-from tinyflow.torch.custom import CUSTOM
 from tinyflow.torch.storage import Storage
 from tinyflow.torch.tensor import Tensor
 
@@ -27,6 +26,8 @@ MISSING = object()
 
 class Symbol(Tensor):
     """Stands for a leaf that requires gradients. What its .grad was is asked for when somebody looks, and it is looked at first."""
+
+    sets = 0  # how often .grad was set
 
     @property  # type: ignore[override]
     def _grad(self) -> Any:
@@ -37,6 +38,7 @@ class Symbol(Tensor):
     @_grad.setter
     def _grad(self, value: Any) -> None:
         self.__dict__["now"] = value
+        self.sets += 1
 
     def waits(self, arrive: Callable[[], Any]) -> None:
         """From here on .grad is what `arrive` gives, until it is set."""
@@ -77,16 +79,10 @@ NO_EFFECTS = Effects([], [], [], [], False)
 
 
 def effects_of(t: Any) -> Effects:
-    """What a trace changed. What is written must have its memory for itself."""
-    writes, gradients, done = [], [], set()
-    for k, i in enumerate(t.inputs):
-        if i.symbol is None:
-            continue
-        storage = i.symbol._storage
-        if storage.version and id(storage) not in done:
-            done.add(id(storage))
-            check_write(t, i, storage)
-            writes.append((k, storage))
+    """What a trace changed."""
+    storages = [(k, i.symbol._storage) for k, i in enumerate(t.inputs) if i.symbol is not None]
+    writes = [(k, storage) for k, storage in storages if storage.version]
+    gradients = []
     for symbol, k in t.leaves:
         if symbol.changed():
             now = symbol.__dict__["now"]
@@ -95,20 +91,31 @@ def effects_of(t: Any) -> Effects:
         tensors = tuple(i.source for i in t.inputs if i.kind == "tensor")
         if len(tensors) > 1:
             words = "no two tensors are over the same memory, but for those that were so"
-            t.guard(Guard("apart", f"{{a}}({', '.join(f'{{{k}}}' for k in range(len(tensors)))})", tensors, (apart,), words))
+            t.guard(
+                Guard("apart", f"{{a}}({', '.join(f'{{{k}}}' for k in range(len(tensors)))})", tensors, (apart,), words)
+            )
     return Effects(writes, gradients, t.entries, t.calls, any(s.grad_leaf for _, s in writes))
 
 
-def check_write(t: Any, i: Any, storage: Storage) -> None:
-    if any(n.op is CUSTOM for n in toposort([storage.node])):
-        raise Cut("changes a value behind its history")
-    if i.kind == "array" and i.shared:
-        raise Cut("writes into an array's memory")
-    if i.kind == "tensor":
-        if t.real[i.source]._storage.shared:
-            raise Cut(f"writes into {i.source.words}, whose memory an array shares")
-        words = f"{i.source.words} has its memory for itself"
-        t.guard(Guard("unshared", "{0}._storage.shared is False", (i.source,), (), words))
+def count_changes(t: Any) -> int:
+    """Grows with whatever a trace changes."""
+    written = sum(i.symbol._storage.version for i in t.inputs if i.symbol is not None)
+    return written + sum(symbol.sets for symbol, _ in t.leaves) + len(t.entries) + len(t.calls)
+
+
+def check_writes(t: Any) -> None:
+    """What is written must have its memory for itself."""
+    for i in t.inputs:
+        if i.symbol is None or not i.symbol._storage.version or i.placeholder in t.written:
+            continue
+        t.written.add(i.placeholder)
+        if i.kind == "array" and i.shared:
+            raise Cut("writes into an array's memory")
+        if i.kind == "tensor":
+            if t.real[i.source]._storage.shared:
+                raise Cut(f"writes into {i.source.words}, whose memory an array shares")
+            words = f"{i.source.words} has its memory for itself"
+            t.guard(Guard("unshared", "{0}._storage.shared is False", (i.source,), (), words))
 
 
 def apart(*tensors: Tensor) -> bool:
@@ -151,6 +158,8 @@ def check_history(t: Any, roots: Sequence[Tensor]) -> None:
             continue
         if i.symbol._storage not in leaves:
             raise Cut("runs the gradient of what was computed before")
+        if i.symbol._storage.version:
+            raise Cut("runs a gradient through what has changed since")
         source = t.inputs[leaves[i.symbol._storage]].source
         if t.real[source]._hooks:
             raise Cut(f"runs a gradient with hooks on {source.words}")

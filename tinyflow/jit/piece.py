@@ -74,7 +74,7 @@ class Piece:
             given = list(given)
             for k, shared in self.arrays:
                 given[k] = from_numpy(given[k]) if shared else tensor(given[k])
-        waiting = self.recorded or any([i.kind == "tensor" and x._storage.pending for i, x in zip(self.inputs, given, strict=True)])  # fmt: skip
+        waiting = self.recorded or any(x._storage.pending for i, x in zip(self.inputs, given, strict=True) if i.symbol is not None)  # fmt: skip
         if not waiting:
             return self.build(*live, self.computed(given) if self.roots else (), given, dims, ())
         nodes = self.spliced(given, dims)
@@ -90,9 +90,7 @@ class Piece:
             if i.kind == "draw":
                 x = next_key()
             if needed:
-                feeds[i.placeholder] = (
-                    np.array(x, i.placeholder.dtype.numpy) if i.symbol is None else x._storage.look()
-                )
+                feeds[i.placeholder] = np.array(x, i.placeholder.dtype.numpy) if i.symbol is None else x._storage.look()
         return [bound(a) for a in self.runner(feeds, STORE)]
 
     def spliced(self, given: Sequence[Any], dims: Mapping[Expr, int]) -> Sequence[Node]:

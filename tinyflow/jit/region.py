@@ -19,7 +19,7 @@ from tinyflow.graph.evaluate import evaluate as meaning
 from tinyflow.graph.node import substitute
 from tinyflow.jit import sources as s
 from tinyflow.jit import syntax as x
-from tinyflow.jit.effects import NO_EFFECTS, effects_of
+from tinyflow.jit.effects import NO_EFFECTS, count_changes, effects_of
 from tinyflow.jit.expressions import evaluate
 from tinyflow.jit.piece import Piece, substitute_view
 from tinyflow.jit.plan import FIELDS, Names, Planner
@@ -208,7 +208,10 @@ class Region:
             try:
                 for stmt in self.stmts[:at]:
                     execute(t, frame, stmt)
-                return Splitter(self.owner, lambda node: evaluate(t, frame, node), locals_).split(self.stmts[at], cut)
+                splitter = Splitter(
+                    self.owner, lambda node: evaluate(t, frame, node), lambda: count_changes(t), locals_
+                )
+                return splitter.split(self.stmts[at], cut)
             except Cut:
                 return Split([], self.stmts[at], [])
 

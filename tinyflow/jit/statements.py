@@ -11,7 +11,7 @@ from typing import Any
 
 from tinyflow.jit.attributes import get_attribute, get_item, iterate
 from tinyflow.jit.calls import GradChoice
-from tinyflow.jit.effects import Symbol
+from tinyflow.jit.effects import Symbol, check_writes
 from tinyflow.jit.expressions import evaluate, lambda_, look_up
 from tinyflow.jit.operators import operate, truth
 from tinyflow.jit.record import call_tensors
@@ -143,6 +143,7 @@ def put_attribute(t: Trace, owner: Value, name: str, v: Value) -> None:
     if name == "grad" and owner.source is not None and not isinstance(owner.tensor, Symbol):
         raise Cut(f"sets .{name} of a tensor that takes no gradient")
     setattr(owner.tensor, name, given)
+    check_writes(t)
 
 
 TARGETS: dict[type, Any] = {

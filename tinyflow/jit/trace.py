@@ -72,6 +72,7 @@ class Trace:
         self.arrived: dict[int, Source] = {}  # tensor -> where it was met first
         self.storages: dict[int, int] = {}  # storage -> number of its input
         self.leaves: list[tuple[Symbol, int]] = []  # those that take gradients, each with the number of its input
+        self.written: set[Node] = set()
         self.entries: list[Entry] = []
         self.calls: list[Call] = []
         self.depth = 0

@@ -70,7 +70,9 @@ def tensor_of(raw: Callable[..., Any], shared: bool) -> Callable[..., Value | No
 # ------------------------------------------------------------------------------------------ modules
 
 
-def named(t: Trace, module: Known, table: str, prefix: str, seen: set[int] | None, deep: bool) -> list[tuple[str, Value]]:
+def named(
+    t: Trace, module: Known, table: str, prefix: str, seen: set[int] | None, deep: bool
+) -> list[tuple[str, Value]]:
     """The names and values in a table of a module, and of those inside it, each once (unless `seen` is None)."""
     assert module.source is not None
     t.guard(s.has_type(module.source, type(module.raw)))
@@ -216,7 +218,9 @@ def same_step(t: Trace, raw: Optimizer, held: list[Held]) -> list[list[int]]:
     return list(found.values())
 
 
-def numbers_of(t: Trace, raw: Optimizer, group: Known, names: tuple[str, ...], held: Held, like: Tens) -> dict[str, Node]:
+def numbers_of(
+    t: Trace, raw: Optimizer, group: Known, names: tuple[str, ...], held: Held, like: Tens
+) -> dict[str, Node]:
     """The numbers of the step to come, fed at each call."""
     step = held.step if raw.counts else ("const", -1)
     values = tuple(raw.numbers(group.raw, held.raw["step"] + 1 if raw.counts else 0).values())
@@ -232,7 +236,9 @@ def next_numbers(optimizer: Optimizer, group: dict[str, Any], step: int) -> tupl
     return tuple(optimizer.numbers(group, step + 1).values())
 
 
-def move_some(t: Trace, raw: Optimizer, group: dict[str, Any], params: list[Tens], held: list[Held], n: dict[str, Node]) -> None:
+def move_some(
+    t: Trace, raw: Optimizer, group: dict[str, Any], params: list[Tens], held: list[Held], n: dict[str, Node]
+) -> None:
     states: list[dict[str, Any]] = [{"step": 0, **{name: v.tensor for name, v in h.parts.items()}} for h in held]
     before, MODE.grad = MODE.grad, False
     try:

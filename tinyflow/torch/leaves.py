@@ -25,6 +25,7 @@ from tinyflow.core.errors import user_frame
 from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node, Shape, toposort
 from tinyflow.ops.leaf import VARIABLE, variable
+from tinyflow.runtime.spare import SPARE
 
 Home = Hashable
 
@@ -129,7 +130,9 @@ def give_back(leaf: Node, home: Home) -> None:
 
 
 def free(leaf: Node, home: Home) -> None:
-    STORE.pop(leaf, None)
+    array = STORE.pop(leaf, None)
+    if array is not None and holders(array) <= ASKER:
+        SPARE.give(array)
     CUT.discard(leaf)
     if len(FREE) >= MOST_FREE:
         FREE.clear()

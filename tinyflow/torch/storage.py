@@ -26,6 +26,7 @@ from tinyflow.core.expr import is_found
 from tinyflow.graph.node import Node, at_line, make, rewrite, substitute, toposort
 from tinyflow.ops.indexing import FIND
 from tinyflow.ops.leaf import VARIABLE
+from tinyflow.runtime.spare import SPARE
 from tinyflow.torch.leaves import (
     CUT,
     FORGET,
@@ -195,6 +196,7 @@ def compute(registry: Registry) -> None:
         one_by_one(pending)
     finally:
         GOING.busy -= 1
+        SPARE.turn()
     written = changed(in_place, pending, kept)
     for s in with_history if written else ():
         if s.leaf is not None and not written.isdisjoint(reads(s.node)):
@@ -280,12 +282,17 @@ def changed(in_place: list[Storage], pending: list[Storage], held: set[Node]) ->
 
 
 def one_by_one(pending: list[Storage]) -> None:
-    """After an error: those that can be computed are, the others keep their error, so that one bad tensor spoils no other."""
+    """After an error: those that can be computed are; the others keep their error, or the value that they had before, so that
+    one bad tensor spoils no other."""
     done: list[tuple[Storage, np.ndarray]] = []
     for s in pending:
         try:
             done.append((s, execute.realise(plain([s.node]), STORE)[0]))
         except Exception as e:
+            if s.leaf in STORE:  # what changes in place keeps its value
+                s.pending = False
+                s.forget()
+                continue
             s.failure = e
             FAILED.add(s)
             s.registry.live.pop(s.serial, None)

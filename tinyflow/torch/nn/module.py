@@ -122,7 +122,8 @@ class Module:
                 f"cannot assign '{type(value).__name__}' as parameter '{name}' (torch.nn.Parameter or None expected)"
             )
         for k in KINDS:
-            kinds[k].pop(name, None)
+            if k != kind:  # what is set again keeps its place
+                kinds[k].pop(name, None)
         if kind is None:
             object.__setattr__(self, name, value)
         else:
