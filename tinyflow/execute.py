@@ -463,11 +463,25 @@ def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = N
     return values
 
 
+def ready(roots: Sequence[Node], writes: Mapping[Node, Node]) -> Ready | None:
+    """The program of some roots and writes, for `run`; None if it depends on sizes that a run decides."""
+    runner = Runner(roots, writes)
+    native = native_of(runner)
+    if not native.static or runner.written != tuple(writes) or runner.dims:
+        return None
+    return Ready(sized_of(native, (), native.shapes), runner.given)
+
+
 class Ready(NamedTuple):
     """A program, and the leaves that it takes."""
 
     sized: Sized
     leaves: tuple[Node, ...]
+
+    @property
+    def in_place(self) -> bool:
+        """Whether all that is written is written to arrays among those that it takes."""
+        return all(slot is None and placed for slot, _, placed in self.sized.native.writes)
 
 
 _ready = Recent(256)  # graphs by identity

@@ -88,12 +88,10 @@ def effects_of(t: Any) -> Effects:
             now = symbol.__dict__["now"]
             gradients.append((k, None if now is None else t.lift(now)))
     if writes or gradients:
-        tensors = tuple(i.source for i in t.inputs if i.kind == "tensor")
-        if len(tensors) > 1:
-            words = "no two tensors are over the same memory, but for those that were so"
-            t.guard(
-                Guard("apart", f"{{a}}({', '.join(f'{{{k}}}' for k in range(len(tensors)))})", tensors, (apart,), words)
-            )
+        places = [Source("attr", i.source, "_storage") for i in t.inputs if i.kind == "tensor"]
+        each = ", ".join(f"{{{k}}}" for k in range(len(places)))
+        words = "no two tensors are over the same memory, but for those that were so"
+        t.guard(Guard("apart", f"len({{{{{each}}}}}) == {len(places)}", tuple(places), (), words))
     return Effects(writes, gradients, t.entries, t.calls, any(s.grad_leaf for _, s in writes))
 
 
@@ -115,11 +113,9 @@ def check_writes(t: Any) -> None:
             if t.real[i.source]._storage.shared:
                 raise Cut(f"writes into {i.source.words}, whose memory an array shares")
             words = f"{i.source.words} has its memory for itself"
-            t.guard(Guard("unshared", "{0}._storage.shared is False", (i.source,), (), words))
-
-
-def apart(*tensors: Tensor) -> bool:
-    return len({id(t._storage) for t in tensors}) == len(tensors)
+            t.guard(
+                Guard("unshared", "{1}.shared is False", (i.source, Source("attr", i.source, "_storage")), (), words)
+            )
 
 
 def write(storage: Storage, node: Any, attached: bool, taint: bool, times: int) -> None:
@@ -131,6 +127,11 @@ def write(storage: Storage, node: Any, attached: bool, taint: bool, times: int) 
 def write_all(given: Sequence[Tensor], nodes: Sequence[Any], writes: Sequence[tuple[int, bool, bool, int]]) -> None:
     for node, (k, attached, taint, times) in zip(nodes, writes, strict=True):
         write(given[k]._storage, node, attached, taint, times)
+
+
+def count_all(given: Sequence[Tensor], times: Sequence[tuple[int, int]]) -> None:
+    for k, n in times:
+        given[k]._storage.version += n
 
 
 def words_of(effects: Effects, inputs: Sequence[Any]) -> list[str]:

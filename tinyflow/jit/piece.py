@@ -20,13 +20,12 @@ from tinyflow import execute
 from tinyflow.core.dtypes import int64
 from tinyflow.core.expr import Expr
 from tinyflow.graph.node import Node, make, substitute, toposort
-from tinyflow.jit.effects import Effects, write_all
+from tinyflow.jit.direct import Direct, direct, is_free, next_key
+from tinyflow.jit.effects import Effects, count_all, write_all
 from tinyflow.jit.sources import Source, Writer
 from tinyflow.jit.values import Cut, Iterated, Known, Live, Made, Sym, Tens, Value, Viewed
-from tinyflow.ops.random import make_key
 from tinyflow.torch.creation import from_numpy, tensor
 from tinyflow.torch.leaves import STORE, Remembered, passing_leaf
-from tinyflow.torch.random import default_generator
 from tinyflow.torch.storage import Storage, bound, flush
 from tinyflow.torch.tensor import Tensor, over, use
 
@@ -50,7 +49,9 @@ class Piece:
         self.arrays = [(k, i.shared) for k, i in enumerate(self.inputs) if i.kind == "array"]
         self.given = {id(i.symbol._storage): k for k, i in enumerate(self.inputs) if i.symbol is not None}
         self.shown: list[Any] = []  # shape and view of every tensor that is a result
+        self.shown_arrays: set[int] = set()  # the inputs whose tensors are results
         self.build = Builder(self, parameters).build(results, effects)
+        self.finish = Builder(self, parameters).build(results, effects, written=True) if effects.looks else None
         self.roots = [s.node for s in (*self.storages, *(s for _, s in effects.writes))]
         self.nodes = toposort(self.roots)
         used = {n for n in self.nodes if not n.inputs}
@@ -58,6 +59,7 @@ class Piece:
         self.needed = [i.placeholder in used for i in self.inputs]
         self.recorded = bool(effects) or any(s.attached for s in self.storages)
         self.runner: Any = None
+        self.at_once: Direct | bool | None = None  # False: it cannot be
         self.plan: list[Any] = []
         self.runs = 0
 
@@ -70,16 +72,29 @@ class Piece:
         given, sizes = self.gather(*live)
         self.runs += 1
         dims = dict(zip(self.dims, sizes, strict=True)) if sizes else NO_DIMS
-        if self.arrays:
-            given = list(given)
-            for k, shared in self.arrays:
-                given[k] = from_numpy(given[k]) if shared else tensor(given[k])
+        if self.finish is not None and is_free():
+            if self.at_once is None:
+                self.at_once = direct(self) or False
+            if self.at_once:
+                made = self.at_once(given)
+                return self.finish(*live, made, self.with_tensors(given, self.shown_arrays), dims, ())
+        given = self.with_tensors(given)
         waiting = self.recorded or any(x._storage.pending for i, x in zip(self.inputs, given, strict=True) if i.symbol is not None)  # fmt: skip
         if not waiting:
             return self.build(*live, self.computed(given) if self.roots else (), given, dims, ())
         nodes = self.spliced(given, dims)
         made = [Storage(n, s.attached, s.taint) for n, s in zip(nodes, self.storages)]
         return self.build(*live, made, given, dims, nodes[len(made) :])
+
+    def with_tensors(self, given: Sequence[Any], numbers: Any = None) -> Sequence[Any]:
+        """The inputs, with tensors in the place of arrays: all, or those of some numbers."""
+        if not self.arrays or not (numbers is None or numbers):
+            return given
+        made = list(given)
+        for k, shared in self.arrays:
+            if numbers is None or k in numbers:
+                made[k] = from_numpy(made[k]) if shared else tensor(made[k])
+        return made
 
     def computed(self, given: Sequence[Any]) -> list[Storage]:
         """One native call."""
@@ -126,12 +141,6 @@ class Piece:
 
 SPLICED = Remembered(256)  # piece, nodes of its inputs -> nodes of its roots
 NO_DIMS: dict[Expr, int] = {}
-
-
-def next_key() -> int:
-    """The key of the next random draw, as plain code would have drawn it."""
-    default_generator._count += 1
-    return make_key(default_generator._seed, default_generator._count)
 
 
 def start(i: Input, x: Any) -> Node:
@@ -190,25 +199,28 @@ class Builder:
         self.kept: list[Any] = []  # so that ids stay theirs
         self.open: set[int] = set()
 
-    def build(self, results: Value, effects: Effects) -> Callable[..., Any]:
+    def build(self, results: Value, effects: Effects, written: bool = False) -> Callable[..., Any]:
+        """`written`: the new values are there already."""
         text = self.text(results)
-        self.apply(effects)
+        self.apply(effects, written)
         self.w.lines.append(f"return {text}")
         return self.w.function("build", [*self.parameters, "_S", "_G", "_D", "_W"])
 
-    def apply(self, effects: Effects) -> None:
+    def apply(self, effects: Effects, written: bool) -> None:
         """Lines that make the changes. What they need of before is read first."""
         b, lines = self.w.bind, self.w.lines
         gradients = [(k, "None" if v is None else self.text(v)) for k, v in effects.gradients]
         entries = [(self.w.source(e.holder), e.key, self.text(e.value)) for e in effects.entries]
         calls = [(b(c.function), [self.w.source(s) for s in c.sources]) for c in effects.calls]
-        if effects.writes:
+        if written:
+            lines.append(f"{b(count_all)}(_G, {b([(k, s.version) for k, s in effects.writes])})")
+        elif effects.writes:
             how = [(k, s.attached, s.taint, s.version) for k, s in effects.writes]
             lines.append(f"{b(write_all)}(_G, _W, {b(how)})")
         lines += [f"_G[{k}]._grad = {text}" for k, text in gradients]
         lines += [f"{holder}[{key!r}] = {text}" for holder, key, text in entries]
         lines += [f"{function}({', '.join(sources)})" for function, sources in calls]
-        if effects.looks:
+        if effects.looks and not written:
             lines.append(f"{b(flush)}()")
 
     def text(self, v: Value) -> str:
@@ -246,6 +258,8 @@ class Builder:
             where = f"_S[{next(n for n, s in enumerate(self.piece.storages) if s is storage)}]"
         else:
             where = f"_G[{k}]._storage"
+            if self.piece.inputs[k].kind == "array":
+                self.piece.shown_arrays.add(k)
         b = self.w.bind
         self.piece.shown.append((tuple(t._shape), t._view))
         shape = b(tuple(t._shape))

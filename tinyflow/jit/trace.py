@@ -346,17 +346,17 @@ def view_guard(t: Tensor, source: Source) -> Guard:
 def tensor_guards(t: Tensor, source: Source) -> list[Guard]:
     dtype, wants = t._storage.node.dtype, t.requires_grad
     dims = "0 dims" if t.ndim == 0 else "1 dim" if t.ndim == 1 else f"{t.ndim} dims"
-    template = "type({0}) is {a} and {0}._storage.node.dtype is {b} and len({0}._shape) == {c}" + (
-        "" if t._view is not None else " and {0}._view is None"
-    )
+    view = "" if t._view is not None else " and {0}._view is None"
+    template = "type({0}) is {a} and {1}.node.dtype is {b} and len({0}._shape) == {c}" + view
     words = f"{s.spoken(source)} is a {dtype} tensor of {dims}"
-    first = Guard("tensor", template, (source,), (type(t), dtype, t.ndim), words)
+    both = source, Source("attr", source, "_storage")
+    first = Guard("tensor", template, both, (type(t), dtype, t.ndim), words)
     attached, detached, leaf = t._storage.attached, t._detached, t._storage.grad_leaf
     if not dtype.is_floating:
         return [first]
     verb = "requires gradients" if wants else "does not require gradients"
-    flags = f"{{0}}._storage.attached is {attached} and {{0}}._detached is {detached} and {{0}}._storage.grad_leaf is {leaf}"
-    return [first, Guard("history", flags, (source,), (), f"{source.words} {verb}")]
+    flags = f"{{1}}.attached is {attached} and {{0}}._detached is {detached} and {{1}}.grad_leaf is {leaf}"
+    return [first, Guard("history", flags, both, (), f"{source.words} {verb}")]
 
 
 __all__ = ["Callable", "Frame", "Live", "Sequence", "Trace"]

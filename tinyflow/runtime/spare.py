@@ -20,16 +20,16 @@ class Spare:
         self.before: dict[Any, list[np.ndarray]] = {}
 
     def give(self, array: np.ndarray) -> None:
-        if array.nbytes >= LEAST and array.base is None and array.flags.c_contiguous and array.flags.writeable:
+        if array.base is None and array.flags.c_contiguous and array.flags.writeable:
             self.now.setdefault((array.shape, array.dtype), []).append(array)
 
     def take(self, shape: Any, dtype: Any) -> np.ndarray:
-        key = shape, dtype
-        for kept in (self.now, self.before):
-            try:
-                return kept[key].pop()
-            except (KeyError, IndexError):
-                continue
+        if self.now or self.before:
+            for kept in (self.now, self.before):
+                try:
+                    return kept[shape, dtype].pop()
+                except (KeyError, IndexError):
+                    continue
         return np.empty(shape, dtype)
 
     def turn(self) -> None:

@@ -92,7 +92,7 @@ class Storage:
         if leaf is not None and not ending():
             self.node = self.leaf = None  # type: ignore[assignment]
             give_back(leaf, self.home)
-            if not GOING.busy and not self.registry.live:
+            if GOING.late and not GOING.busy and not self.registry.live:
                 reap(held)
 
     def value(self) -> Node:
@@ -150,10 +150,15 @@ VALUE = "value"
 
 
 def bound(array: np.ndarray, shared: bool = False) -> Storage:
-    """A storage whose value is this very array."""
+    """A storage whose value is this very array, for a tensor that the user makes."""
+    return settled(array, None if GOING.busy or State.tracing else user_place(), shared)
+
+
+def settled(array: np.ndarray, home: Home = VALUE, shared: bool = False) -> Storage:
+    """A storage whose value is known."""
     storage = Storage.__new__(Storage)
-    storage.home = None if GOING.busy or State.tracing else user_place()
-    leaf = leaf_for(as_dtype(array.dtype), array.shape, storage.home)
+    storage.home = home
+    leaf = leaf_for(as_dtype(array.dtype), array.shape, home)
     STORE[leaf] = array
     storage.node = storage.leaf = leaf
     storage.attached = storage.taint = storage.pending = storage.grad_leaf = False
