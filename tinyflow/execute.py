@@ -464,10 +464,14 @@ def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = N
 
 
 def ready(roots: Sequence[Node], writes: Mapping[Node, Node]) -> Ready | None:
-    """The program of some roots and writes, for `run`; None if it depends on sizes that a run decides."""
+    """The program of some roots and writes, for `run`; None if it depends on sizes that a run decides, or does not compile."""
     runner = Runner(roots, writes)
-    native = native_of(runner)
-    if not native.static or runner.written != tuple(writes) or runner.dims:
+    try:
+        native = native_of(runner)
+        if not native.static or runner.written != tuple(writes) or runner.dims:
+            return None
+        native.program.give((), native.program.take(()))  # compiles
+    except CompileError:
         return None
     return Ready(sized_of(native, (), native.shapes), runner.given)
 
