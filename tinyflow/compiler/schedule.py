@@ -116,6 +116,7 @@ class Schedule:
                     if x.op.kind != "leaf" and (len(self.users[x]) > 1 or not cheap_producer(x))
                 )
         chosen |= self.shared(chosen)
+        chosen |= self.sums_of_many(chosen, chosen | self.sums_of_many(chosen, chosen))
         chosen -= {n for n in map(self.seen_alone, self.roots) if n is not None}
         return Buffers(chosen | self.cut_chains(chosen))
 
@@ -141,17 +142,44 @@ class Schedule:
         self.cuts = {n for n in self.order if not length[n] and n not in chosen and n.op.kind != "leaf"}
         return self.cuts
 
-    def shared(self, chosen: set[Node]) -> set[Node]:
-        """Costly values that several buffers are computed from: they get one too."""
+    def sinks(self, chosen: set[Node], more: set[Node] | None = None) -> dict[Node, set[Node]]:
+        """The buffers that each node is read for, if it is inlined; `more` get one too."""
         sinks: dict[Node, set[Node]] = {}
-        more: set[Node] = set()
         for n in reversed(self.order):
             own: set[Node] = set()
             for user in self.users[n]:
-                own |= {user} if user in chosen or user in more else sinks[user]
+                own |= {user} if user in chosen or (more is not None and user in more) else sinks[user]
             sinks[n] = own
-            if len(own) > 1 and n not in chosen and n.op.name in HEAVY and n.shape != ():
+            if more is not None and len(own) > 1 and n not in chosen and n.op.name in HEAVY and n.shape != ():
                 more.add(n)
+        return sinks
+
+    def shared(self, chosen: set[Node]) -> set[Node]:
+        """Costly values that several buffers are computed from: they get one too."""
+        more: set[Node] = set()
+        self.sinks(chosen, more)
+        return more
+
+    def sums_of_many(self, chosen: set[Node], readers: set[Node]) -> set[Node]:
+        """Values made of several buffers of their size, and read so often that writing them down saves reading those again:
+        the sum along a residual network, which would else be made of all its layers in each of them. Asked twice: `readers`
+        are the buffers that there will be, as far as is known."""
+        sinks = self.sinks(readers)
+        made_of: dict[Node, frozenset[Node]] = {}
+        more: set[Node] = set()
+        for n in self.order:
+            if n in chosen or n.op.kind == "leaf":
+                made_of[n] = frozenset((n,))
+                continue
+            found = made_of[n] = frozenset().union(*(made_of[x] for x in n.inputs))
+            users = self.users[n]
+            last = len(users) != 1 or not users[0].op.elementwise or users[0] in chosen  # of a chain of sums
+            if n.op.elementwise and last and len(n.inputs) > 1 and len(sinks[n]) > 1:
+                size = expr.product(n.shape)
+                great = sum(isinstance(size, int) and expr.product(x.shape) == size for x in found)
+                if great * len(sinks[n]) >= great + 1 + len(sinks[n]):
+                    more.add(n)
+                    made_of[n] = frozenset((n,))
         return more
 
     # ------------------------------------------------------------------------------------------ merging
