@@ -151,11 +151,12 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
         else:
             memory.add(home, kind, n)
 
+    wanted = set(outputs)
     for group in schedule.groups:
         for n in group.stores:
             if n in group.local:
                 continue
-            if n in outputs:
+            if n in wanted:
                 add(n, Target(n, "own", n.dtype), "result")
             for v in written.get(n, ()):
                 safe = in_place(schedule, group, n, v)
@@ -175,15 +176,10 @@ def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
     ):
         return False
     whole = group.depth is None or all(s.ndim == group.depth for s in group.stores)
-    later = False
-    for g in schedule.groups:
-        for s in {*g.stores, *([g.core] if g.core else [])}:
-            lowered = schedule.lowering.of(s)
-            for x, index in lowered.reads:
-                if x is v and (later or (g is group and not (whole and index == lowered.indices))):
-                    return False
-        later = later or g is group
-    return True
+    here = schedule.place[group]
+    return all(
+        at < here or (at == here and whole and index == indices) for at, index, indices in schedule.readers.get(v, ())
+    )
 
 
 # ------------------------------------------------------------------------------------------ assembling

@@ -91,6 +91,22 @@ class Schedule:
         self.drop_inner_buffers()
         self.groups = self.sorted_groups()
 
+    @cached_property
+    def place(self) -> dict[Group, int]:
+        """The number of each group."""
+        return {g: k for k, g in enumerate(self.groups)}
+
+    @cached_property
+    def readers(self) -> dict[Node, list[tuple[int, tuple[Index_, ...], tuple[Index_, ...]]]]:
+        """By whom each buffer is read: the number of the group, the index read, and the indices at which the reader is computed."""
+        found: dict[Node, list[tuple[int, tuple[Index_, ...], tuple[Index_, ...]]]] = {}
+        for group, k in self.place.items():
+            for s in {*group.stores, *([group.core] if group.core else [])}:
+                lowered = self.lowering.of(s)
+                for x, index in lowered.reads:
+                    found.setdefault(x, []).append((k, index, lowered.indices))
+        return found
+
     # ------------------------------------------------------------------------------------------ buffers
 
     def choose_buffers(self) -> Buffers:
