@@ -25,7 +25,7 @@ from tinyflow.core.expr import evaluate as number
 from tinyflow.core.recent import Recent
 from tinyflow.graph.evaluate import DEAD, alive, dead_message, evaluate
 from tinyflow.graph.node import Node, shape_text, toposort, with_all_bodies, with_dims
-from tinyflow.graph.signature import signature
+from tinyflow.graph.signature import Signature, signature
 from tinyflow.ops.leaf import PLACEHOLDER, owner
 from tinyflow.passes import pipeline
 from tinyflow.passes.shapes import assumed_equal, check_fit, undecided
@@ -383,9 +383,31 @@ def native_of(runner: Runner) -> Native:
         if native is None:
             while len(_programs) >= MOST_PROGRAMS:
                 _programs.pop(next(iter(_programs)))
-            native = _programs[key] = compiled(runner, found.leaves, found.dims)
+            native = _programs[key] = kept_or_compiled(runner, found, key)
         elif config.DEBUG >= 1:
             print("program found in memory", file=sys.stderr)
+    return native
+
+
+def kept_or_compiled(runner: Runner, found: Signature, key: tuple[Any, ...]) -> Native:
+    """From disk, where a process before this one made it of the same lines; else compiled, and kept."""
+    from tinyflow.runtime import kept, machine, target
+    from tinyflow.runtime.native import placer
+
+    name = None
+    if not (found.dims or config.CHECK or config.DEBUG >= 3 or config.PROFILE or config.CACHE in ("", "0")):
+        order = toposort(runner.nodes)
+        lines = tuple(dict.fromkeys((n.where.file, n.where.line, n.where.function) for n in order))
+        passes = tuple(name for name, _ in pipeline.PIPELINE)
+        names = tuple(str(n.attrs.get("name")) for n in found.leaves)
+        options = (config.CHECKPOINT, machine.made_by(target.current()), passes)
+        name = kept.key_of(key[:2], lines, names, options)
+    native = kept.recall(name) if name is not None else None
+    if native is not None:
+        return native._replace(place=placer(), numbers_at=native.numbers.buffer_info()[0])  # type: ignore[no-any-return]
+    native = compiled(runner, found.leaves, found.dims)
+    if name is not None:
+        kept.keep(name, native._replace(place=None, numbers_at=0))
     return native
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from tinyflow.compiler import attention, contraction, cumulative, finding, loops, recurrence, scatter, sorting
@@ -62,8 +62,11 @@ class Functions:
         self.texts.clear()
         return addresses
 
+    def address(self, k: int) -> int:
+        return self.addresses[k]
+
     def at(self, k: int) -> Callable[[], int]:
-        return lambda: self.addresses[k]
+        return partial(self.address, k)
 
 
 def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
