@@ -24,7 +24,7 @@ from tinyflow.core.expr import Dim, Expr, Index_, is_found, product, walk
 from tinyflow.core.expr import evaluate as number
 from tinyflow.core.recent import Recent
 from tinyflow.graph.evaluate import DEAD, alive, dead_message, evaluate
-from tinyflow.graph.node import Node, shape_text, toposort, with_all_bodies, with_dims
+from tinyflow.graph.node import Node, Op, shape_text, toposort, with_all_bodies, with_dims
 from tinyflow.graph.signature import Signature, signature
 from tinyflow.ops.leaf import PLACEHOLDER, owner
 from tinyflow.passes import pipeline
@@ -401,13 +401,13 @@ def kept_or_compiled(runner: Runner, found: Signature, key: tuple[Any, ...]) -> 
         passes = tuple(name for name, _ in pipeline.PIPELINE)
         names = tuple(str(n.attrs.get("name")) for n in found.leaves)
         options = (config.CHECKPOINT, machine.made_by(target.current()), passes)
-        name = kept.key_of(key[:2], lines, names, options)
+        name = kept.key_of(key[:2], lines, names, options, named=Op)
     native = kept.recall(name) if name is not None else None
     if native is not None:
         return native._replace(place=placer(), numbers_at=native.numbers.buffer_info()[0])  # type: ignore[no-any-return]
     native = compiled(runner, found.leaves, found.dims)
     if name is not None:
-        kept.keep(name, native._replace(place=None, numbers_at=0))
+        kept.keep(name, native._replace(place=len, numbers_at=0))  # both are of this process
     return native
 
 

@@ -20,30 +20,29 @@ import numpy as np
 
 from tinyflow.core.dtypes import DType
 from tinyflow.core.expr import Expr
-from tinyflow.graph.op import Op
 from tinyflow.runtime import objects
 
 MAGIC = b"tinyflow program 1\n"
-PLAIN = (int, float, bool, str, bytes, type(None), Op, DType, np.dtype)
+PLAIN = (int, float, bool, str, bytes, type(None), DType, np.dtype)
 
 
 class NotPlain(Exception):
     """Something that another process could not know again."""
 
 
-def text_of(x: Any) -> str:
-    """A text that is the same in every process, and differs where values differ."""
+def text_of(x: Any, named: type) -> str:
+    """A text that is the same in every process, and differs where values differ; what is `named` has a name that says all."""
     if isinstance(x, tuple | list):
-        return f"{type(x).__name__}({','.join(map(text_of, x))})"
-    if isinstance(x, PLAIN):
+        return f"{type(x).__name__}({','.join([text_of(y, named) for y in x])})"
+    if isinstance(x, (*PLAIN, named)):
         return repr(x)
     raise NotPlain(type(x).__name__)
 
 
-def key_of(*parts: Any) -> str | None:
+def key_of(*parts: Any, named: type) -> str | None:
     """The name of what is made of these values; None where they are not plain."""
     try:
-        return objects.key_of(source(), *map(text_of, parts))
+        return objects.key_of(source(), *(text_of(p, named) for p in parts))
     except NotPlain:
         return None
 

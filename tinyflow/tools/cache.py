@@ -35,7 +35,11 @@ def contents() -> int:
         print("nothing is kept on disk (the flag CACHE is 0)")
         return 0
     print(home)
-    for part, what in (("kernels", "compiled kernels"), ("programs", "programs of them"), ("datasets", "downloaded data")):
+    for part, what in (
+        ("kernels", "compiled kernels"),
+        ("programs", "programs of them"),
+        ("datasets", "downloaded data"),
+    ):
         print(f"  {what:18} {describe(home / part)}")
     return 0
 
