@@ -24,12 +24,13 @@ from tinyflow.core.expr import Dim, Expr, Index_, is_found, product, walk
 from tinyflow.core.expr import evaluate as number
 from tinyflow.core.recent import Recent
 from tinyflow.graph.evaluate import DEAD, alive, dead_message, evaluate
-from tinyflow.graph.node import Node, shape_text, toposort, with_all_bodies, with_dims
-from tinyflow.graph.signature import signature
+from tinyflow.graph.node import Node, Op, shape_text, toposort, with_all_bodies, with_dims
+from tinyflow.graph.signature import Signature, signature
 from tinyflow.ops.leaf import PLACEHOLDER, owner
 from tinyflow.passes import pipeline
 from tinyflow.passes.shapes import assumed_equal, check_fit, undecided
 from tinyflow.passes.state import conditions, effects
+from tinyflow.runtime.spare import SPARE
 
 Store = MutableMapping[Node, np.ndarray]
 NONE: dict[Node, Node] = {}
@@ -210,7 +211,7 @@ def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Sto
     program = native.program
     binding = program.take(bound)  # makes sure that there is memory
     try:
-        out = [np.empty(shape, dtype) for shape, dtype in outputs]
+        out = [SPARE.take(shape, dtype) for shape, dtype in outputs]
         native.place(binding.slots_at, native.numbers_at, *arrays, *out)
         fresh = place_writes(native, written, writes, binding.slots, store) if written else ()
         if config.DEBUG or config.PROFILE:
@@ -382,9 +383,31 @@ def native_of(runner: Runner) -> Native:
         if native is None:
             while len(_programs) >= MOST_PROGRAMS:
                 _programs.pop(next(iter(_programs)))
-            native = _programs[key] = compiled(runner, found.leaves, found.dims)
+            native = _programs[key] = kept_or_compiled(runner, found, key)
         elif config.DEBUG >= 1:
             print("program found in memory", file=sys.stderr)
+    return native
+
+
+def kept_or_compiled(runner: Runner, found: Signature, key: tuple[Any, ...]) -> Native:
+    """From disk, where a process before this one made it of the same lines; else compiled, and kept."""
+    from tinyflow.runtime import kept, machine, target
+    from tinyflow.runtime.native import placer
+
+    name = None
+    if not (found.dims or config.CHECK or config.DEBUG >= 3 or config.PROFILE or config.CACHE in ("", "0")):
+        order = toposort(runner.nodes)
+        lines = tuple(dict.fromkeys((n.where.file, n.where.line, n.where.function) for n in order))
+        passes = tuple(name for name, _ in pipeline.PIPELINE)
+        names = tuple(str(n.attrs.get("name")) for n in found.leaves)
+        options = (config.CHECKPOINT, machine.made_by(target.current()), passes)
+        name = kept.key_of(key[:2], lines, names, options, named=Op)
+    native = kept.recall(name) if name is not None else None
+    if native is not None:
+        return native._replace(place=placer(), numbers_at=native.numbers.buffer_info()[0])  # type: ignore[no-any-return]
+    native = compiled(runner, found.leaves, found.dims)
+    if name is not None:
+        kept.keep(name, native._replace(place=len, numbers_at=0))  # both are of this process
     return native
 
 
@@ -462,11 +485,29 @@ def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = N
     return values
 
 
+def ready(roots: Sequence[Node], writes: Mapping[Node, Node]) -> Ready | None:
+    """The program of some roots and writes, for `run`; None if it depends on sizes that a run decides, or does not compile."""
+    runner = Runner(roots, writes)
+    try:
+        native = native_of(runner)
+        if not native.static or runner.written != tuple(writes) or runner.dims:
+            return None
+        native.program.give((), native.program.take(()))  # compiles
+    except CompileError:
+        return None
+    return Ready(sized_of(native, (), native.shapes), runner.given)
+
+
 class Ready(NamedTuple):
     """A program, and the leaves that it takes."""
 
     sized: Sized
     leaves: tuple[Node, ...]
+
+    @property
+    def in_place(self) -> bool:
+        """Whether all that is written is written to arrays among those that it takes."""
+        return all(slot is None and placed for slot, _, placed in self.sized.native.writes)
 
 
 _ready = Recent(256)  # graphs by identity

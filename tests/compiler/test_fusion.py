@@ -5,6 +5,7 @@ import pytest
 
 from tests.compiler.native import THREADS, check, needs_avx2, run, same_bits
 from tinyflow import execute
+from tinyflow.compiler.pipeline import build
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32, float64, int32, int64
 from tinyflow.core.expr import fresh_dim
@@ -17,6 +18,7 @@ from tinyflow.ops.leaf import constant, iota, placeholder, variable
 from tinyflow.ops.movement import concat, expand, flip, pad, permute, reshape, slice_, stack
 from tinyflow.ops.random import normal, truncated_normal, uniform
 from tinyflow.ops.reduction import argmax, argmin, max_, mean, min_, prod, sum_
+from tinyflow.passes import pipeline
 from tinyflow.passes.gradient import gradients
 
 # fmt: off
@@ -337,3 +339,18 @@ def test_a_wide_sum_of_many_inputs():
     for x in leaves[1:]:
         total = total + x * x
     check([total], {x: np.full(37, k / 60, np.float32) for k, x in enumerate(leaves)}, added=60)
+
+
+def residual(layers):
+    """h + tanh(norm(h) w), again and again, and its gradients: the number of texts, and the most buffers of a kernel."""
+    h = placeholder(float32, (64, 48), "x")
+    ws = [placeholder(float32, (48, 48), f"w{k}") for k in range(layers)]
+    for w in ws:
+        h = h + e.tanh(matmul(f.layer_norm(h, None, None, (1,)), w))
+    roots = pipeline.run(gradients([sum_(h * h)], ws))
+    made = build(roots, {})
+    return len({c.text for c in made.codes}), max(len(c.buffers) for c in made.codes)
+
+
+def test_kernels_of_a_residual_network_do_not_grow_with_its_depth():
+    assert residual(5) == residual(9)

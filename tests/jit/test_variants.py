@@ -228,3 +228,16 @@ def test_a_settled_piece_is_one_native_call() -> None:
     variant.piece.runner = lambda feeds, store: calls.append(1) or runner(feeds, store)
     assert torch.equal(f(x), first)
     assert calls == [1]
+
+
+def test_dicts_are_joined() -> None:
+    def f(x, **options):
+        settings = {"a": 1.0, "b": 2.0} | options
+        settings |= {"c": 3.0}
+        return x * settings["a"] + settings["b"] * settings["c"]
+
+    g = jit.compile(f)
+    x = torch.ones(3)
+    for options in ({}, {"a": 5.0}, {"b": 0.5, "c": 4.0}):
+        assert g(x, **options).tolist() == f(x, **options).tolist()
+    assert not g.cuts

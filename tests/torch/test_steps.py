@@ -268,3 +268,29 @@ def test_memory_that_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.collect()
     assert array() is None
     assert pending.tolist() == [2, 2, 2]
+
+
+def test_a_bad_batch_leaves_parameters_as_they_were() -> None:
+    found = []
+    for t in (ours, theirs):
+        t.manual_seed(0)
+        table, layer = t.nn.Embedding(5, 3), t.nn.Linear(3, 2)
+        with t.no_grad():
+            for k, p in enumerate((table.weight, layer.weight, layer.bias)):
+                p.copy_(t.tensor(array(*p.shape, seed=k)))
+        params = [table.weight, layer.weight, layer.bias]
+        opt = t.optim.SGD(params, lr=0.1, momentum=0.9)
+        for index in ([1, 2], [0, 9], [1, 4]):
+            before = [p.tolist() for p in params]
+            opt.zero_grad()
+            if max(index) < 5:
+                layer(table(t.tensor(index))).square().mean().backward()
+                opt.step()
+                continue
+            with pytest.raises(IndexError):
+                layer(table(t.tensor(index))).square().mean().backward()
+                opt.step()
+            assert [p.tolist() for p in params] == before
+        found.append([np.array(p.tolist()) for p in params])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from tinyflow.compiler import attention, contraction, cumulative, finding, loops, recurrence, scatter, sorting
@@ -62,8 +62,11 @@ class Functions:
         self.texts.clear()
         return addresses
 
+    def address(self, k: int) -> int:
+        return self.addresses[k]
+
     def at(self, k: int) -> Callable[[], int]:
-        return lambda: self.addresses[k]
+        return partial(self.address, k)
 
 
 def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
@@ -151,11 +154,12 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
         else:
             memory.add(home, kind, n)
 
+    wanted = set(outputs)
     for group in schedule.groups:
         for n in group.stores:
             if n in group.local:
                 continue
-            if n in outputs:
+            if n in wanted:
                 add(n, Target(n, "own", n.dtype), "result")
             for v in written.get(n, ()):
                 safe = in_place(schedule, group, n, v)
@@ -175,15 +179,10 @@ def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
     ):
         return False
     whole = group.depth is None or all(s.ndim == group.depth for s in group.stores)
-    later = False
-    for g in schedule.groups:
-        for s in {*g.stores, *([g.core] if g.core else [])}:
-            lowered = schedule.lowering.of(s)
-            for x, index in lowered.reads:
-                if x is v and (later or (g is group and not (whole and index == lowered.indices))):
-                    return False
-        later = later or g is group
-    return True
+    here = schedule.place[group]
+    return all(
+        at < here or (at == here and whole and index == indices) for at, index, indices in schedule.readers.get(v, ())
+    )
 
 
 # ------------------------------------------------------------------------------------------ assembling

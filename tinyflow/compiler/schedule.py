@@ -8,9 +8,8 @@ when every read stays within the row that is being computed.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -35,8 +34,6 @@ ENOUGH_ROWS = 8  # a pass over fewer rows than this must be short to be worth me
 LONG_ROW = 1 << 14
 LONG_CHAIN = 50  # nodes inlined into each other: expressions are made and walked by recursion
 MOST_STORES = 24
-AGAIN = 2  # how many reads a value may cost more when it is computed again by each reader: keeping it costs a write and a read
-MOST_READS = 8
 FEW_PARTS = 4
 
 
@@ -94,6 +91,22 @@ class Schedule:
         self.drop_inner_buffers()
         self.groups = self.sorted_groups()
 
+    @cached_property
+    def place(self) -> dict[Group, int]:
+        """The number of each group."""
+        return {g: k for k, g in enumerate(self.groups)}
+
+    @cached_property
+    def readers(self) -> dict[Node, list[tuple[int, tuple[Index_, ...], tuple[Index_, ...]]]]:
+        """By whom each buffer is read: the number of the group, the index read, and the indices at which the reader is computed."""
+        found: dict[Node, list[tuple[int, tuple[Index_, ...], tuple[Index_, ...]]]] = {}
+        for group, k in self.place.items():
+            for s in {*group.stores, *([group.core] if group.core else [])}:
+                lowered = self.lowering.of(s)
+                for x, index in lowered.reads:
+                    found.setdefault(x, []).append((k, index, lowered.indices))
+        return found
+
     # ------------------------------------------------------------------------------------------ buffers
 
     def choose_buffers(self) -> Buffers:
@@ -119,6 +132,7 @@ class Schedule:
                     if x.op.kind != "leaf" and (len(self.users[x]) > 1 or not cheap_producer(x))
                 )
         chosen |= self.shared(chosen)
+        chosen |= self.sums_of_many(chosen, chosen | self.sums_of_many(chosen, chosen))
         chosen -= {n for n in map(self.seen_alone, self.roots) if n is not None}
         return Buffers(chosen | self.cut_chains(chosen))
 
@@ -144,34 +158,45 @@ class Schedule:
         self.cuts = {n for n in self.order if not length[n] and n not in chosen and n.op.kind != "leaf"}
         return self.cuts
 
-    def shared(self, chosen: set[Node]) -> set[Node]:
-        """Values that several buffers are computed from, and that cost more to compute again than to keep."""
+    def sinks(self, chosen: set[Node], more: set[Node] | None = None) -> dict[Node, set[Node]]:
+        """The buffers that each node is read for, if it is inlined; `more` get one too."""
         sinks: dict[Node, set[Node]] = {}
-        more: set[Node] = set()
-        reads = self.inlined_reads(chosen)
         for n in reversed(self.order):
             own: set[Node] = set()
             for user in self.users[n]:
-                own |= {user} if user in chosen or user in more else sinks[user]
+                own |= {user} if user in chosen or (more is not None and user in more) else sinks[user]
             sinks[n] = own
-            if len(own) < 2 or n in chosen or n.op.kind == "leaf" or n.shape == ():
-                continue
-            if n.op.name in HEAVY or (n.op.name not in VIEWS and (len(own) - 1) * (len(reads[n]) - 1) > AGAIN):
+            if more is not None and len(own) > 1 and n not in chosen and n.op.name in HEAVY and n.shape != ():
                 more.add(n)
+        return sinks
+
+    def shared(self, chosen: set[Node]) -> set[Node]:
+        """Costly values that several buffers are computed from: they get one too."""
+        more: set[Node] = set()
+        self.sinks(chosen, more)
         return more
 
-    def inlined_reads(self, chosen: set[Node]) -> dict[Node, frozenset[Node]]:
-        """For each node, the buffers as large as itself that computing it reads; no more of them than matter."""
-        reads: dict[Node, frozenset[Node]] = {}
+    def sums_of_many(self, chosen: set[Node], readers: set[Node]) -> set[Node]:
+        """Values made of several buffers of their size, and read so often that writing them down saves reading those again:
+        the sum along a residual network, which would else be made of all its layers in each of them. Asked twice: `readers`
+        are the buffers that there will be, as far as is known."""
+        sinks = self.sinks(readers)
+        made_of: dict[Node, frozenset[Node]] = {}
+        more: set[Node] = set()
         for n in self.order:
-            below = frozenset().union(*(self.seen(x, chosen, reads) for x in n.inputs))
-            reads[n] = frozenset(itertools.islice(below, MOST_READS))
-        return reads
-
-    def seen(self, x: Node, chosen: set[Node], reads: Mapping[Node, frozenset[Node]]) -> frozenset[Node]:
-        if x.op is EXPAND:
-            return frozenset()
-        return frozenset((x,)) if x in chosen or (x.op.kind == "leaf" and x.shape != ()) else reads[x]
+            if n in chosen or n.op.kind == "leaf":
+                made_of[n] = frozenset((n,))
+                continue
+            found = made_of[n] = frozenset().union(*(made_of[x] for x in n.inputs))
+            users = self.users[n]
+            last = len(users) != 1 or not users[0].op.elementwise or users[0] in chosen  # of a chain of sums
+            if n.op.elementwise and last and len(n.inputs) > 1 and len(sinks[n]) > 1:
+                size = expr.product(n.shape)
+                great = sum(isinstance(size, int) and expr.product(x.shape) == size for x in found)
+                if great * len(sinks[n]) >= great + 1 + len(sinks[n]):
+                    more.add(n)
+                    made_of[n] = frozenset((n,))
+        return more
 
     # ------------------------------------------------------------------------------------------ merging
 

@@ -77,12 +77,8 @@ def of_tensor(t: Trace, v: Tens, name: str) -> Value:
         return Known(getattr(v.tensor, name))
     if name in VIEWS:
         return t.lift(getattr(v.tensor, name))
-    if name == "grad" and v.source is not None:
-        source = Source("attr", v.source, "grad")
-        value = t.real[v.source].grad
-        if value is None:
-            t.guard(s.equal(source, None))
-        return t.arrive(value, source)
+    if name == "grad":
+        return t.lift(v.tensor._grad)
     if name == "is_leaf" and not v.tensor.requires_grad:
         return Known(True)
     found = getattr(Tensor, name, None)
@@ -92,11 +88,10 @@ def of_tensor(t: Trace, v: Tens, name: str) -> Value:
 
 
 LOOKS = "looks at a tensor's value"
-RUNS = "runs the gradient, which has effects"
 FLAGS = "changes what a tensor is"
 LEFT_TO_PYTHON = {
     "item": LOOKS, "tolist": LOOKS, "numpy": LOOKS, "data_ptr": LOOKS, "__array__": LOOKS, "__bool__": LOOKS, "__float__": LOOKS, "__int__": LOOKS,
-    "backward": RUNS, "register_hook": RUNS, "retain_grad": RUNS, "requires_grad_": FLAGS, "detach_": FLAGS, "share_memory_": FLAGS,
+    "register_hook": FLAGS, "retain_grad": FLAGS, "requires_grad_": FLAGS, "detach_": FLAGS, "share_memory_": FLAGS,
     "pin_memory": FLAGS, "untyped_storage": FLAGS, "set_": FLAGS, "resize_": FLAGS,
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ import types
 from typing import Any
 
 from tinyflow.jit import sources as s
+from tinyflow.jit import training
 from tinyflow.jit.attributes import get_attribute, get_item, iterate, own_method
 from tinyflow.jit.pythons import BUILTINS, CHANGES, METHODS, pure
 from tinyflow.jit.record import call_tensors
@@ -123,6 +124,12 @@ def call_function(t: Trace, function: Known, args: Args, kwargs: Kwargs) -> Valu
     module = raw.__globals__.get("__name__", "")
     if module == "tinyflow.torch.modes":
         return of_modes(t, function, args, kwargs)
+    rule = training.FUNCTIONS.get(raw)
+    found = rule(t, args, kwargs) if rule is not None else None
+    if found is not None:
+        if function.source is not None:
+            t.guard(s.same(function.source, raw))
+        return found
     if not module.startswith(FACE):
         return follow(t, function, args, kwargs)
     if module.startswith(FOREIGN) or raw.__name__ in WITH_EFFECTS:
@@ -252,6 +259,9 @@ def bind_arguments(
 
 def call_method(t: Trace, m: Method, args: Args, kwargs: Kwargs) -> Value:
     if isinstance(m.function, Known):
+        rule = training.METHODS.get(m.function.raw)
+        if rule is not None:
+            return rule(t, [m.self, *args], kwargs)
         return follow(t, m.function, [m.self, *args], kwargs)
     if isinstance(m.self, Tens):
         return of_tensor(t, m, m.self, args, kwargs)
@@ -282,4 +292,6 @@ def of_tensor(t: Trace, m: Method, self: Tens, args: Args, kwargs: Kwargs) -> Va
         return t.size_value(self.tensor._shape[0])
     if m.name in ("is_contiguous", "stride", "storage_offset") and t.dims:
         raise Cut("asks for the layout of a tensor whose size varies")
-    return call_tensors(t, m.function, [self, *args], kwargs)
+    rule = training.FUNCTIONS.get(m.function)
+    found = rule(t, [self, *args], kwargs) if rule is not None else None
+    return call_tensors(t, m.function, [self, *args], kwargs) if found is None else found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinyflow.graph.show import show
+from tinyflow.jit.effects import words_of
 
 
 def explain(compiled: Any) -> str:
@@ -49,6 +50,8 @@ def region(compiled: Any, r: Any, name: str) -> list[str]:
         if v.piece is not None:
             lines += indented(f"{dim} stands for {source.words}" for dim, source in v.piece.dims.items())
             lines += ["  computes", *indented(show(v.piece.roots).splitlines() or ["nothing"])]
+            effects = words_of(v.piece.effects, v.piece.inputs)
+            lines += ["  and then", *indented(effects)] if effects else []
         else:
             lines += indented(program(compiled, v.program, "is cut; its program:"))
     return lines

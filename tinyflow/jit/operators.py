@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tinyflow.jit import sources as s
-from tinyflow.jit.attributes import items_made, iterate, same_object
+from tinyflow.jit.attributes import get_item, items_made, iterate, same_object
 from tinyflow.jit.record import call_tensors, scalar_operand
 from tinyflow.jit.sources import Guard
 from tinyflow.jit.trace import Trace
@@ -96,7 +96,7 @@ def symbolic(t: Trace, plain: Callable[..., Any], sign: str, a: Value, b: Value)
 
 
 def joined(t: Trace, op: type, a: Value, b: Value, in_place: bool) -> Value:
-    """Lists and tuples: a + b, a * n, comparison."""
+    """Lists and tuples: a + b, a * n, comparison; dicts: a | b."""
     if op is ast.Add:
         kind = list if is_list(a) and is_list(b) else tuple if not is_list(a) and not is_list(b) else None
         if kind is None:
@@ -113,6 +113,14 @@ def joined(t: Trace, op: type, a: Value, b: Value, in_place: bool) -> Value:
         if in_place or type(n) is not int or type(many.raw) not in (list, tuple):  # type: ignore[attr-defined]
             raise Cut("repeats a container")
         return Made(type(many.raw)(list(many.raw) * n))  # type: ignore[attr-defined]
+    if op is ast.BitOr and all(isinstance(v, Made | Known) and isinstance(v.raw, dict) for v in (a, b)):
+        both = {k.raw: get_item(t, v, k) for v in (a, b) for k in iterate(t, v)}  # type: ignore[attr-defined]
+        if not in_place:
+            return Made(both)
+        if not isinstance(a, Made):
+            raise Cut("changes a dict that was there before")
+        a.raw.update(both)
+        return a
     return Known(OPERATORS[op][0](t.concrete(a), t.concrete(b)))
 
 

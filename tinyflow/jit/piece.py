@@ -1,11 +1,11 @@
 """A piece: what a trace recorded, made ready to run many times.
 
-    piece := inputs, storages, results
-    input := Input(kind, source, placeholder)     kind in "tensor", "scalar", "draw"
+    piece := inputs, storages, results, effects
+    input := Input(kind, source, placeholder)     kind in "tensor", "array", "scalar", "draw"
 
-Where no gradient is wanted a piece is one native call. Where one is, or where an input is still to be computed itself, its nodes
-are recorded anew on the nodes of the real inputs: autograd sees ordinary nodes, and forward, backward and update become one
-program later.
+Where no gradient is wanted and nothing is changed a piece is one native call. Else, or where an input is still to be computed
+itself, its nodes are recorded anew on the nodes of the real inputs: autograd sees ordinary nodes, and forward, backward and
+update become one program.
 """
 
 from __future__ import annotations
@@ -20,40 +20,46 @@ from tinyflow import execute
 from tinyflow.core.dtypes import int64
 from tinyflow.core.expr import Expr
 from tinyflow.graph.node import Node, make, substitute, toposort
+from tinyflow.jit.direct import Direct, direct, is_free, next_key
+from tinyflow.jit.effects import Effects, count_all, write_all
 from tinyflow.jit.sources import Source, Writer
 from tinyflow.jit.values import Cut, Iterated, Known, Live, Made, Sym, Tens, Value, Viewed
-from tinyflow.ops.random import make_key
-from tinyflow.torch.leaves import STORE, passing_leaf
-from tinyflow.torch.random import default_generator
-from tinyflow.torch.storage import Storage, bound
+from tinyflow.torch.creation import from_numpy, tensor
+from tinyflow.torch.leaves import STORE, Remembered, passing_leaf
+from tinyflow.torch.storage import Storage, bound, flush
 from tinyflow.torch.tensor import Tensor, over, use
 
 
 class Input(NamedTuple):
     kind: str
-    source: Any  # a source of a tensor, an expression of a scalar, None for a random draw
+    source: Any  # a source of a tensor or an array, an expression of a scalar, None for a random draw
     placeholder: Node
     symbol: Any = None  # the tensor that stands for a tensor
+    shared: bool = False  # of an array: the tensor is over its memory
 
 
 class Piece:
     """The nodes between some inputs and some results."""
 
     def __init__(
-        self, inputs: Sequence[Input], dims: Mapping[Expr, Source], results: Value, parameters: Sequence[str]
-    ) -> None:
-        self.inputs, self.dims = tuple(inputs), dict(dims)
+        self, inputs: Sequence[Input], dims: Mapping[Expr, Source], results: Value, parameters: Sequence[str], effects: Effects
+    ) -> None:  # fmt: skip
+        self.inputs, self.dims, self.effects = tuple(inputs), dict(dims), effects
         self.storages: list[Storage] = []  # those that the piece makes, in order of their results
-        self.given = {id(i.symbol._storage): k for k, i in enumerate(self.inputs) if i.kind == "tensor"}
+        self.arrays = [(k, i.shared) for k, i in enumerate(self.inputs) if i.kind == "array"]
+        self.given = {id(i.symbol._storage): k for k, i in enumerate(self.inputs) if i.symbol is not None}
         self.shown: list[Any] = []  # shape and view of every tensor that is a result
-        self.build = Builder(self, parameters).build(results)
-        self.roots = [s.node for s in self.storages]
+        self.shown_arrays: set[int] = set()  # the inputs whose tensors are results
+        self.build = Builder(self, parameters).build(results, effects)
+        self.finish = Builder(self, parameters).build(results, effects, written=True) if effects.looks else None
+        self.roots = [s.node for s in (*self.storages, *(s for _, s in effects.writes))]
         self.nodes = toposort(self.roots)
         used = {n for n in self.nodes if not n.inputs}
         self.gather = gatherer(self.inputs, self.dims, parameters)
         self.needed = [i.placeholder in used for i in self.inputs]
-        self.recorded = any(s.attached for s in self.storages)
+        self.recorded = bool(effects) or any(s.attached for s in self.storages)
         self.runner: Any = None
+        self.at_once: Direct | bool | None = None  # False: it cannot be
         self.plan: list[Any] = []
         self.runs = 0
 
@@ -66,13 +72,29 @@ class Piece:
         given, sizes = self.gather(*live)
         self.runs += 1
         dims = dict(zip(self.dims, sizes, strict=True)) if sizes else NO_DIMS
-        if not self.roots:
-            return self.build(*live, (), given, dims)
-        waiting = self.recorded or any(
-            i.kind == "tensor" and x._storage.pending for i, x in zip(self.inputs, given, strict=True)
-        )
-        storages = self.spliced(given, dims) if waiting else self.computed(given)
-        return self.build(*live, storages, given, dims)
+        if self.finish is not None and is_free():
+            if self.at_once is None:
+                self.at_once = direct(self) or False
+            if self.at_once:
+                made = self.at_once(given)
+                return self.finish(*live, made, self.with_tensors(given, self.shown_arrays), dims, ())
+        given = self.with_tensors(given)
+        waiting = self.recorded or any(x._storage.pending for i, x in zip(self.inputs, given, strict=True) if i.symbol is not None)  # fmt: skip
+        if not waiting:
+            return self.build(*live, self.computed(given) if self.roots else (), given, dims, ())
+        nodes = self.spliced(given, dims)
+        made = [Storage(n, s.attached, s.taint) for n, s in zip(nodes, self.storages)]
+        return self.build(*live, made, given, dims, nodes[len(made) :])
+
+    def with_tensors(self, given: Sequence[Any], numbers: Any = None) -> Sequence[Any]:
+        """The inputs, with tensors in the place of arrays: all, or those of some numbers."""
+        if not self.arrays or not (numbers is None or numbers):
+            return given
+        made = list(given)
+        for k, shared in self.arrays:
+            if numbers is None or k in numbers:
+                made[k] = from_numpy(made[k]) if shared else tensor(made[k])
+        return made
 
     def computed(self, given: Sequence[Any]) -> list[Storage]:
         """One native call."""
@@ -83,19 +105,26 @@ class Piece:
             if i.kind == "draw":
                 x = next_key()
             if needed:
-                feeds[i.placeholder] = (
-                    x._storage.look() if i.kind == "tensor" else np.array(x, i.placeholder.dtype.numpy)
-                )
+                feeds[i.placeholder] = np.array(x, i.placeholder.dtype.numpy) if i.symbol is None else x._storage.look()
         return [bound(a) for a in self.runner(feeds, STORE)]
 
-    def spliced(self, given: Sequence[Any], dims: Mapping[Expr, int]) -> list[Storage]:
-        """The same nodes on the nodes of the real inputs."""
-        if not self.plan:
-            self.plan = planned(self.nodes, [i.placeholder for i in self.inputs])
+    def spliced(self, given: Sequence[Any], dims: Mapping[Expr, int]) -> Sequence[Node]:
+        """The roots, on the nodes of the real inputs."""
         for i, x in zip(self.inputs, given, strict=True):
-            if i.kind == "tensor" and x._storage.grad_leaf and x._storage.pending:
+            if i.symbol is not None and x._storage.grad_leaf and x._storage.pending:
                 x._storage.look()  # before any node is taken: what it computes is no expression any more
         starts = [start(i, x) for i, x in zip(self.inputs, given, strict=True)]
+        key = self, *starts, *dims.values()
+        found = SPLICED.get(key)
+        if found is None:
+            found = self.on(starts, dims)
+            SPLICED.put(key, found)
+        return found  # type: ignore[no-any-return]
+
+    def on(self, starts: Sequence[Node], dims: Mapping[Expr, int]) -> list[Node]:
+        """The roots, made again on other nodes."""
+        if not self.plan:
+            self.plan = planned(self.nodes, [i.placeholder for i in self.inputs])
         new: list[Node] = []
         for node, place, operands in self.plan:
             if place is not None:
@@ -107,20 +136,15 @@ class Piece:
                 made.where = node.where
             new.append(made)
         value = dict(zip(self.nodes, new, strict=True))
-        return [Storage(value[s.node], s.attached, s.taint) for s in self.storages]
+        return [value[n] for n in self.roots]
 
 
+SPLICED = Remembered(256)  # piece, nodes of its inputs -> nodes of its roots
 NO_DIMS: dict[Expr, int] = {}
 
 
-def next_key() -> int:
-    """The key of the next random draw, as plain code would have drawn it."""
-    default_generator._count += 1
-    return make_key(default_generator._seed, default_generator._count)
-
-
 def start(i: Input, x: Any) -> Node:
-    if i.kind == "tensor":
+    if i.symbol is not None:
         return use(whole(x))
     return passing_leaf(next_key() if i.kind == "draw" else x, int64 if i.kind == "draw" else i.placeholder.dtype)
 
@@ -175,10 +199,29 @@ class Builder:
         self.kept: list[Any] = []  # so that ids stay theirs
         self.open: set[int] = set()
 
-    def build(self, results: Value) -> Callable[..., Any]:
+    def build(self, results: Value, effects: Effects, written: bool = False) -> Callable[..., Any]:
+        """`written`: the new values are there already."""
         text = self.text(results)
+        self.apply(effects, written)
         self.w.lines.append(f"return {text}")
-        return self.w.function("build", [*self.parameters, "_S", "_G", "_D"])
+        return self.w.function("build", [*self.parameters, "_S", "_G", "_D", "_W"])
+
+    def apply(self, effects: Effects, written: bool) -> None:
+        """Lines that make the changes. What they need of before is read first."""
+        b, lines = self.w.bind, self.w.lines
+        gradients = [(k, "None" if v is None else self.text(v)) for k, v in effects.gradients]
+        entries = [(self.w.source(e.holder), e.key, self.text(e.value)) for e in effects.entries]
+        calls = [(b(c.function), [self.w.source(s) for s in c.sources]) for c in effects.calls]
+        if written:
+            lines.append(f"{b(count_all)}(_G, {b([(k, s.version) for k, s in effects.writes])})")
+        elif effects.writes:
+            how = [(k, s.attached, s.taint, s.version) for k, s in effects.writes]
+            lines.append(f"{b(write_all)}(_G, _W, {b(how)})")
+        lines += [f"_G[{k}]._grad = {text}" for k, text in gradients]
+        lines += [f"{holder}[{key!r}] = {text}" for holder, key, text in entries]
+        lines += [f"{function}({', '.join(sources)})" for function, sources in calls]
+        if effects.looks and not written:
+            lines.append(f"{b(flush)}()")
 
     def text(self, v: Value) -> str:
         rule = RESULTS.get(type(v))
@@ -215,6 +258,8 @@ class Builder:
             where = f"_S[{next(n for n, s in enumerate(self.piece.storages) if s is storage)}]"
         else:
             where = f"_G[{k}]._storage"
+            if self.piece.inputs[k].kind == "array":
+                self.piece.shown_arrays.add(k)
         b = self.w.bind
         self.piece.shown.append((tuple(t._shape), t._view))
         shape = b(tuple(t._shape))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinyflow.jit.attributes import iterate
+from tinyflow.jit.effects import check_writes
 from tinyflow.jit.lines import on_line
 from tinyflow.jit.trace import SCALARS, Trace
 from tinyflow.jit.values import Cut, Known, Made, Sym, Tens, Value
@@ -30,7 +31,7 @@ def call_tensors(t: Trace, function: Any, args: list[Value], kwargs: dict[str, V
     result = on_line(t.file, t.line)(raw, plain, named) if t.file else raw(*plain, **named)
     if (default_generator._seed, default_generator._count) != drawn:
         raise Cut("draws random numbers in a way of its own")
-    t.unchanged()
+    check_writes(t)
     return t.lift(result)
 
 

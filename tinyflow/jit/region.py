@@ -19,6 +19,7 @@ from tinyflow.graph.evaluate import evaluate as meaning
 from tinyflow.graph.node import substitute
 from tinyflow.jit import sources as s
 from tinyflow.jit import syntax as x
+from tinyflow.jit.effects import NO_EFFECTS, count_changes, effects_of
 from tinyflow.jit.expressions import evaluate
 from tinyflow.jit.piece import Piece, substitute_view
 from tinyflow.jit.plan import FIELDS, Names, Planner
@@ -31,6 +32,7 @@ from tinyflow.jit.values import NONE, Cut, Live, Made, Value
 from tinyflow.torch.leaves import STORE
 
 MOST_VARIANTS = 8
+SIZES = ("size", "extent")
 
 
 class Outcome(NamedTuple):
@@ -119,11 +121,11 @@ class Region:
         outcome = self.trace(live, self.dynamic)
         if not outcome.trace.dims or self.frozen:
             return outcome
-        fixed = self.trace(live, {d for d in self.dynamic if d.kind != "size"}, all_dynamic=False)
+        fixed = self.trace(live, {d for d in self.dynamic if d.kind not in SIZES}, all_dynamic=False)
         if agree(outcome, fixed, live):
             return outcome
         self.frozen = True
-        self.dynamic = {d for d in self.dynamic if d.kind != "size"}
+        self.dynamic = {d for d in self.dynamic if d.kind not in SIZES}
         return fixed
 
     def trace(self, live: Sequence[Any], dynamic: set[Source], all_dynamic: bool | None = None) -> Outcome:
@@ -143,7 +145,7 @@ class Region:
             except RecursionError:
                 return Outcome(t, None, at, Cut("calls go too deep", self.stmts[at].lineno))
         try:
-            return Outcome(t, Piece(t.inputs, t.dims, results, self.parameters))
+            return Outcome(t, Piece(t.inputs, t.dims, results, self.parameters, effects_of(t)))
         except Cut as c:
             return Outcome(t, None, self.culprit(t, results, at), c)
 
@@ -152,7 +154,7 @@ class Region:
         found = results.raw if isinstance(results, Made) and len(self.outs or ()) > 1 else (results,)
         for name, v in zip(self.outs or (), found):
             try:
-                Piece(t.inputs, t.dims, v, self.parameters)
+                Piece(t.inputs, t.dims, v, self.parameters, NO_EFFECTS)
             except Cut:
                 return max((k for k, st in enumerate(self.stmts) if name in x.assigned_names([st])), default=at)
         return at
@@ -206,7 +208,10 @@ class Region:
             try:
                 for stmt in self.stmts[:at]:
                     execute(t, frame, stmt)
-                return Splitter(self.owner, lambda node: evaluate(t, frame, node), locals_).split(self.stmts[at], cut)
+                splitter = Splitter(
+                    self.owner, lambda node: evaluate(t, frame, node), lambda: count_changes(t), locals_
+                )
+                return splitter.split(self.stmts[at], cut)
             except Cut:
                 return Split([], self.stmts[at], [])
 
@@ -276,7 +281,9 @@ def arrays(p: Piece, given: Sequence[Any]) -> dict[Any, Any]:
     rng = np.random.default_rng(0)
     found: dict[Any, Any] = {}
     for i, g in zip(p.inputs, given):
-        if i.kind != "tensor":
+        if i.kind == "array":
+            found[i.placeholder] = g
+        elif i.kind != "tensor":
             found[i.placeholder] = np.array(0 if g is None else g)
         elif g._storage.pending:
             shape = g._storage.node.shape

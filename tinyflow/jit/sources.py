@@ -2,6 +2,7 @@
 
     source := argument(name) | local(name) | object(o) | global(object, name) | cell(object, name)
             | attr(source, name) | member(source, table, name) | item(source, key) | size(source, axis)
+            | extent(source, axis) | state(source, tensor)        an array's size; what an optimiser keeps of a parameter
     guard  := Guard(kind, template, sources, objects, words)         template is Python: "type({0}) is {b} and {0} == {a}"
 
 A source reads as Python when a call checks its guards, and in plain words when `explain` prints them.
@@ -67,6 +68,7 @@ TEXT: dict[str, Callable[[Source, str], str]] = {
     "member": lambda s, p: f"{p}.__dict__[{s.table!r}][{s.key!r}]",
     "item":   lambda s, p: f"{p}[{s.key!r}]",
     "size":   lambda s, p: f"{p}._shape[{s.key}]",
+    "extent": lambda s, p: f"{p}.shape[{s.key}]",
 }
 WORDS: dict[str, Callable[[Source], str]] = {
     "argument": lambda s: s.key,
@@ -78,6 +80,8 @@ WORDS: dict[str, Callable[[Source], str]] = {
     "member": lambda s: f"{s.parent.words}.{s.key}",
     "item":   lambda s: f"{s.parent.words}[{s.key!r}]",
     "size":   lambda s: f"{s.parent.words}.shape[{s.key}]",
+    "extent": lambda s: f"{s.parent.words}.shape[{s.key}]",
+    "state":  lambda s: f"{s.parent.words}[{s.table}]",
 }
 READ: dict[str, Callable[[Source, dict[str, Any]], Any]] = {
     "argument": lambda s, env: env[s.key],
@@ -89,6 +93,8 @@ READ: dict[str, Callable[[Source, dict[str, Any]], Any]] = {
     "member": lambda s, env: s.parent.read(env).__dict__[s.table][s.key],
     "item":   lambda s, env: s.parent.read(env)[s.key],
     "size":   lambda s, env: s.parent.read(env)._shape[s.key],
+    "extent": lambda s, env: s.parent.read(env).shape[s.key],
+    "state":  lambda s, env: s.parent.read(env)[s.key.object],
 }
 LEAD = {"argument": "argument ", "global": "global ", "cell": "closure variable "}
 # fmt: on
@@ -110,6 +116,7 @@ class Guard(NamedTuple):
 # ------------------------------------------------------------------------------------------ expressions of sources
 
 # expression := source | ("const", value) | ("op", sign, expression*) | ("call", function, expression*)
+#             | ("part", (k, words), expression)            an item of a tuple
 Expression = Any
 
 
@@ -118,6 +125,8 @@ def words_of(e: Expression) -> str:
         return e.words
     if e[0] == "const":
         return repr(e[1])
+    if e[0] == "part":
+        return str(e[1][1])
     parts = [words_of(x) for x in e[2:]]
     if e[0] == "call":
         return f"{e[1].__name__}({', '.join(parts)})"
@@ -137,6 +146,7 @@ class Writer:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.names: dict[Source, str] = {}
+        self.calls: dict[Any, str] = {}
         self.objects: dict[str, Any] = {}
         self.bound: dict[ById, str] = {}
 
@@ -154,7 +164,10 @@ class Writer:
         if s.kind == "object":
             return self.bind(s.key.object)
         if s not in self.names:
-            text = TEXT[s.kind](s, self.source(s.parent))
+            if s.kind == "state":
+                text = f"{self.source(s.parent)}[{self.bind(s.key.object)}]"
+            else:
+                text = TEXT[s.kind](s, self.source(s.parent))
             if s.kind in ("item", "global", "member") and not isinstance(s.key, str | int):
                 text = f"{self.source(s.parent)}[{self.bind(s.key)}]"
             self.names[s] = f"_s{len(self.names)}"
@@ -167,8 +180,13 @@ class Writer:
         if e[0] == "const":
             return repr(e[1]) if isinstance(e[1], int) else self.bind(e[1])
         parts = [self.expression(x) for x in e[2:]]
+        if e[0] == "part":
+            return f"{parts[0]}[{e[1][0]}]"
         if e[0] == "call":
-            return f"{self.bind(e[1])}({', '.join(parts)})"
+            if e not in self.calls:
+                self.calls[e] = f"_c{len(self.calls)}"
+                self.lines.append(f"{self.calls[e]} = {self.bind(e[1])}({', '.join(parts)})")
+            return self.calls[e]
         return f"({e[1]}{parts[0]})" if len(parts) == 1 else f"({parts[0]} {e[1]} {parts[1]})"
 
     def function(self, name: str, parameters: Sequence[str], indent: int = 4) -> Callable[..., Any]:

@@ -3,7 +3,8 @@
     statement := ... expression that stays in Python ...
       becomes    t1 = operand;  statement with t1 in it        the operands are part of the piece before
 
-What has been interpreted without a cut has no effects, so evaluating a part of it early, or again, changes nothing.
+What has been interpreted without a cut has no effects but those of its piece. Where a statement's operands have some, all of
+them are taken out, in their order; where they have none, evaluating one early changes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tinyflow.jit import syntax as x
-from tinyflow.jit.values import Cut, Made, Tens
+from tinyflow.jit.values import Cut, Iterated, Made, Tens, Viewed
 
 KEPT = (ast.Name, ast.Constant)
 OPENED = (ast.Attribute, ast.Starred, ast.JoinedStr, ast.FormattedValue, ast.Tuple, ast.List, ast.Dict, ast.Slice)
@@ -26,10 +27,12 @@ class Split(NamedTuple):
 
 
 class Splitter:
-    """Takes one statement apart. `value_of` evaluates an expression as the trace does."""
+    """Takes one statement apart. `value_of` evaluates an expression as the trace does; `changes` counts what it has changed."""
 
-    def __init__(self, owner: Any, value_of: Callable[[ast.AST], Any], locals_: frozenset[str]) -> None:
-        self.owner, self.value_of, self.locals = owner, value_of, locals_
+    def __init__(
+        self, owner: Any, value_of: Callable[[ast.AST], Any], changes: Callable[[], int], locals_: frozenset[str]
+    ) -> None:
+        self.owner, self.value_of, self.changes, self.locals = owner, value_of, changes, locals_
         self.before: list[ast.stmt] = []
         self.new: dict[int, ast.AST] = {}
 
@@ -40,8 +43,10 @@ class Splitter:
         exact = deepest is at
         whole = isinstance(s, ast.Expr | ast.Assign | ast.Return) and getattr(s, "value", None) is at
         apart = exact and cut.followed and isinstance(at, ast.Call) and not whole and self.fits(path)
-        for sibling in x.evaluated_before(path):
-            self.place(sibling, strict=apart)
+        siblings = x.evaluated_before(path)
+        strict = apart or self.any_changes(siblings)
+        for sibling in siblings:
+            self.place(sibling, strict)
         if exact and cut.value and isinstance(deepest, ast.expr):
             if not isinstance(deepest, KEPT):
                 self.take(deepest)
@@ -53,6 +58,15 @@ class Splitter:
         if exact and cut.followed and isinstance(at, ast.Call):
             self.new[id(at)] = self.wrapped(at)
         return Split(self.before, x.Replace(self.new).visit(s), [])
+
+    def any_changes(self, nodes: Sequence[ast.AST]) -> bool:
+        before = self.changes()
+        for node in nodes:
+            try:
+                self.value_of(node)
+            except Cut:
+                continue
+        return self.changes() != before
 
     def fits(self, path: Sequence[ast.AST]) -> bool:
         """Whether a call may be taken out of its statement: nothing around it is bound or tested on the way."""
@@ -91,6 +105,8 @@ class Splitter:
             v = self.value_of(node)
         except Cut:
             return False
+        if isinstance(v, Made) and isinstance(v.raw, Iterated | Viewed):
+            return False  # no piece hands it on
         return isinstance(v, Tens) or (isinstance(node, ast.Call) and isinstance(v, Made) and holds_tensors(v))
 
     def take(self, node: ast.AST) -> None:

@@ -9,8 +9,9 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinyflow.jit.attributes import get_item, iterate
+from tinyflow.jit.attributes import get_attribute, get_item, iterate
 from tinyflow.jit.calls import GradChoice
+from tinyflow.jit.effects import Symbol, check_writes
 from tinyflow.jit.expressions import evaluate, lambda_, look_up
 from tinyflow.jit.operators import operate, truth
 from tinyflow.jit.record import call_tensors
@@ -128,8 +129,21 @@ def put_item(t: Trace, owner: Value, key: Value, v: Value) -> None:
 
 
 def bind_attribute(t: Trace, f: Frame, target: ast.Attribute, v: Value) -> None:
-    evaluate(t, f, target.value)
-    raise Cut(f"sets .{target.attr} of an object")
+    put_attribute(t, evaluate(t, f, target.value), target.attr, v)
+
+
+def put_attribute(t: Trace, owner: Value, name: str, v: Value) -> None:
+    """owner.name = v, where owner is a tensor and name its gradient or its data."""
+    given = v.tensor if isinstance(v, Tens) else v.raw if isinstance(v, Known) and v.raw is None else False
+    if not isinstance(owner, Tens) or given is False or name not in ("grad", "data"):
+        raise Cut(f"sets .{name} of an object")
+    whole = owner.tensor._view is None and given is not None
+    if name == "data" and not (whole and given._shape == owner.tensor._shape and given.dtype is owner.tensor.dtype):
+        raise Cut("gives a tensor other data")
+    if name == "grad" and owner.source is not None and not isinstance(owner.tensor, Symbol):
+        raise Cut(f"sets .{name} of a tensor that takes no gradient")
+    setattr(owner.tensor, name, given)
+    check_writes(t)
 
 
 TARGETS: dict[type, Any] = {
@@ -160,8 +174,15 @@ def assign_operated(t: Trace, f: Frame, s: ast.AugAssign) -> Signal:
         old = look_up(t, f, s.target.id)
         bind(t, f, s.target, operate(t, type(s.op), old, evaluate(t, f, s.value), in_place=True))
         return
+    if isinstance(s.target, ast.Attribute):
+        holder = evaluate(t, f, s.target.value)
+        if not isinstance(holder, Tens):
+            raise Cut("changes an attribute of an object")
+        old = get_attribute(t, holder, s.target.attr)
+        put_attribute(t, holder, s.target.attr, operate(t, type(s.op), old, evaluate(t, f, s.value), in_place=True))
+        return
     if not isinstance(s.target, ast.Subscript):
-        raise Cut("changes an attribute of an object")
+        raise Cut("changes something else than a name or an item")
     owner, key = evaluate(t, f, s.target.value), evaluate(t, f, s.target.slice)
     put_item(t, owner, key, operate(t, type(s.op), get_item(t, owner, key), evaluate(t, f, s.value), in_place=True))
 

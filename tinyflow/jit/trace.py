@@ -3,7 +3,8 @@
     trace := guards, inputs, dims                what it relied on, what it reads, which sizes are symbolic
     frame := names -> value, function?, parent?  one per call that is followed
 
-It changes nothing outside itself: what would is a Cut, and stays in the residual program.
+It changes nothing outside itself. Changes of tensors that were there before are changes of the symbols that stand for them, and
+become the piece's effects (effects.py); any other is a Cut, and stays in the residual program.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tinyflow.core.dtypes import bool_, float64, int64
+import numpy as np
+
+from tinyflow.core.dtypes import FROM_NUMPY, bool_, float64, int64
 from tinyflow.core.errors import PACKAGE
 from tinyflow.core.expr import Apply, Const, Dim, Expr, Poly, evaluate, fresh_dim
 from tinyflow.graph.node import Node
 from tinyflow.jit import sources as s
+from tinyflow.jit.effects import Call, Entry, Symbol
 from tinyflow.jit.piece import Input
 from tinyflow.jit.sources import Guard, Source
 from tinyflow.jit.values import Cut, Iterated, Known, Live, Made, Sym, Tens, Value, Viewed
@@ -26,7 +30,7 @@ from tinyflow.ops.leaf import placeholder
 from tinyflow.torch.dtypes import FACE, Defaults
 from tinyflow.torch.modes import MODE
 from tinyflow.torch.random import Generator, default_generator
-from tinyflow.torch.storage import Registry, Storage, recording
+from tinyflow.torch.storage import LEAVES, Registry, Storage, recording
 from tinyflow.torch.tensor import Tensor, over
 
 MOST_STEPS = 12_000  # expressions evaluated in one trace; a loop that needs more stays a loop
@@ -65,7 +69,12 @@ class Trace:
         self.hints: dict[Expr, int] = {}
         self.steps = 0
         self.file, self.line = "", 0
-        self.symbols: dict[int, Storage] = {}
+        self.arrived: dict[int, Source] = {}  # tensor -> where it was met first
+        self.storages: dict[int, int] = {}  # storage -> number of its input
+        self.leaves: list[tuple[Symbol, int]] = []  # those that take gradients, each with the number of its input
+        self.written: set[Node] = set()
+        self.entries: list[Entry] = []
+        self.calls: list[Call] = []
         self.depth = 0
         self.guard(
             Guard("mode", "{0} is {a}", (GRAD,), (MODE.grad,), f"grad mode is {'on' if MODE.grad else 'off'}"),
@@ -106,29 +115,83 @@ class Trace:
             return self.tensors[source]
         if not type(t).__module__.startswith("tinyflow.torch"):
             raise Cut(f"{source.words} is a {type(t).__name__}, a class of tensors of its own")
-        storage = t._storage
+        known = self.arrived.get(id(t))
+        if known is not None:
+            self.guard(Guard("identity", "{0} is {1}", (source, known), (), f"{source.words} is {known.words}"))
+            self.tensors[source] = self.tensors[known]
+            return self.tensors[source]
         self.guard(*tensor_guards(t, source))
-        shape = self.shape(t, source)
-        node = placeholder(storage.node.dtype, shape, source.words)
-        symbol = over(Storage(node, storage.attached), shape if t._view is None else t._shape)
+        found = self.tensors[source] = Tens(self.symbol(t, source), source, type(t))
+        self.arrived[id(t)], self.real[source] = source, t
+        self.made[id(found.tensor)] = found
+        return found
+
+    def symbol(self, t: Tensor, source: Source) -> Tensor:
+        """What stands for a tensor: one over the same storage as those that stand for others of its storage."""
+        storage = t._storage
+        owner = storage.grad_leaf and LEAVES.get(storage.leaf) is t  # type: ignore[arg-type]
+        number = self.storages.get(id(storage))
+        if number is None:
+            shape = self.shape(t, source)
+            node = placeholder(storage.node.dtype, shape, source.words)
+            own = Storage(node, storage.attached)
+            if storage.grad_leaf:
+                own.leaf, own.home, own.grad_leaf, own.pending = node, None, True, False
+            number = self.storages[id(storage)] = len(self.inputs)
+            self.inputs.append(Input("tensor", source, node, over(own, shape)))
+        else:
+            own, other = self.inputs[number].symbol._storage, self.inputs[number].source
+            words = f"{source.words} is over the memory of {other.words}"
+            self.guard(Guard("one memory", "{0}._storage is {1}._storage", (source, other), (), words))
+            shape = own.node.shape
+            if t._view is not None:
+                self.guard(view_guard(t, source))
+        symbol = over(own, shape if t._view is None else t._shape, cls=Symbol if owner else Tensor)
         symbol._view, symbol._detached, symbol._fn = t._view, t._detached, t._fn
-        self.symbols[id(symbol._storage)] = symbol._storage
-        self.inputs.append(Input("tensor", source, node, symbol))
-        self.real[source] = t
-        found = self.tensors[source] = Tens(symbol, source, type(t))
+        if owner:
+            symbol.waits(lambda: self.gradient(t, source))
+            LEAVES[own.leaf] = symbol  # type: ignore[index]
+            self.leaves.append((symbol, number))
+        return symbol
+
+    def gradient(self, t: Tensor, source: Source) -> Tensor | None:
+        """The .grad that a leaf had before."""
+        place = Source("attr", source, "grad")
+        if t._grad is None:
+            self.guard(s.equal(place, None))
+            return None
+        return self.tensor(t._grad, place).tensor
+
+    def array(self, a: np.ndarray, source: Source, shared: bool) -> Tens:
+        """The tensor of an array that was there before: over its memory, or a copy."""
+        key = Source("array", source, shared)
+        if key in self.tensors:
+            return self.tensors[key]
+        if type(a) is not np.ndarray or a.dtype not in FROM_NUMPY or not a.flags.c_contiguous:
+            raise Cut(f"makes a tensor of {source.words}, which is not a dense array of numbers")
+        template = "type({0}) is {a} and {0}.dtype is {b} and {0}.flags.c_contiguous and {0}.ndim == {c}"
+        words = f"{s.spoken(source)} is a dense array of {a.dtype}, {a.ndim} dims"
+        self.guard(Guard("array", template, (source,), (np.ndarray, a.dtype, a.ndim), words))
+        shape = self.sizes(a.shape, source, "extent")
+        node = placeholder(FROM_NUMPY[a.dtype], shape, source.words)
+        symbol = over(Storage(node), shape)
+        self.inputs.append(Input("array", source, node, symbol, shared))
+        found = self.tensors[key] = Tens(symbol)
         self.made[id(symbol)] = found
         return found
 
     def shape(self, t: Tensor, source: Source) -> tuple[Any, ...]:
-        """The shape of the storage of an input; sizes that varied are symbols, equal sizes the same one."""
+        """The shape of the storage of an input."""
         if t._view is not None:
-            base = t._storage.node.shape
-            view = Guard("view", "{0}._view == {a} and {0}._storage.node.shape == {b}", (source,), (t._view, base), f"{source.words} is a view of shape {tuple(t._shape)}")  # fmt: skip
-            self.guard(view)
-            return base
+            self.guard(view_guard(t, source))
+            return t._storage.node.shape
+        return self.sizes(t._shape, source, "size")
+
+    def sizes(self, given: Sequence[Any], source: Source, kind: str) -> tuple[Any, ...]:
+        """The sizes of an input; those that varied are symbols, equal ones the same one."""
         shape: list[Any] = []
-        for d, n in enumerate(t._shape):
-            size = Source("size", source, d)
+        for d, n in enumerate(given):
+            size = Source(kind, source, d)
             if n > 1 and (size in self.dynamic or self.all_dynamic):
                 shape.append(self.dimension(size, n))
             else:
@@ -237,12 +300,6 @@ class Trace:
             return Made({k: self.lift(x) for k, x in result.items()})
         return Known(result)
 
-    def unchanged(self) -> None:
-        """An error if an input was written to: that is left to plain code."""
-        for storage in self.symbols.values():
-            if storage.version:
-                raise Cut("writes into a tensor that was there before")
-
     def step(self, f: Frame, node: Any) -> None:
         self.steps += 1
         if not f.file.startswith(PACKAGE):  # the user's line, not that of a layer's forward
@@ -282,20 +339,24 @@ IDENTITY = (type, enum.Enum, types.ModuleType, type(FACE[int64]), type(Defaults.
 INDEX_SIGNS = {"idiv": "//", "imod": "%"}
 
 
+def view_guard(t: Tensor, source: Source) -> Guard:
+    return Guard("view", "{0}._view == {a} and {0}._storage.node.shape == {b}", (source,), (t._view, t._storage.node.shape), f"{source.words} is a view of shape {tuple(t._shape)}")  # fmt: skip
+
+
 def tensor_guards(t: Tensor, source: Source) -> list[Guard]:
     dtype, wants = t._storage.node.dtype, t.requires_grad
     dims = "0 dims" if t.ndim == 0 else "1 dim" if t.ndim == 1 else f"{t.ndim} dims"
-    template = "type({0}) is {a} and {0}._storage.node.dtype is {b} and len({0}._shape) == {c}" + (
-        "" if t._view is not None else " and {0}._view is None"
-    )
+    view = "" if t._view is not None else " and {0}._view is None"
+    template = "type({0}) is {a} and {1}.node.dtype is {b} and len({0}._shape) == {c}" + view
     words = f"{s.spoken(source)} is a {dtype} tensor of {dims}"
-    first = Guard("tensor", template, (source,), (type(t), dtype, t.ndim), words)
-    attached, detached = t._storage.attached, t._detached
+    both = source, Source("attr", source, "_storage")
+    first = Guard("tensor", template, both, (type(t), dtype, t.ndim), words)
+    attached, detached, leaf = t._storage.attached, t._detached, t._storage.grad_leaf
     if not dtype.is_floating:
         return [first]
     verb = "requires gradients" if wants else "does not require gradients"
-    flags = f"{{0}}._storage.attached is {attached} and {{0}}._detached is {detached}"
-    return [first, Guard("history", flags, (source,), (), f"{source.words} {verb}")]
+    flags = f"{{1}}.attached is {attached} and {{0}}._detached is {detached} and {{1}}.grad_leaf is {leaf}"
+    return [first, Guard("history", flags, both, (), f"{source.words} {verb}")]
 
 
 __all__ = ["Callable", "Frame", "Live", "Sequence", "Trace"]

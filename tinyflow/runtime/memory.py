@@ -5,6 +5,7 @@ plan([Life(size, first, last)]) -> offsets, total         buffers whose lives me
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -42,7 +43,6 @@ def plan(lives: Sequence[Life]) -> tuple[list[int], int]:
                 break
             at = max(at, end)
         offsets[k] = at
-        placed.append((at, at + aligned(life.size), life))
-        placed.sort(key=lambda p: p[0])
+        insort(placed, (at, at + aligned(life.size), life), key=lambda p: p[0])
         total = max(total, at + aligned(life.size))
     return offsets, total

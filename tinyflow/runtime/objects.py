@@ -98,10 +98,10 @@ def checksum(key: str, body: bytes) -> bytes:
     return hashlib.sha256(key.encode() + body).digest()
 
 
-def path_of(key: str) -> Path | None:
+def path_of(key: str, kind: str = "kernels") -> Path | None:
     """Where the entry lies; None when the flag CACHE says to keep nothing."""
     folder = str(config.CACHE)
-    return None if folder in ("", "0") else Path(folder) / "kernels" / key
+    return None if folder in ("", "0") else Path(folder) / kind / key
 
 
 def log(text: str) -> None:

@@ -35,19 +35,24 @@ def contents() -> int:
         print("nothing is kept on disk (the flag CACHE is 0)")
         return 0
     print(home)
-    for part, what in (("kernels", "compiled kernels"), ("datasets", "downloaded data")):
+    for part, what in (
+        ("kernels", "compiled kernels"),
+        ("programs", "programs of them"),
+        ("datasets", "downloaded data"),
+    ):
         print(f"  {what:18} {describe(home / part)}")
     return 0
 
 
 def clear() -> int:
-    """Remove the compiled kernels. Downloaded data stays."""
+    """Remove the compiled kernels, and what programs are made of them. Downloaded data stays."""
     home = folder()
     kernels = home / "kernels" if home else None
-    if kernels is None or not kernels.is_dir():
+    if home is None or kernels is None or not kernels.is_dir():
         print("there are no compiled kernels on disk")
         return 0
     what = describe(kernels)
+    shutil.rmtree(home / "programs", ignore_errors=True)
     shutil.rmtree(kernels)
     print(f"removed {what} of compiled kernels from {kernels}")
     return 0

@@ -8,7 +8,6 @@ from typing import Any
 from tinyflow.core.errors import LINE, user_line
 from tinyflow.graph.node import Node, toposort
 from tinyflow.ops.functions import ones, zeros
-from tinyflow.ops.leaf import VARIABLE
 from tinyflow.passes.gradient import gradients
 from tinyflow.torch.custom import Function, once_differentiable, watch
 from tinyflow.torch.errors import MODIFIED, NO_GRAD_FN, NOT_DIFFERENTIATED, NOT_SCALAR_OUTPUT, UNUSED, SizeError
@@ -74,7 +73,7 @@ BELOW = Remembered(256)  # outputs -> the leaves below them, in order
 def leaves_below(roots: tuple[Node, ...]) -> list[Node]:
     found = BELOW.get(roots)
     if found is None:
-        found = [n for n in toposort(roots) if n.op is VARIABLE]
+        found = [n for n in toposort(roots) if n.op.kind == "leaf"]
         BELOW.put(roots, found)
     return found  # type: ignore[no-any-return]
 
@@ -85,7 +84,7 @@ def takers_below(roots: tuple[Node, ...]) -> list[Tensor]:
         return [t for n in leaves_below(roots) if (t := LEAVES.get(n)) is not None]
     with enable_grad():
         kept = {n: t for n, t in list(RETAINED.items()) if use(t) is n}
-    return [t for n in toposort(roots) if (t := LEAVES.get(n) if n.op is VARIABLE else kept.get(n)) is not None]
+    return [t for n in toposort(roots) if (t := LEAVES.get(n) if n.op.kind == "leaf" else kept.get(n)) is not None]
 
 
 def derived(roots: Sequence[Node], targets: Sequence[Node], starts: Sequence[Node]) -> list[Node | None]:

@@ -83,7 +83,9 @@ def record(f: Function, fn: str, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 def nodes_of(f: Function, operands: Operands, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What f makes of the nodes of some tensors. Of nodes that it was given lately it made the same before."""
-    if State.registry.leaf_waits and MODE.grad:  # before any node is taken that reads the leaf's old value
+    if (
+        State.registry.leaf_waits and MODE.grad and not State.tracing
+    ):  # before a node is taken that reads the leaf's old value
         flush()
     take = operands.take
     before, LINE.held, GOING.busy = LINE.held, None, GOING.busy + 1

@@ -16,7 +16,7 @@ from bisect import insort
 from collections.abc import Callable, Hashable
 from operator import attrgetter
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -25,11 +25,12 @@ from tinyflow.core.errors import user_frame
 from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node, Shape, toposort
 from tinyflow.ops.leaf import VARIABLE, variable
+from tinyflow.runtime.spare import LEAST, SPARE
 
 Home = Hashable
 
 STORE: WeakKeyDictionary[Node, np.ndarray] = WeakKeyDictionary()  # leaf -> the array it lives in
-CUT: WeakSet[Node] = WeakSet()  # values whose history was lost because a leaf changed under it
+CUT: set[Node] = set()  # values whose history was lost because a leaf changed under it
 FREE: dict[Hashable, list[Node]] = {}  # (type, shape, home) -> leaves for the next tensors there
 MOST_FREE = 4096
 MEMORY = 1 << 28  # bytes of arrays that may wait until what is remembered is looked through
@@ -63,10 +64,11 @@ SEEN = Remembered(4096)  # node -> the leaves below it
 class Going:
     """The leaves whose tensors are gone, and what holds them up. `busy`: ops that are taking nodes now."""
 
-    __slots__ = ("busy", "bytes", "gone")
+    __slots__ = ("busy", "bytes", "gone", "late")
 
     def __init__(self) -> None:
         self.busy, self.bytes = 0, 0
+        self.late = False  # a tensor has gone since they were looked through
         self.gone: list[tuple[Node, Home, bool]] = []  # leaf, home, whether it has waited for a run
 
 
@@ -117,24 +119,31 @@ ASKER, CALLER = measured()
 def give_back(leaf: Node, home: Home) -> None:
     """A tensor that lived in a leaf is gone. Its array goes at once if nothing has read it."""
     if home is None:
+        CUT.discard(leaf)
         return  # it lives as long as the node
     if holders(leaf) <= CALLER:
         free(leaf, home)
         return
     array = STORE.get(leaf)
     GOING.gone.append((leaf, home, False))
+    GOING.late = True
     GOING.bytes += 0 if array is None or array.base is not None else array.nbytes
     if GOING.bytes > MEMORY:
         remember_nothing()
 
 
 def free(leaf: Node, home: Home) -> None:
-    STORE.pop(leaf, None)
+    array = STORE.pop(leaf, None)
+    if array is not None and array.nbytes >= LEAST and holders(array) <= ASKER:
+        SPARE.give(array)
     CUT.discard(leaf)
     if len(FREE) >= MOST_FREE:
         FREE.clear()
-    attrs = leaf.attrs
-    insort(FREE.setdefault((attrs["dtype"], attrs["shape"], home), []), leaf, key=oldest)
+    waiting = FREE.setdefault((leaf.dtype, leaf.shape, home), [])
+    if waiting:
+        insort(waiting, leaf, key=oldest)
+    else:
+        waiting.append(leaf)
 
 
 def reap(held: Callable[[], set[Node]], after_run: bool = False) -> None:
@@ -142,7 +151,7 @@ def reap(held: Callable[[], set[Node]], after_run: bool = False) -> None:
 
     A key is a leaf without a tensor: it waits until everything was computed, twice.
     """
-    waiting, GOING.gone, GOING.bytes = GOING.gone, [], 0
+    waiting, GOING.gone, GOING.bytes, GOING.late = GOING.gone, [], 0, False
     holding = held()
     for leaf, home, waited in waiting:
         if leaf in holding or (home == KEY and not waited):

@@ -26,6 +26,7 @@ from tinyflow.core.expr import is_found
 from tinyflow.graph.node import Node, at_line, make, rewrite, substitute, toposort
 from tinyflow.ops.indexing import FIND
 from tinyflow.ops.leaf import VARIABLE
+from tinyflow.runtime.spare import SPARE
 from tinyflow.torch.leaves import (
     CUT,
     FORGET,
@@ -91,7 +92,7 @@ class Storage:
         if leaf is not None and not ending():
             self.node = self.leaf = None  # type: ignore[assignment]
             give_back(leaf, self.home)
-            if not GOING.busy and not self.registry.live:
+            if GOING.late and not GOING.busy and not self.registry.live:
                 reap(held)
 
     def value(self) -> Node:
@@ -149,10 +150,15 @@ VALUE = "value"
 
 
 def bound(array: np.ndarray, shared: bool = False) -> Storage:
-    """A storage whose value is this very array."""
+    """A storage whose value is this very array, for a tensor that the user makes."""
+    return settled(array, None if GOING.busy or State.tracing else user_place(), shared)
+
+
+def settled(array: np.ndarray, home: Home = VALUE, shared: bool = False) -> Storage:
+    """A storage whose value is known."""
     storage = Storage.__new__(Storage)
-    storage.home = None if GOING.busy or State.tracing else user_place()
-    leaf = leaf_for(as_dtype(array.dtype), array.shape, storage.home)
+    storage.home = home
+    leaf = leaf_for(as_dtype(array.dtype), array.shape, home)
     STORE[leaf] = array
     storage.node = storage.leaf = leaf
     storage.attached = storage.taint = storage.pending = storage.grad_leaf = False
@@ -195,6 +201,7 @@ def compute(registry: Registry) -> None:
         one_by_one(pending)
     finally:
         GOING.busy -= 1
+        SPARE.turn()
     written = changed(in_place, pending, kept)
     for s in with_history if written else ():
         if s.leaf is not None and not written.isdisjoint(reads(s.node)):
@@ -280,12 +287,17 @@ def changed(in_place: list[Storage], pending: list[Storage], held: set[Node]) ->
 
 
 def one_by_one(pending: list[Storage]) -> None:
-    """After an error: those that can be computed are, the others keep their error, so that one bad tensor spoils no other."""
+    """After an error: those that can be computed are; the others keep their error, or the value that they had before, so that
+    one bad tensor spoils no other."""
     done: list[tuple[Storage, np.ndarray]] = []
     for s in pending:
         try:
             done.append((s, execute.realise(plain([s.node]), STORE)[0]))
         except Exception as e:
+            if s.leaf in STORE:  # what changes in place keeps its value
+                s.pending = False
+                s.forget()
+                continue
             s.failure = e
             FAILED.add(s)
             s.registry.live.pop(s.serial, None)

@@ -24,7 +24,7 @@ from tinyflow.torch.dtypes import CPU, FACE, LEGACY, Size
 from tinyflow.torch.errors import INPLACE_LEAF, INPLACE_VIEW_OF_LEAF, NOT_SCALAR, NUMPY_NEEDS_DETACH
 from tinyflow.torch.leaves import CUT, STORE, leaf_for
 from tinyflow.torch.modes import MODE
-from tinyflow.torch.storage import LEAVES, OPEN, RETAINED, Storage, bound, settle_sizes
+from tinyflow.torch.storage import LEAVES, OPEN, RETAINED, State, Storage, bound, settle_sizes
 from tinyflow.torch.view import View
 
 
@@ -448,6 +448,8 @@ def assign(
     if s.attached and not s.grad_leaf and (t._detached or not MODE.grad):  # the value changes, the history does not
         from tinyflow.torch.custom import straight_through
 
+        if State.tracing:
+            raise RuntimeError("a value changes behind its history; no trace can say that")
         node = straight_through(node, s.node)
     s.update(node, attached and not t._detached, taint)
     if fn is not None:

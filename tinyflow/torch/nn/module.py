@@ -122,7 +122,8 @@ class Module:
                 f"cannot assign '{type(value).__name__}' as parameter '{name}' (torch.nn.Parameter or None expected)"
             )
         for k in KINDS:
-            kinds[k].pop(name, None)
+            if k != kind:  # what is set again keeps its place
+                kinds[k].pop(name, None)
         if kind is None:
             object.__setattr__(self, name, value)
         else:
@@ -358,9 +359,8 @@ class Module:
 def zero_grads(parameters: Any, set_to_none: bool) -> None:
     """Forget the gradients, or make them zeros."""
     for p in parameters:
-        if p._grad is not None:
-            if set_to_none:
-                p._grad = None
-            else:
-                with no_grad():
-                    p._grad.detach_().zero_()
+        if set_to_none:
+            p._grad = None
+        elif p._grad is not None:
+            with no_grad():
+                p._grad.detach_().zero_()

@@ -184,9 +184,7 @@ def move_all(
     known = add_keys(settings, [v for k, v in group.items() if k not in NO_SETTINGS and k not in n])
     start = (*settings, *n.values())
     for t, state in zip(params, states, strict=True):
-        for name, value in parts.items():
-            if state.get(name) is None and value is not None:
-                state[name] = from_array(np.full(t._shape, value, t._storage.node.dtype.numpy))  # type: ignore[arg-type]
+        state.update(initial(optimizer, group, t, state))
         there = {name: use(state[name]) for name in parts if state.get(name) is not None}
         p, g = use(t), use(t._grad)  # type: ignore[arg-type]
         key = (*start, p, g, *there.values(), len(there))
@@ -202,6 +200,14 @@ def move_all(
             else:
                 assign(state[name], value)
         assign(t, found[0])
+
+
+def initial(optimizer: Optimizer, group: Group, t: Tensor, state: dict[str, Any]) -> dict[str, Any]:
+    """What a parameter's state lacks before its first step."""
+    kind = t._storage.node.dtype.numpy
+    missing = {k: v for k, v in optimizer.parts(group).items() if v is not None and state.get(k) is None}
+    found: dict[str, Any] = {k: from_array(np.full(t._shape, v, kind)) for k, v in missing.items()}  # type: ignore[arg-type]
+    return {"step": 0, **found} if optimizer.counts and "step" not in state else found
 
 
 NO_SETTINGS = {"params", "initial_lr"}

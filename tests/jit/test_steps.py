@@ -1,0 +1,560 @@
+"""Whole training steps under compile: one piece, and bit by bit what the plain function does to parameters, gradients,
+optimiser, buffers and random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.torch.compare import array, theirs
+from tinyflow import torch as ours
+
+X = [array(6, 4, seed=k) for k in range(5)]
+Y = [array(6, 3, seed=10 + k) for k in range(5)]
+LABELS = [array(6, low=0, high=3, dtype=np.int64, seed=20 + k) for k in range(5)]
+
+
+class World:
+    """A model, an optimiser, and the step that trains it. `t` is PyTorch or tinyflow."""
+
+    def __init__(self, t: Any, net: Any, opt: Any = None) -> None:
+        self.t, self.net, self.opt = t, net, opt
+        self.kept: list[Any] = []
+
+    def values(self) -> list[np.ndarray]:
+        """Everything that a step may change."""
+        net = self.net
+        found = [*net.parameters(), *(p.grad for p in net.parameters()), *net.buffers()]
+        if self.opt is not None:
+            for state in self.opt.state_dict()["state"].values():
+                found += [state[k] for k in sorted(state)]
+        return [
+            np.array(v.detach().tolist() if hasattr(v, "detach") else v, object if v is None else None) for v in found
+        ]
+
+
+def dense(t: Any) -> Any:
+    return t.nn.Sequential(t.nn.Linear(4, 5), t.nn.Tanh(), t.nn.Linear(5, 3))
+
+
+def mse(w: World, x: Any, y: Any) -> Any:
+    return w.t.nn.functional.mse_loss(w.net(w.t.from_numpy(x)), w.t.from_numpy(y))
+
+
+# Each makes a step of a world: step(x, y) -> what it returns.
+Maker = Callable[[World], Callable[[Any, Any], Any]]
+
+
+def usual(w: World) -> Any:
+    def step(x, y):
+        w.opt.zero_grad()
+        loss = mse(w, x, y)
+        loss.backward()
+        w.opt.step()
+        return loss
+
+    return step
+
+
+def clears_last(w: World) -> Any:
+    def step(x, y):
+        loss = mse(w, x, y)
+        loss.backward()
+        w.opt.step()
+        w.opt.zero_grad()
+        return loss.detach()
+
+    return step
+
+
+def zeros(w: World) -> Any:
+    def step(x, y):
+        w.opt.zero_grad(set_to_none=False)
+        loss = mse(w, x, y)
+        loss.backward()
+        w.opt.step()
+        return loss
+
+    return step
+
+
+def never_clears(w: World) -> Any:
+    def step(x, y):
+        loss = mse(w, x, y)
+        loss.backward()
+        w.opt.step()
+        return loss
+
+    return step
+
+
+def clipped(w: World) -> Any:
+    def step(x, y):
+        w.net.zero_grad()
+        loss = mse(w, x, y)
+        loss.backward()
+        norm = w.t.nn.utils.clip_grad_norm_(w.net.parameters(), 0.05)
+        w.opt.step()
+        return loss, norm
+
+    return step
+
+
+def two_losses(w: World) -> Any:
+    def step(x, y):
+        w.opt.zero_grad()
+        out = w.net(w.t.tensor(x))
+        (out - w.t.as_tensor(y)).abs().mean().backward(retain_graph=True)
+        (out * out).mean().backward()
+        w.opt.step()
+        return [p.grad for p in w.net.parameters()]
+
+    return step
+
+
+def by_hand(w: World) -> Any:
+    def step(x, y):
+        loss = mse(w, x, y)
+        loss.backward()
+        with w.t.no_grad():
+            for p in w.net.parameters():
+                p -= 0.1 * p.grad
+                p.grad = None
+        return loss
+
+    return step
+
+
+def by_data(w: World) -> Any:
+    def step(x, y):
+        loss = mse(w, x, y)
+        w.net.zero_grad()
+        loss.backward()
+        for name, p in w.net.named_parameters():
+            if "bias" not in name:
+                p.data.add_(p.grad, alpha=-0.1)
+            else:
+                p.data -= 0.2 * p.grad.data
+        return loss
+
+    return step
+
+
+def by_gradients(w: World) -> Any:
+    def step(x, y):
+        loss = mse(w, x, y)
+        grads = w.t.autograd.grad(loss, list(w.net.parameters()))
+        with w.t.no_grad():
+            for p, g in zip(w.net.parameters(), grads):
+                p.sub_(g, alpha=0.3)
+        return loss, grads[0]
+
+    return step
+
+
+def classes(w: World) -> Any:
+    def step(x, y):
+        w.opt.zero_grad()
+        loss = w.t.nn.functional.cross_entropy(w.net(w.t.tensor(x, dtype=w.t.float32)), w.t.from_numpy(y))
+        loss.backward()
+        w.opt.step()
+        return loss.item()
+
+    return step
+
+
+STEPS: dict[str, Maker] = {
+    f.__name__: f
+    for f in (usual, clears_last, zeros, never_clears, clipped, two_losses, by_hand, by_data, by_gradients)
+}
+# fmt: off
+OPTIMISERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sgd": ("SGD", {"lr": 0.1}), "momentum": ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    "dampened": ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3}), "maximize": ("SGD", {"lr": 0.01, "maximize": True}),
+    "adam": ("Adam", {"lr": 0.01}), "adam all": ("Adam", {"lr": 0.01, "amsgrad": True, "weight_decay": 0.1, "maximize": True, "betas": (0.5, 0.9)}),
+    "adamw": ("AdamW", {"lr": 0.01}), "adamw all": ("AdamW", {"lr": 0.01, "amsgrad": True, "weight_decay": 0.3, "eps": 1e-6}),
+    "rmsprop": ("RMSprop", {"lr": 0.01, "momentum": 0.9, "centered": True}), "adagrad": ("Adagrad", {"lr": 0.1, "lr_decay": 0.1}),
+    "adadelta": ("Adadelta", {"lr": 1.0}),
+}
+# fmt: on
+
+
+def world(t: Any, make: Callable[[Any], Any] = dense, optimiser: str = "adam") -> World:
+    t.manual_seed(0)
+    net = make(t)
+    with t.no_grad():
+        for k, p in enumerate(net.parameters()):
+            p.copy_(t.tensor(array(*p.shape, low=-0.5, high=0.5, seed=k)))
+    name, settings = OPTIMISERS[optimiser]
+    return World(t, net, getattr(t.optim, name)(net.parameters(), **settings))
+
+
+def numbers(found: Any) -> list[Any]:
+    if isinstance(found, list | tuple):
+        return [a for part in found for a in numbers(part)]
+    return [np.array(found.detach().tolist())] if hasattr(found, "detach") else [found]
+
+
+def runs(w: World, step: Any, count: int = 7, change: Callable[[World, int], None] | None = None, batches: Any = (X, Y)) -> list[Any]:  # fmt: skip
+    found = []
+    for k in range(count):
+        if change is not None:
+            change(w, k)
+        found += numbers(step(batches[0][k % 5], batches[1][k % 5]))
+        if k % 3 == 2:
+            found += w.values()
+    return found + w.values()
+
+
+def same(got: list[Any], want: list[Any]) -> None:
+    assert len(got) == len(want)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def near(got: list[Any], want: list[Any]) -> None:
+    assert len(got) == len(want)
+    for a, b in zip(got, want, strict=True):
+        if getattr(a, "dtype", float) == np.dtype(object):
+            assert (a == b).all()
+        else:
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def check(make: Callable[[], World], maker: Maker, pieces: int = 1, **how: Any) -> Any:
+    """The compiled step does what the plain one does, in so many pieces in all."""
+    plain, compiled = make(), make()
+    f = ours.compile(maker(compiled))
+    same(runs(compiled, f, **how), runs(plain, maker(plain), **how))
+    assert not f.cuts, f.explain()
+    assert f.compilations <= pieces, f.explain()
+    return f
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps(name: str) -> None:
+    f = check(lambda: world(ours), STEPS[name], pieces=2)
+    assert "changes in place: " in f.explain()
+    near(runs(ours_world := world(ours), STEPS[name](ours_world)), runs(there := world(theirs), STEPS[name](there)))
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_optimisers(name: str) -> None:
+    check(lambda: world(ours, optimiser=name), usual, pieces=2 if name == "dampened" else 1)
+
+
+def test_a_number_is_taken_outside() -> None:
+    """return loss.item(): the piece, then Python."""
+    a, b = world(ours), world(ours)
+    f = ours.compile(classes(b))
+    same(runs(b, f, batches=(X, LABELS)), runs(a, classes(a), batches=(X, LABELS)))
+    assert f.compilations == 1 and len(f.cuts) == 1
+
+
+def test_rates_change_without_a_new_piece() -> None:
+    def schedule(w: World, k: int) -> None:
+        if k == 0:
+            w.kept.append(w.t.optim.lr_scheduler.CosineAnnealingLR(w.opt, 10))
+        w.kept[0].step()
+        if k == 4:
+            w.opt.param_groups[0]["lr"] = 1
+
+    for name in ("momentum", "adam"):
+        check(lambda name=name: world(ours, optimiser=name), usual, change=schedule)
+
+
+def test_other_settings_are_guarded() -> None:
+    def edit(w: World, k: int) -> None:
+        if k == 3:
+            w.opt.param_groups[0]["weight_decay"] = 0.5
+        if k == 5:
+            w.opt.add_param_group({"params": [w.t.zeros(2, requires_grad=True)], "lr": 0.5})
+
+    check(lambda: world(ours, optimiser="adamw"), usual, pieces=3, change=edit)
+
+
+def test_state_is_saved_and_loaded() -> None:
+    def reload(w: World, k: int) -> None:
+        if k == 2:
+            w.kept.append((w.opt.state_dict(), {n: v.clone() for n, v in w.net.state_dict().items()}))
+        if k == 4:
+            w.opt.load_state_dict(w.kept[0][0])
+            w.net.load_state_dict(w.kept[0][1])
+        if k == 5:
+            other = w.t.optim.Adam(w.net.parameters(), lr=0.01)
+            other.load_state_dict(w.opt.state_dict())
+            w.opt.state = other.state
+
+    check(lambda: world(ours), usual, change=reload)
+
+
+def test_what_was_kept_keeps_its_value() -> None:
+    def keep(w: World, k: int) -> None:
+        first = w.net[0].weight
+        if k == 1:
+            w.kept += [first.grad, first.detach().clone(), first.detach(), first * 2]
+        if k == 3:
+            w.kept.append((w.net[0].bias * 3).sum())
+        for v in w.kept[3:]:
+            numbers(v)
+
+    plain, compiled = world(ours), world(ours)
+    same(runs(compiled, ours.compile(usual(compiled)), change=keep), runs(plain, usual(plain), change=keep))
+    same(numbers(compiled.kept), numbers(plain.kept))
+    assert numbers(compiled.kept[2])[0].tolist() == compiled.net[0].weight.tolist()
+
+
+def test_old_graphs() -> None:
+    """A loss that a step returns has no history left; one that was made outside, of parameters since changed, neither."""
+    for compiled in (False, True):
+        w = world(ours)
+        step = ours.compile(usual(w)) if compiled else usual(w)
+        outside = mse(w, X[0], Y[0])
+        loss = step(X[0], Y[0])
+        for old in (outside, loss):
+            assert old.requires_grad
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                old.backward()
+
+
+def test_gradients_are_added_up_outside() -> None:
+    """backward in the piece, the optimiser outside, every second step."""
+
+    def maker(w: World) -> Any:
+        def step(x, y):
+            loss = mse(w, x, y) / 2
+            loss.backward()
+            return loss
+
+        return step
+
+    def update(w: World, k: int) -> None:
+        if k and k % 2 == 0:
+            w.opt.step()
+            w.opt.zero_grad()
+
+    check(lambda: world(ours), maker, pieces=2, change=update)
+    w = world(ours)
+    loss = ours.compile(maker(w))(X[0], Y[0])
+    loss.backward()  # its history is there: nothing has changed
+
+
+def test_batch_norm_dropout_and_modes() -> None:
+    def make(t: Any) -> Any:
+        return t.nn.Sequential(t.nn.Linear(4, 5), t.nn.BatchNorm1d(5), t.nn.Dropout(0.3), t.nn.Linear(5, 3))
+
+    def switch(w: World, k: int) -> None:
+        w.net.train(k not in (3, 4))
+
+    def seeded() -> World:
+        w = world(ours, make)
+        ours.manual_seed(5)
+        return w
+
+    plain = seeded()
+    want = [*runs(plain, usual(plain), change=switch), ours.rand(2).tolist()]
+    compiled = seeded()
+    f = ours.compile(usual(compiled))
+    same([*runs(compiled, f, change=switch), ours.rand(2).tolist()], want)
+    assert not f.cuts and f.compilations == 2
+    here, there = (
+        world(t, lambda t: t.nn.Sequential(t.nn.Linear(4, 5), t.nn.BatchNorm1d(5)), "momentum") for t in (ours, theirs)
+    )
+    batches = X, [array(6, 5, seed=k) for k in range(5)]
+    near(
+        runs(here, ours.compile(usual(here)), change=switch, batches=batches),
+        runs(there, usual(there), change=switch, batches=batches),
+    )
+
+
+class Tied:
+    """Two layers of one weight."""
+
+    def __call__(self, t: Any) -> Any:
+        class Net(t.nn.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.a, self.b, self.c = t.nn.Linear(4, 4), t.nn.Linear(4, 4), t.nn.Linear(4, 3)
+                self.b.weight = self.a.weight
+
+            def forward(self, x):
+                return self.c(t.tanh(self.b(t.relu(self.a(x)))))
+
+        return Net()
+
+
+def test_shared_parameters() -> None:
+    def untie(w: World, k: int) -> None:
+        if k == 4:
+            w.net.b.weight = w.t.nn.Parameter(w.net.a.weight.detach().clone())
+
+    check(lambda: world(ours, Tied()), usual, change=untie, pieces=3)
+    check(lambda: world(ours, Tied()), clipped)
+    here, there = world(ours, Tied()), world(theirs, Tied())
+    near(runs(here, ours.compile(usual(here)), change=untie), runs(there, usual(there), change=untie))
+
+
+def test_frozen_parameters() -> None:
+    def freeze(w: World, k: int) -> None:
+        w.net[0].weight.requires_grad_(k % 4 < 2)
+        if k % 4 == 2:
+            w.net[0].weight.grad = None
+
+    check(lambda: world(ours), usual, change=freeze, pieces=3)
+
+
+def test_parameters_that_arrays_share() -> None:
+    """numpy() of a parameter shows what compiled steps write."""
+    plain, compiled = world(ours), world(ours)
+    f, g = ours.compile(usual(compiled)), usual(plain)
+    views = [w.net[0].weight.detach().numpy() for w in (compiled, plain)]
+    for k in range(3):
+        f(X[k], Y[k])
+        g(X[k], Y[k])
+        np.testing.assert_array_equal(*views)
+        np.testing.assert_array_equal(views[0], compiled.net[0].weight.detach().numpy())
+
+
+def test_batches_of_many_sizes() -> None:
+    sizes = [6, 6, 5, 4, 3, 6, 2, 1, 6]
+    worlds = world(ours), world(ours)
+    f, g = ours.compile(usual(worlds[0])), usual(worlds[1])
+    for k, n in enumerate(sizes):
+        x, y = X[k % 5][:n].copy(), Y[k % 5][:n].copy()
+        near(numbers(f(x, y)), numbers(g(x, y)))
+    near(worlds[0].values(), worlds[1].values())
+    assert not f.cuts and f.compilations <= 3
+
+
+def test_arrays_of_other_kinds() -> None:
+    f = ours.compile(lambda x: (ours.from_numpy(x) * 2).sum())
+    for x in (
+        X[0],
+        X[0].astype(np.float64),
+        X[0].T,
+        X[0][::2],
+        np.zeros((0, 3), np.float32),
+        np.full((), 3, np.float32),
+    ):
+        assert f(x).item() == pytest.approx(x.sum() * 2, rel=1e-5)
+    g = ours.compile(lambda x: ours.from_numpy(x).add_(1))
+    a = np.zeros(3, np.float32)
+    assert g(a).tolist() == [1, 1, 1] and a.tolist() == [1, 1, 1]
+    shown = ours.compile(lambda x: (ours.from_numpy(x), ours.tensor(x), ours.from_numpy(x) + 1))
+    shared, copy, more = shown(a)
+    a[0] = 7
+    assert shared.tolist() == [7, 1, 1] and copy.tolist() == [1, 1, 1] and more.tolist() == [2, 2, 2]
+
+
+def test_a_bad_batch_changes_nothing() -> None:
+    def make(t: Any) -> Any:
+        return t.nn.Sequential(t.nn.Embedding(5, 4), t.nn.Linear(4, 3))
+
+    def maker(w: World) -> Any:
+        def step(x, y):
+            w.opt.zero_grad()
+            loss = w.t.nn.functional.mse_loss(w.net(w.t.from_numpy(x)), w.t.from_numpy(y))
+            loss.backward()
+            w.opt.step()
+            return loss
+
+        return step
+
+    good, bad = np.array([0, 1, 2, 4, 4, 1]), np.array([0, 1, 9, 4, 4, 1])
+    found = []
+    for t, wrap in ((ours, ours.compile), (ours, lambda f: f), (theirs, lambda f: f)):
+        w = world(t, make, "momentum")
+        step = wrap(maker(w))
+        for index in (good, bad, good, bad, good):
+            if index is bad:
+                before = [p.tolist() for p in w.net.parameters()]
+                with pytest.raises(IndexError):
+                    step(index, Y[0]).item()
+                assert [p.tolist() for p in w.net.parameters()] == before
+            else:
+                step(index, Y[0])
+        found.append([np.array(p.tolist()) for p in w.net.parameters()])
+    same(found[0], found[1])
+    near(found[0], found[2])
+
+
+def test_an_error_in_the_middle_leaves_what_plain_code_leaves() -> None:
+    def maker(w: World) -> Any:
+        def step(x, y):
+            loss = mse(w, x, y)
+            loss.backward()
+            if w.kept:
+                raise ValueError("stop")
+            w.opt.step()
+            return loss
+
+        return step
+
+    plain, compiled = world(ours), world(ours)
+    f, g = ours.compile(maker(compiled)), maker(plain)
+    for step, w in ((f, compiled), (g, plain)):
+        step(X[0], Y[0])
+        w.kept.append(1)
+        with pytest.raises(ValueError, match="stop"):
+            step(X[1], Y[1])
+    same(compiled.values(), plain.values())
+
+
+def test_two_optimisers() -> None:
+    def maker(w: World) -> Any:
+        other = w.t.optim.SGD(w.net[2].parameters(), lr=0.1)
+        first = w.t.optim.AdamW(w.net[0].parameters(), lr=0.01)
+
+        def step(x, y):
+            w.net.zero_grad()
+            loss = mse(w, x, y)
+            loss.backward()
+            first.step()
+            other.step()
+            return loss
+
+        return step
+
+    check(lambda: world(ours), maker)
+
+
+def test_hooks_and_closures_stay_with_python() -> None:
+    def maker(w: World) -> Any:
+        def step(x, y):
+            def closure():
+                w.opt.zero_grad()
+                loss = mse(w, x, y)
+                loss.backward()
+                return loss
+
+            return w.opt.step(closure)
+
+        return step
+
+    def hooked(w: World) -> Any:
+        w.net[0].weight.register_hook(lambda g: g * 2)
+        return usual(w)
+
+    for make in (maker, hooked):
+        plain, compiled = world(ours), world(ours)
+        same(runs(compiled, ours.compile(make(compiled))), runs(plain, make(plain)))
+
+
+def test_a_compiled_model_and_the_rest_outside() -> None:
+    plain, compiled = world(ours), world(ours)
+    compiled.net = ours.compile(compiled.net)
+    same(runs(compiled, usual(compiled)), runs(plain, usual(plain)))
+    assert compiled.net.compilations == 1
+
+
+def test_explained() -> None:
+    w = world(ours)
+    f = ours.compile(usual(w), fullgraph=True)
+    f(X[0], Y[0])
+    text = f.explain()
+    for part in ("1 compiled", "changes in place: ", "['exp_avg_sq']", "sets the .grad of ", "counts a step of 4 parameters", "has its memory for itself", "and computes all at once"):  # fmt: skip
+        assert part in text
+    assert text.count("piece_1(") == 1 and "cut at" not in text

@@ -1,0 +1,75 @@
+"""Programs on disk: found again by another process, and only where nothing that they depend on has changed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tinyflow
+
+PROGRAM = """
+import numpy as np
+import tinyflow.torch as torch
+torch.manual_seed(0)
+x = torch.randn({n}, 8)
+w = torch.randn(8, 8).requires_grad_()
+loss = (torch.softmax(x @ w, -1)[torch.tensor([0, {index}])] ** 2).sum()
+loss.backward()
+print(loss.item(), w.grad.sum().item())
+"""
+
+
+def run(folder, n=5, index=1, **more):
+    """(what it printed, what it told of caches)"""
+    code = PROGRAM.format(n=n, index=index)
+    (folder / "script.py").write_text(code)
+    home = str(Path(tinyflow.__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": home, "TINYFLOW_CACHE": str(folder / "cache"), "TINYFLOW_DEBUG": "1", **more}
+    done = subprocess.run([sys.executable, folder / "script.py"], env=env, capture_output=True, text=True, check=False)
+    return done.stdout, done.stderr
+
+
+def kept(folder):
+    return sorted((folder / "cache" / "programs").glob("*"))
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    first, told = run(tmp_path)
+    assert "found on disk" not in told and len(kept(tmp_path)) > 1
+    second, told = run(tmp_path)
+    assert second == first and "found on disk" in told and ", 0 compiled" in told and "modules: 0 from" not in told
+
+
+def test_another_size_line_or_option_is_another_program(tmp_path):
+    run(tmp_path)
+    before = len(kept(tmp_path))
+    for change in ({"n": 6}, {"index": 0, "TINYFLOW_CHECKPOINT": "0"}):
+        _, told = run(tmp_path, **change)
+        assert len(kept(tmp_path)) > before, told
+        before = len(kept(tmp_path))
+
+
+def test_errors_are_told_on_the_users_line(tmp_path):
+    run(tmp_path)
+    out, told = run(tmp_path, index=9)
+    assert not out and "found on disk" in told
+    assert "index 9 is out of range for 5 entries" in told and "script.py:7" in told.replace('", line ', ":")
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "empty"])
+def test_damage_is_compiled_over(tmp_path, harm):
+    first, _ = run(tmp_path)
+    for path in kept(tmp_path):
+        body = path.read_bytes()
+        path.write_bytes({"cut": body[:-7], "changed": body[:-3] + b"abc", "empty": b""}[harm])
+    second, told = run(tmp_path)
+    assert second == first and "found on disk" not in told
+    assert "found on disk" in run(tmp_path)[1]
+
+
+def test_nothing_is_kept_where_that_is_asked(tmp_path):
+    first, _ = run(tmp_path)
+    again, told = run(tmp_path, TINYFLOW_CACHE="0")
+    assert again == first and "found on disk" not in told
