@@ -36,7 +36,7 @@ def normalised(x: Node) -> Node:
 # fmt: off
 LAYERS: dict[str, tuple[Callable[[Node], Node], set[str], float]] = {  # a layer after its product; what is computed again; the arena's part
     "gelu":       (lambda x: 0.5 * x * (1.0 + e.erf(x * 0.7071)),                                 {"erf"},     0.7),
-    "batch norm": (lambda x: e.relu(normalised(x)),                                               {"div"},     0.65),
+    "batch norm": (lambda x: e.relu(normalised(x)),                                               {"div"},     0.7),
     "dropout":    (lambda x: e.where(e.less(uniform(KEY, x.shape, salt=x.uid), 0.5), x, 0.0),     {"uniform"}, 0.75),
     "tanh":       (e.tanh,                                                                        set(),       1.0),
 }
