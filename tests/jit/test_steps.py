@@ -503,6 +503,25 @@ def test_an_error_in_the_middle_leaves_what_plain_code_leaves() -> None:
     same(compiled.values(), plain.values())
 
 
+def test_an_alias_of_a_parameter_comes_first() -> None:
+    def maker(w: World) -> Any:
+        alias, whole = w.net[0].weight.detach(), w.net[0].weight.data
+
+        def step(x, y):
+            size = (alias * whole).sum()
+            w.opt.zero_grad()
+            loss = mse(w, x, y) + size * 0
+            loss.backward()
+            w.opt.step()
+            return size, alias.mean()
+
+        return step
+
+    plain, compiled = world(ours), world(ours)
+    same(runs(compiled, ours.compile(maker(compiled))), runs(plain, maker(plain)))
+    assert plain.net[0].weight.grad is not None
+
+
 def test_two_optimisers() -> None:
     def maker(w: World) -> Any:
         other = w.t.optim.SGD(w.net[2].parameters(), lr=0.1)

@@ -63,10 +63,10 @@ class Entry(NamedTuple):
 
 
 class Effects(NamedTuple):
-    """`writes` and `gradients` name inputs by number."""
+    """`writes` name inputs by number."""
 
     writes: list[tuple[int, Storage]]
-    gradients: list[tuple[int, Tens | None]]
+    gradients: list[tuple[Source, Tens | None]]
     entries: list[Entry]
     calls: list[Call]
     looks: bool  # a leaf that requires gradients was written: all is computed at the end, as an optimiser's step does
@@ -83,10 +83,10 @@ def effects_of(t: Any) -> Effects:
     storages = [(k, i.symbol._storage) for k, i in enumerate(t.inputs) if i.symbol is not None]
     writes = [(k, storage) for k, storage in storages if storage.version]
     gradients = []
-    for symbol, k in t.leaves:
+    for symbol, source in t.leaves:
         if symbol.changed():
             now = symbol.__dict__["now"]
-            gradients.append((k, None if now is None else t.lift(now)))
+            gradients.append((source, None if now is None else t.lift(now)))
     if writes or gradients:
         places = [Source("attr", i.source, "_storage") for i in t.inputs if i.kind == "tensor"]
         each = ", ".join(f"{{{k}}}" for k in range(len(places)))
@@ -139,10 +139,10 @@ def words_of(effects: Effects, inputs: Sequence[Any]) -> list[str]:
     written = [inputs[k].source.words for k, _ in effects.writes]
     lines = [f"changes in place: {', '.join(written)}"] if written else []
     for what, chosen in (
-        ("sets the .grad of", [k for k, v in effects.gradients if v is not None]),
-        ("sets to None the .grad of", [k for k, v in effects.gradients if v is None]),
+        ("sets the .grad of", [source for source, v in effects.gradients if v is not None]),
+        ("sets to None the .grad of", [source for source, v in effects.gradients if v is None]),
     ):
-        lines += [f"{what} {', '.join(inputs[k].source.words for k in chosen)}"] if chosen else []
+        lines += [f"{what} {', '.join(source.words for source in chosen)}"] if chosen else []
     lines += [f"sets {e.holder.words}[{e.key!r}]" for e in effects.entries]
     return lines + [c.words for c in effects.calls] + (["and computes all at once"] if effects.looks else [])
 
@@ -152,7 +152,7 @@ def check_history(t: Any, roots: Sequence[Tensor]) -> None:
     if not all(r.requires_grad for r in roots):
         return  # the face's error
     inputs = {i.placeholder: i for i in t.inputs if i.symbol is not None}
-    leaves = {symbol._storage: k for symbol, k in t.leaves}
+    leaves = {symbol._storage: source for symbol, source in t.leaves}
     for n in toposort([r.node for r in roots]):
         i = inputs.get(n)
         if i is None or not i.symbol._storage.attached:
@@ -161,7 +161,7 @@ def check_history(t: Any, roots: Sequence[Tensor]) -> None:
             raise Cut("runs the gradient of what was computed before")
         if i.symbol._storage.version:
             raise Cut("runs a gradient through what has changed since")
-        source = t.inputs[leaves[i.symbol._storage]].source
+        source = leaves[i.symbol._storage]
         if t.real[source]._hooks:
             raise Cut(f"runs a gradient with hooks on {source.words}")
         t.guard(Guard("no hooks", "not {0}._hooks", (source,), (), f"{source.words} has no hooks"))

@@ -209,7 +209,10 @@ class Builder:
     def apply(self, effects: Effects, written: bool) -> None:
         """Lines that make the changes. What they need of before is read first."""
         b, lines = self.w.bind, self.w.lines
-        gradients = [(k, "None" if v is None else self.text(v)) for k, v in effects.gradients]
+        inputs = {i.source: f"_G[{k}]" for k, i in enumerate(self.piece.inputs) if i.kind == "tensor"}
+        gradients = [
+            (inputs.get(s) or self.w.source(s), "None" if v is None else self.text(v)) for s, v in effects.gradients
+        ]
         entries = [(self.w.source(e.holder), e.key, self.text(e.value)) for e in effects.entries]
         calls = [(b(c.function), [self.w.source(s) for s in c.sources]) for c in effects.calls]
         if written:
@@ -217,7 +220,7 @@ class Builder:
         elif effects.writes:
             how = [(k, s.attached, s.taint, s.version) for k, s in effects.writes]
             lines.append(f"{b(write_all)}(_G, _W, {b(how)})")
-        lines += [f"_G[{k}]._grad = {text}" for k, text in gradients]
+        lines += [f"{leaf}._grad = {text}" for leaf, text in gradients]
         lines += [f"{holder}[{key!r}] = {text}" for holder, key, text in entries]
         lines += [f"{function}({', '.join(sources)})" for function, sources in calls]
         if effects.looks and not written:

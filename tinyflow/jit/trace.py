@@ -71,7 +71,7 @@ class Trace:
         self.file, self.line = "", 0
         self.arrived: dict[int, Source] = {}  # tensor -> where it was met first
         self.storages: dict[int, int] = {}  # storage -> number of its input
-        self.leaves: list[tuple[Symbol, int]] = []  # those that take gradients, each with the number of its input
+        self.leaves: list[tuple[Symbol, Source]] = []  # those that take gradients
         self.written: set[Node] = set()
         self.entries: list[Entry] = []
         self.calls: list[Call] = []
@@ -151,7 +151,7 @@ class Trace:
         if owner:
             symbol.waits(lambda: self.gradient(t, source))
             LEAVES[own.leaf] = symbol  # type: ignore[index]
-            self.leaves.append((symbol, number))
+            self.leaves.append((symbol, source))
         return symbol
 
     def gradient(self, t: Tensor, source: Source) -> Tensor | None:

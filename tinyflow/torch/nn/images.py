@@ -63,6 +63,8 @@ def convolution(rank: int) -> Any:
         x, alone = batched(input, rank)
         if isinstance(x.shape[1], int) and isinstance(weight.shape[1], int) and x.shape[1] != weight.shape[1] * groups:
             raise SizeError(f"Given groups={groups}, weight of size {list(weight.shape)}, expected input{list(x.shape)} to have {weight.shape[1] * groups} channels, but got {x.shape[1]} channels instead")  # fmt: skip
+        if isinstance(weight.shape[0], int) and (groups < 1 or weight.shape[0] % groups):
+            raise SizeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of size {list(weight.shape)} instead")  # fmt: skip
         s, d, kernel = each(stride, rank), each(dilation, rank), weight.shape[2:]
         low, high = paddings(padding, kernel, s, d, rank)
         room = [
