@@ -9,12 +9,12 @@ import numpy as np
 from tinyflow.core.errors import GraphError
 from tinyflow.core.expr import Dim, Expr, walk
 from tinyflow.graph.evaluate import DEAD, evaluate
-from tinyflow.graph.node import Node, substitute, toposort
+from tinyflow.graph.node import Node, substitute, toposort, with_all_bodies
 
 
 def verify(roots: Iterable[Node], name: str) -> None:
     """Shapes and types are what the rows say; inputs are older than their users."""
-    for node in toposort(roots):
+    for node in with_all_bodies(roots):
         shape = node.op.shape(*(x.shape for x in node.inputs), **node.attrs)
         if tuple(shape) != tuple(node.shape):
             raise GraphError(f"after {name}: {node} has shape {node.shape}, its row says {shape}")

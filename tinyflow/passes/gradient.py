@@ -105,7 +105,7 @@ def broken_path(y: Node, x: Node) -> Node | None:
     reached = {y}
     for node in reversed(order):
         if node in reached and node in below and node is not x:
-            if node.op.grad is None or not node.dtype.is_floating:
+            if (node.op.grad is None and node.op.kind != "loop") or not node.dtype.is_floating:
                 return node
             reached.update(n for n in node.inputs if n in below)
     return None

@@ -13,7 +13,6 @@ from typing import Any
 
 from tinyflow.core.dtypes import bool_, int64
 from tinyflow.graph.node import Node, rewrite
-from tinyflow.ops import elementwise as e
 from tinyflow.ops import leaf
 from tinyflow.ops.recurrence import UNBOUNDED, Recurrence
 from tinyflow.symbolic import array, nest
@@ -206,6 +205,3 @@ def fold(fn: Callable[..., Any], elems: Any, initializer: Any, reverse: bool, na
     with starts[0].graph.name_scope(name):
         last, _ = repeated("Fold", starts, xs, step, reverse=reverse)
     return nest.pack(initializer, last)
-
-
-__all__ = ["e", "foldl", "foldr", "map_fn", "repeated", "scan", "while_loop"]
