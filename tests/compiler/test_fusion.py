@@ -354,3 +354,17 @@ def residual(layers):
 
 def test_kernels_of_a_residual_network_do_not_grow_with_its_depth():
     assert residual(5) == residual(9)
+
+
+@pytest.mark.parametrize("shape, axes", [
+    ((1 << 17,), (0,)), ((131101,), (0,)), ((512, 260), (0,)), ((512, 320), (0,)), ((521, 260), (0,)), ((8, 70, 256), (0, 1)),
+    ((2, 3, 30000), (0, 1, 2)), ((3, 65536), (0,)), ((4096, 33), (0,)), ((700, 200), (1,)),
+], ids=str)  # fmt: skip
+def test_sums_of_very_many(shape, axes):
+    """In parts that the threads share, where the number of rows has a divisor for it; the same bits for any number of threads."""
+    x = placeholder(float32, shape, "x")
+    a = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    a.flat[7] = np.nan
+    y, b = placeholder(int32, shape, "y"), np.arange(a.size, dtype=np.int32).reshape(shape)
+    nodes = [sum_(x * x, axes), max_(x, axes), min_(e.abs_(x), axes), sum_(y, axes), max_(y, axes)]
+    check(nodes, {x: a, y: b}, added=a.size)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tinyflow.compiler import vecmath
 from tinyflow.compiler.emit import BLOCK, Code, Emitter
-from tinyflow.compiler.loops import Kernel, Store
+from tinyflow.compiler.loops import Kernel, Store, folds, free
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import int64
@@ -14,6 +14,9 @@ from tinyflow.core.expr import Index, Index_
 from tinyflow.runtime.memory import ALIGN, aligned
 from tinyflow.runtime.target import Target
 
+WIDE = 4  # vectors of a line of columns that are added up at once
+MANY_ROWS = 32  # of fewer, whole lines of columns are read anyway
+SIMPLE = 24  # expressions of a value for that
 BRANCH_WEIGHTS = '!0 = !{!"branch_weights", i32 1, i32 100000}'
 
 
@@ -31,6 +34,8 @@ def work(em: Emitter, kernel: Kernel) -> Index_:
 
 def passes(em: Emitter, kernel: Kernel) -> Index_:
     """The rows, each thread a run of them; a single row long enough is cut into blocks."""
+    if adds_up_columns(kernel, WIDE * em.lanes):
+        em.lanes *= WIDE
     if kernel.rows:
         tasks = expr.product(i.extent for i in kernel.rows)
         with share(em, tasks) as task:
@@ -55,6 +60,19 @@ def passes(em: Emitter, kernel: Kernel) -> Index_:
         known = block if isinstance(flat.extent, int) and flat.extent % block == 0 else known
         em.in_lanes(flat, low.name, high.name, lambda: store_all(em, kernel.stores), known)
     return tasks
+
+
+def adds_up_columns(kernel: Kernel, lanes: int) -> bool:
+    """Whether the lanes run along the columns of what is folded, simple and long enough to take several vectors of a line at once."""
+    for s in kernel.stores:
+        found = folds(s.value)
+        long = s.lanes is not None and isinstance(s.lanes.extent, int) and s.lanes.extent % lanes == 0
+        if not long or not found or len(expr.walk(s.value)) > SIMPLE:
+            return False
+        lengths = [expr.product(k.extent for k in f.over) for f in found]
+        if any(s.lanes not in free(f) for f in found) or any(isinstance(n, int) and n < MANY_ROWS for n in lengths):
+            return False
+    return bool(kernel.stores)
 
 
 def block_size(stores: Sequence[Store], lanes: int) -> int:

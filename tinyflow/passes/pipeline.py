@@ -12,6 +12,7 @@ from tinyflow.passes.attention import attention
 from tinyflow.passes.checkpoint import checkpoint
 from tinyflow.passes.chunks import chunks
 from tinyflow.passes.layout import layout
+from tinyflow.passes.parts import parts
 from tinyflow.passes.phases import phases
 from tinyflow.passes.simplify import simplify, stabilise
 from tinyflow.passes.sums import sums
@@ -32,6 +33,7 @@ PIPELINE: list[tuple[str, Pass]] = [
     ("phases", each(phases)),  # before the last, which joins the views that it brings
     ("layout", each(layout)),  # after every pattern that speaks of neighbours
     ("sums", each(sums)),  # once the axes have their last order
+    ("parts", each(parts)),  # those that are left
     ("simplify again", each(simplify)),  # a stable form brings new x - (-y)
     ("chunks", each(chunks)),
     ("checkpoint", checkpoint),  # the last: no rule sees through what is computed again
