@@ -32,14 +32,14 @@ class Meter:
 
     def __init__(self) -> None:
         self.graphs: dict[program.Program, tuple[Node, ...]] = {}
-        compiled = execute.compiled
+        made = execute.kept_or_compiled
 
         def known(runner: execute.Runner, *names: Any) -> execute.Native:
-            native = compiled(runner, *names)
+            native = made(runner, *names)
             self.graphs[native.program] = tuple(runner.nodes)
             return native
 
-        execute.compiled = known
+        execute.kept_or_compiled = known
 
     def work(self, step: Callable[[], object]) -> Work:
         """The work of all that the step runs."""

@@ -98,7 +98,7 @@ def test_a_program_without_its_line_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_work_of_a_step_is_counted_from_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "compiled", execute.compiled)  # the meter puts its own there
+    monkeypatch.setattr(execute, "kept_or_compiled", execute.kept_or_compiled)  # the meter puts its own there
     meter = Meter()
     row = TABLE["mm32"]
     product = step_of(BY_NAME["tinyflow session"], row)
