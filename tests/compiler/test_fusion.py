@@ -368,3 +368,12 @@ def test_sums_of_very_many(shape, axes):
     y, b = placeholder(int32, shape, "y"), np.arange(a.size, dtype=np.int32).reshape(shape)
     nodes = [sum_(x * x, axes), max_(x, axes), min_(e.abs_(x), axes), sum_(y, axes), max_(y, axes)]
     check(nodes, {x: a, y: b}, added=a.size)
+
+
+@pytest.mark.parametrize("columns", [64, 128, 320, 384, 1536])
+def test_columns_of_several_vectors(columns):
+    """Some vectors of a line at once, also where they are read under a mask."""
+    x = placeholder(float32, (2048, columns), "x")
+    a = np.random.default_rng(0).standard_normal((2048, columns)).astype(np.float32)
+    inner = slice_(x, (0, 0), (40, columns))
+    check([sum_(x, 0), sum_(inner, 0), max_(inner, 0), sum_(pad(inner, (3, 0), (5, 64)), 0)], {x: a}, added=2048)
