@@ -21,7 +21,7 @@ from tinyflow.compiler import borders, transpose
 from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import Kernel, Store, Target, loads, show, stride
-from tinyflow.compiler.lower import Reader, Scope, real
+from tinyflow.compiler.lower import Reader, Scope
 from tinyflow.compiler.microkernel import Tile
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType
@@ -237,7 +237,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         for t in homes[s]
     ]
     rows = heights(indices[2].extent, height)
-    inplace = not (around or upright) and fixed_strides(a, indices[2], k, core.dtype)
+    inplace = not around and fixed_strides(a, indices[2], k, core.dtype)
     if inplace:
         flat = expr.index(sizes[3], "k")
         a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True))))
@@ -388,8 +388,9 @@ def upright_letters(
     rows = {x: expr.axis(spec.size[x], x) for x in (*found.batch, *found.m)}
     a = left({**letters, **rows})
     read = loads(a)
-    fixed = isinstance(a, Load) and all(stride(a.offset, i) is not None for i in (*k, *real(tuple(rows.values()))))
-    if fixed and not clash(stride(a.offset, k[-1]), a.dtype, PAGE // 2):  # type: ignore[attr-defined]
+    if isinstance(a, Load) and not any(
+        isinstance(i, Index) and stride(a.offset, i) is None for i in (*k, *rows.values())
+    ):
         return 0  # it may be read in place
     count, size = 0, 1
     for x in reversed(found.m):
@@ -420,12 +421,8 @@ def fixed_strides(a: Expr, m: Index, k: Sequence[Index], dtype: DType) -> bool:
     flat = expr.index(expr.product(i.extent for i in k), "k")
     offset = expr.substitute(a.offset, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True)))
     rows, along = stride(offset, m), stride(offset, flat)
-    return rows is not None and along is not None and not clash(rows, dtype, PAGE)
-
-
-def clash(step: Index_ | None, dtype: DType, unit: int) -> bool:
-    """Whether elements so far apart fall into few sets of the first cache."""
-    return isinstance(step, int) and step != 0 and step * dtype.size % unit == 0
+    clash = isinstance(rows, int) and rows and rows * dtype.size % PAGE == 0
+    return rows is not None and along is not None and not clash
 
 
 def is_direct(stores: Sequence[Store], result: Expr, indices: Sequence[Index], width: int) -> bool:

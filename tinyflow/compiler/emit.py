@@ -208,10 +208,14 @@ class Emitter(Writer):
             at, m = self.part_pointer(p, t, k * n), self.part(mask.name, "i1", k, parts)
             args = f"ptr {at}, i32 {out.dtype.size}, <{n} x i1> {m}, <{n} x {t}> zeroinitializer"
             self.line(f"{names[-1]} = call <{n} x {t}> @{fn}({args})")
-        if parts > 1:
-            order = ", ".join(f"i32 {i}" for i in range(self.lanes))
-            both = ", ".join(f"<{n} x {t}> {name}" for name in names)
-            self.line(f"{out.name} = shufflevector {both}, <{self.lanes} x i32> <{order}>")
+        while len(names) > 1:  # joined two by two, the last time under the name of the result
+            n *= 2
+            order = ", ".join(f"i32 {i}" for i in range(n))
+            pairs, names = list(zip(names[::2], names[1::2], strict=True)), []
+            for first, second in pairs:
+                names.append(out.name if n == self.lanes else self.name("v"))
+                both = f"<{n // 2} x {t}> {first}, <{n // 2} x {t}> {second}"
+                self.line(f"{names[-1]} = shufflevector {both}, <{n} x i32> <{order}>")
 
     def masked_store(self, p: str, v: Value, mask: Value) -> None:
         """Under a mask, a register at a time."""
