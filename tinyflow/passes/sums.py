@@ -42,7 +42,7 @@ def sums(node: Node) -> Node:
 
 def added(x: Node, axes: Axes) -> Node:
     """The sum of x over the axes."""
-    terms = list(terms_of(x, 1))
+    terms = list(terms_of(x, 1, axes))
     kept = [t for t in terms if not adds_up_to_nothing(t[0], axes)]
     if not kept:
         return zeros(tuple(n for d, n in enumerate(x.shape) if d not in axes), x.dtype)
@@ -58,12 +58,12 @@ def added(x: Node, axes: Axes) -> Node:
     return whole if sign > 0 else -whole
 
 
-def terms_of(x: Node, sign: int) -> Iterable[tuple[Node, int]]:
+def terms_of(x: Node, sign: int, axes: Axes) -> Iterable[tuple[Node, int]]:
     if x.op is NEG:
-        yield from terms_of(x.inputs[0], -sign)
-    elif x.op in (ADD, SUB):
-        yield from terms_of(x.inputs[0], sign)
-        yield from terms_of(x.inputs[1], sign if x.op is ADD else -sign)
+        yield from terms_of(x.inputs[0], -sign, axes)
+    elif x.op in (ADD, SUB) and not adds_up_to_nothing(x, axes):
+        yield from terms_of(x.inputs[0], sign, axes)
+        yield from terms_of(x.inputs[1], sign if x.op is ADD else -sign, axes)
     else:
         yield x, sign
 
