@@ -169,9 +169,11 @@ class finfo:
 
 
 def bfloat16_limits() -> Any:
-    import ml_dtypes
+    from types import SimpleNamespace
 
-    return ml_dtypes.finfo(core.bfloat16.numpy)
+    last = 2.0**-7
+    least, most = 2.0**-126, 2.0**127 * (2 - last)
+    return SimpleNamespace(bits=16, eps=last, max=most, min=-most, tiny=least, resolution=0.01)
 
 
 class iinfo:
