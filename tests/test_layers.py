@@ -40,6 +40,7 @@ ONLY_IN = {  # what the machine and the outside world are reached by, and the on
     "llvmlite":  {"runtime/machine.py"},
     "threading": {"core/threads.py"},
     "mpi4py":    {"runtime/mpi.py"},
+    "ml_dtypes": {"core/dtypes.py"},  # an extra
 }
 # fmt: on
 WITH_PYTHON = sys.stdlib_module_names | {"numpy"}

@@ -2,7 +2,7 @@
 
 from importlib import import_module as _import
 
-from tinyflow.core.dtypes import DType, float32, float64, int32, int64, uint8
+from tinyflow.core.dtypes import DType, bfloat16, float16, float32, float64, int32, int64, uint8
 from tinyflow.core.dtypes import bool_ as bool
 from tinyflow.symbolic.array import (
     broadcast_to,

@@ -185,8 +185,8 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     found = roles(spec)
     assert found is not None
     target = targets.current()
-    height, vectors = target.tile(core.dtype)
-    lanes = target.lanes(core.dtype)
+    height, vectors = target.tile(core.dtype.computed)
+    lanes = target.lanes(core.dtype.computed)
     sizes = (extent(spec, found.batch), extent(spec, found.m), extent(spec, found.n), extent(spec, found.k))
     columns = sizes[2]
     if isinstance(columns, int):
@@ -214,15 +214,15 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     for some, i in places:
         letters.update(zip(some, split(i, tuple(spec.size[a] for a in some)), strict=True))
     tests, a = borders.tests(left(letters)) if around else ((), left(letters))
-    panel_bytes = expr.product((sizes[0], ceil_div(columns, width), sizes[3], width * core.dtype.size))
+    panel_bytes = expr.product((sizes[0], ceil_div(columns, width), sizes[3], width * core.dtype.computed.size))
     own = packs_alone(sizes, panel_bytes) and not buffered.repeated  # what does not change is packed once for all steps
     panels = Scratch(f"panels of {core.label}", panel_bytes, per_thread=own)
-    tile = Tile(height, vectors, lanes, core.dtype, None, None)
+    tile = Tile(height, vectors, lanes, core.dtype.computed, None, None)
     packing = pack(core, found, spec, panels, tile, buffered, group, f"{name}p")
     if own and packing.checks:  # a checked index is numbered by the kernel that it is in
         own, panels = False, Scratch(panels.label, panel_bytes)
         packing = pack(core, found, spec, panels, tile, buffered, group, f"{name}p")
-    result = expr.apply("result", *indices, dtype=core.dtype)
+    result = expr.apply("result", *indices, dtype=core.dtype.computed)
     index = tuple(letters[x] for x in spec.out)
     scope.group, scope.replaced[core] = set(group.stores), lambda _: result
     stores = [
@@ -237,25 +237,25 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         for t in homes[s]
     ]
     rows = heights(indices[2].extent, height)
-    inplace = not around and fixed_strides(a, indices[2], k, core.dtype)
+    inplace = not around and fixed_strides(a, indices[2], k, core.dtype.computed)
     if inplace:
         flat = expr.index(sizes[3], "k")
         a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True))))
         k = (flat,)
     blocks = blocks_of(k, around.taps - 1 if around else 0)
     together = columns_at_once(columns, width)
-    by_tile = isinstance(depth := sizes[3], int) and depth * together * width * core.dtype.size <= STAYS
+    by_tile = isinstance(depth := sizes[3], int) and depth * together * width * core.dtype.computed.size <= STAYS
     whole_runs = bool(
         upright
         and not by_tile
         and isinstance(row_count, int)
-        and row_count * blocks.most * core.dtype.size <= RUN_STAYS
+        and row_count * blocks.most * core.dtype.computed.size <= RUN_STAYS
     )
     packed = whole_vectors(row_count if whole_runs else rows[0], lanes) if upright else rows[0]  # type: ignore[arg-type]
-    local = Scratch(f"rows of {core.label}", packed * blocks.most * core.dtype.size, per_thread=True)
+    local = Scratch(f"rows of {core.label}", packed * blocks.most * core.dtype.computed.size, per_thread=True)
     direct = is_direct(stores, result, indices, width)
-    kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, core.dtype.size))
-    kept = rows[0] * together * width * core.dtype.size if by_tile else kept
+    kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, core.dtype.computed.size))
+    kept = rows[0] * together * width * core.dtype.computed.size if by_tile else kept
     sums = (
         None
         if direct or (blocks.one(k) and not by_tile)
@@ -263,7 +263,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     )
     tiles = Tiles(
         spec=spec,
-        dtype=core.dtype,
+        dtype=core.dtype.computed,
         sizes=sizes,
         batch=indices[0],
         run=indices[1],
@@ -427,7 +427,7 @@ def fixed_strides(a: Expr, m: Index, k: Sequence[Index], dtype: DType) -> bool:
 
 def is_direct(stores: Sequence[Store], result: Expr, indices: Sequence[Index], width: int) -> bool:
     """Whether tiles can be written where they belong at once: the results themselves, in whole panels."""
-    if len(stores) != 1 or stores[0].value is not result:
+    if len(stores) != 1 or stores[0].value is not result or stores[0].target.dtype.is_low:
         return False
     offset, columns = stores[0].offset, indices[3].extent
     return (
@@ -455,7 +455,9 @@ def pack(
     plain = opened_read(Reader(core.inputs[found.b], scope, core), spec.operands[found.b], letters)
     value = expr.as_expr(expr.substitute(plain, {column: p * width + j}))
     if not (isinstance(columns, int) and columns % width == 0):
-        value = guard(rules.less(expr.as_expr(p * width + j), expr.as_expr(columns)), value, expr.const(0, core.dtype))
+        value = guard(
+            rules.less(expr.as_expr(p * width + j), expr.as_expr(columns)), value, expr.const(0, core.dtype.computed)
+        )
     places = (b, p, *k)
     offset = flatten((*places, j), (*(i.extent for i in places), width))
     rows = (b, *in_memory_order([*k, p], value))  # reads whole lines of B, writes a piece of every panel
@@ -464,8 +466,8 @@ def pack(
     if line := transpose.line_of(plain, k, column, tile.lanes):
         length, rest = expr.index(expr.product(i.extent for i in line), "line"), tuple(i for i in k if i not in line)
         source = transpose.source_of(plain)
-        turn = transpose.Turn(b, p, rest, length, line, column, source, columns, width, tile.lanes, core.dtype)  # type: ignore[arg-type]
-    store = Store(Target(panels, "own", core.dtype), (j,), offset, value, j)
+        turn = transpose.Turn(b, p, rest, length, line, column, source, columns, width, tile.lanes, core.dtype.computed)  # type: ignore[arg-type]
+    store = Store(Target(panels, "own", core.dtype.computed), (j,), offset, value, j)
     return Kernel(name, rows, (store,), tuple(scope.checks), cost, turn, group.conditions, (core,))
 
 

@@ -112,7 +112,9 @@ class Scan:
         old = get(em, carry, self.carried, True)
         new = combine(em, self.fn, old, em.widen(cast(em, em.value(store.value), self.carried)))
         put(em, carry, new)
-        em.store(store.target.key, store.offset, cast(em, old if self.exclusive else new, self.dtype), self.dtype)
+        em.store(
+            store.target.key, store.offset, cast(em, old if self.exclusive else new, self.dtype), store.target.dtype
+        )
 
     # ------------------------------------------------------------------------------------------ rows
 
@@ -155,7 +157,7 @@ class Scan:
         em.line(f"{end.name} = extractelement {t} {v.name}, i32 {0 if self.reverse else em.lanes - 1}")
         put(em, carry, end)
         v = self.shifted(em, v, before, 1) if self.exclusive else v
-        em.store(store.target.key, store.offset, cast(em, v, self.dtype), self.dtype)
+        em.store(store.target.key, store.offset, cast(em, v, self.dtype), store.target.dtype)
 
     def shifted(self, em: Emitter, v: Value, fill: Value, step: int) -> Value:
         """v moved by some lanes in the direction of the scan; `fill` comes in."""
@@ -202,7 +204,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     index = (*split(row, before), k, *(split(column, after) if column is not None else (0,) * len(after)))
     (target,) = homes[n]
     value = expr.as_expr(expr.opened(Reader(x, scope, n)(*index)))
-    scan = Scan(STEPS[n.op.name], row, k, column, n.dtype, n.attrs["exclusive"], n.attrs["reverse"])
+    scan = Scan(STEPS[n.op.name], row, k, column, n.dtype.computed, n.attrs["exclusive"], n.attrs["reverse"])
     store = Store(target, (), flatten(index, n.shape), value, column or k)
     cost = expr.mul(expr.product(n.shape), 4)
     return [Kernel(name, (), (store,), tuple(scope.checks), cost, scan, group.conditions, (n,))]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from tinyflow.compiler import loops
 from tinyflow.compiler.loops import Kernel, Store, free, stride
-from tinyflow.compiler.scalars import SCALARS
+from tinyflow.compiler.scalars import SCALARS, narrow
 from tinyflow.compiler.writer import Value, Writer, literal, mangled, short
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, bool_, int64
@@ -280,6 +280,8 @@ class Emitter(Writer):
 
     def store(self, buffer: Any, offset: Index_, v: Value, dtype: DType) -> None:
         """The value at an offset; as a vector where the store's index is the lanes."""
+        if dtype.is_low:
+            v = narrow(self, v, dtype)
         if dtype is bool_:
             out = self.name()
             self.line(f"{out} = zext {v.type(self.lanes)} {v.name} to {f'<{self.lanes} x i8>' if v.wide else 'i8'}")

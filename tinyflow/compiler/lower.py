@@ -52,7 +52,7 @@ class Reader:
     __slots__ = ("dtype", "node", "scope", "shape", "user")
 
     def __init__(self, node: Node, scope: Scope, user: Node) -> None:
-        self.node, self.scope, self.user, self.shape, self.dtype = node, scope, user, node.shape, node.dtype
+        self.node, self.scope, self.user, self.shape, self.dtype = node, scope, user, node.shape, node.dtype.computed
 
     def __call__(self, *index: Index_) -> Expr:
         return self.scope.read(self.node, index)

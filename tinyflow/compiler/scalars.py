@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tinyflow.core.dtypes import DType, bool_, float32, float64, int64
+from tinyflow.core.dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64
 from tinyflow.ops.random import GOLDEN
 
 if TYPE_CHECKING:
@@ -194,6 +194,44 @@ def cast(em: Emitter, args: list[Value], dtype: DType) -> Value:
     return em.convert("sext" if source == "i" else "zext", x, dtype)
 
 
+def widen(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    """A number as it is stored, as float32."""
+    (x,) = args
+    if x.dtype is float16:
+        return as_type(em, "fpext", x, "half", "float", float32)
+    bits = as_type(em, "zext", as_type(em, "bitcast", x, "half", "i16", x.dtype), "i16", "i32", int32)
+    return as_type(em, "bitcast", em.op("shl {t} {0}, {1}", [bits, em.splat(16, bits)]), "i32", "float", float32)
+
+
+def narrow(em: Emitter, x: Value, dtype: DType) -> Value:
+    """A float32 as it is stored: rounded to the nearest, to the even one of two; NaN stays NaN.
+
+    As halves, not as integers: LLVM 22 stores four bytes where a mask lets one truncated integer of two through.
+    """
+    if dtype is float16:
+        return as_type(em, "fptrunc", x, "float", "half", dtype)
+    bits = as_type(em, "bitcast", x, "float", "i32", int32)
+    high = em.op("lshr {t} {0}, {1}", [bits, em.splat(16, bits)])
+    odd = em.op("and {t} {0}, {1}", [high, em.splat(1, bits)])
+    up = em.op("add {t} {0}, {1}", [em.op("add {t} {0}, {1}", [bits, em.splat(0x7FFF, bits)]), odd])
+    rounded = em.op("lshr {t} {0}, {1}", [up, em.splat(16, bits)])
+    quiet = em.op("or {t} {0}, {1}", [high, em.splat(0x40, bits)])
+    chosen = em.choose(em.op("fcmp uno {t} {0}, {1}", [x, x], bool_), quiet, rounded)
+    return as_type(em, "bitcast", as_type(em, "trunc", chosen, "i32", "i16", dtype), "i16", "half", dtype)
+
+
+def as_type(em: Emitter, opcode: str, x: Value, source: str, into: str, dtype: DType) -> Value:
+    """One conversion between types in LLVM's names."""
+    of = (lambda t: f"<{em.lanes} x {t}>") if x.wide else (lambda t: t)
+    out = Value(em.name(), dtype, x.wide)
+    em.line(f"{out.name} = {opcode} {of(source)} {x.name} to {of(into)}")
+    return out
+
+
+def rounded_to(low: DType) -> Callable[..., Value]:
+    return lambda em, args, dtype: widen(em, [narrow(em, args[0], low)], float32)
+
+
 def uniform(em: Emitter, args: list[Value], dtype: DType) -> Value:
     """24 (53) high bits of SplitMix64 of the key and the position, as a number in [0, 1)."""
     key, salt, position = args
@@ -255,6 +293,7 @@ SCALARS: dict[str, dict[str, Any]] = {
     "select": {"b": select},
     "cast": dict.fromkeys("fiub", cast),
     "uniform": {"i": uniform},
+    "widen": {"f": widen}, "round to bfloat16": {"f": rounded_to(bfloat16)}, "round to float16": {"f": rounded_to(float16)},
 }
 # fmt: on
 SCALARS.update((name, {"f": vector_function(name)}) for name in VECMATH)

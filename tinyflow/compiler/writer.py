@@ -143,7 +143,7 @@ def literal(value: Any, dtype: DType) -> str:
 
 
 def short(dtype: DType) -> str:
-    return {"float": "f32", "double": "f64"}.get(dtype.llvm, dtype.llvm)
+    return {"float": "f32", "double": "f64", "half": "f16"}.get(dtype.llvm, dtype.llvm)
 
 
 def mangled(v: Value, lanes: int) -> str:

@@ -1,10 +1,13 @@
 """The element types: one row each, with their names in numpy and LLVM.
 
 dtype := DType(name, numpy, llvm, size, kind)        kind in "b" bool, "u" unsigned, "i" signed, "f" float
+
+bfloat16 and float16 are how numbers are stored; what is computed with is float32, their type `computed`.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,12 +16,21 @@ import numpy as np
 class DType:
     """An element type. There is one object per type, so `is` compares them."""
 
-    __slots__ = ("kind", "llvm", "name", "numpy", "size")
+    def __init__(self, name: str, llvm: str, kind: str, size: int, computed: DType | None = None) -> None:
+        self.name, self.llvm, self.kind, self.size = name, llvm, kind, size
+        self.computed = computed or self
 
-    def __init__(self, name: str, llvm: str, kind: str) -> None:
-        self.name, self.llvm, self.kind = name, llvm, kind
-        self.numpy = np.dtype(name)
-        self.size = self.numpy.itemsize
+    @cached_property
+    def numpy(self) -> np.dtype[Any]:
+        """The type of arrays; numpy has bfloat16 from another package."""
+        if self.name != "bfloat16":
+            return np.dtype(self.name)
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise ImportError("arrays of bfloat16 need the package ml_dtypes: pip install 'tinyflow-dl[low]', or compute in float16 or float32") from None  # fmt: skip
+        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return found
 
     def __repr__(self) -> str:
         return self.name
@@ -31,6 +43,11 @@ class DType:
         return self.kind == "f"
 
     @property
+    def is_low(self) -> bool:
+        """Whether it is a type to store numbers in, but not to compute with."""
+        return self.computed is not self
+
+    @property
     def is_integer(self) -> bool:
         return self.kind in "iu"
 
@@ -40,30 +57,40 @@ class DType:
 
 
 # fmt: off
-#                name       llvm      kind
-float32 = DType("float32", "float",  "f")
-float64 = DType("float64", "double", "f")
-int32   = DType("int32",   "i32",    "i")
-int64   = DType("int64",   "i64",    "i")
-uint8   = DType("uint8",   "i8",     "u")
-bool_   = DType("bool",    "i8",     "b")
+#                  name        llvm      kind size computed
+float32  = DType("float32",  "float",  "f", 4)
+float64  = DType("float64",  "double", "f", 8)
+int32    = DType("int32",    "i32",    "i", 4)
+int64    = DType("int64",    "i64",    "i", 8)
+uint8    = DType("uint8",    "i8",     "u", 1)
+bool_    = DType("bool",     "i8",     "b", 1)
+bfloat16 = DType("bfloat16", "half",   "f", 2, float32)  # the first half of a float32; for LLVM, two bytes
+float16  = DType("float16",  "half",   "f", 2, float32)
 # fmt: on
 
 DTYPES = (float32, float64, int32, int64, uint8, bool_)
-FROM_NUMPY = {d.numpy: d for d in DTYPES}
+LOW = (bfloat16, float16)
+NAMED = {d.name: d for d in (*DTYPES, *LOW)}
+FROM_NUMPY = {d.numpy: d for d in (*DTYPES, float16)}
 
 
 def as_dtype(given: Any) -> DType:
     """The DType that a DType, a numpy dtype or type, a Python type or a name stands for."""
     if isinstance(given, DType):
         return given
+    if given == "bfloat16":
+        return bfloat16
     try:
-        return FROM_NUMPY[np.dtype(given)]
+        found = np.dtype(given)
+        return FROM_NUMPY[found] if found in FROM_NUMPY else NAMED[found.name]
     except (KeyError, TypeError):
-        known = ", ".join(d.name for d in DTYPES)
+        known = ", ".join(NAMED)
         raise TypeError(f"{given!r} is not an element type that tinyflow computes with; use one of {known}") from None
 
 
 def promote(*dtypes: DType) -> DType:
     """The type that holds the values of all of them, as numpy promotes."""
-    return as_dtype(np.result_type(*(d.numpy for d in dtypes)))
+    low = [d for d in dtypes if d.is_low]
+    if low and all(d is low[0] or not d.is_floating for d in dtypes):
+        return low[0]
+    return as_dtype(np.result_type(*(d.computed.numpy for d in dtypes)))

@@ -137,6 +137,7 @@ def _intern(cls: type[E], dtype: DType, key: tuple[Any, ...], **fields: Any) -> 
 
 
 def const(value: float | int | bool, dtype: DType = int64) -> Expr:
+    dtype = dtype.computed
     value = bool(value) if dtype.kind == "b" else float(value) if dtype.kind == "f" else int(value)
     return _intern(Const, dtype, (repr(value),), value=value)  # repr tells 0.0 from -0.0, and NaN equals itself
 
@@ -180,17 +181,20 @@ def axis(extent: Index_, hint: str = "i") -> Index_:
 
 
 def load(buffer: Any, offset: Index_, dtype: DType) -> Expr:
-    return _intern(Load, dtype, (buffer, offset), buffer=buffer, offset=offset)
+    stored = _intern(Load, dtype, (buffer, offset), buffer=buffer, offset=offset)
+    return apply("widen", stored, dtype=dtype.computed) if dtype.is_low else stored
 
 
 def apply(fn: str, *args: Expr | int, dtype: DType | None = None) -> Expr:
     wrapped = tuple(const(a) if isinstance(a, int) else a for a in args)
-    return _intern(Apply, dtype or wrapped[0].dtype, (fn, *wrapped), fn=fn, args=wrapped)
+    return _intern(Apply, (dtype or wrapped[0].dtype).computed, (fn, *wrapped), fn=fn, args=wrapped)
 
 
 def fold(fn: str, over: Iterable[Index], body: Expr, dtype: DType | None = None) -> Expr:
     over = tuple(over)
-    return _intern(Fold, dtype or body.dtype, (fn, over, body), fn=fn, over=over, body=body) if over else body
+    return (
+        _intern(Fold, (dtype or body.dtype).computed, (fn, over, body), fn=fn, over=over, body=body) if over else body
+    )
 
 
 # ------------------------------------------------------------------------------- index arithmetic: polynomials
@@ -449,8 +453,9 @@ def rebuild(e: Expr, f: Callable[[Expr], Index_]) -> Index_:
         for monomial, c in e.terms:
             total = add(total, mul(c, product(_unwrap(f(a)) for a in monomial)))
         return total
-    if isinstance(e, Load):
-        return load(e.buffer, e.offset if isinstance(e.offset, int) else f(e.offset), e.dtype)
+    if isinstance(e, Load):  # as it is stored: what widens it is rebuilt around it
+        offset = e.offset if isinstance(e.offset, int) else f(e.offset)
+        return _intern(Load, e.dtype, (e.buffer, offset), buffer=e.buffer, offset=offset)
     if isinstance(e, Fold):
         return fold(e.fn, e.over, as_expr(f(e.body)), e.dtype)
     return e

@@ -40,7 +40,7 @@ def evaluate(
         if node in feeds:
             value[node] = np.asarray(feeds[node], node.dtype.numpy)
             continue
-        operands = [value[x] for x in node.inputs]
+        operands = [widened(value[x], x) for x in node.inputs]
         if any(x is DEAD for x in operands) and node.op.name != "merge":
             value[node] = DEAD
             continue
@@ -50,6 +50,11 @@ def evaluate(
             sizes[node.attrs["size"]] = len(got)
         value[node] = got if got is DEAD else np.asarray(got, dtype=node.dtype.numpy)
     return value
+
+
+def widened(value: Any, x: Node) -> Any:
+    """What an op computes with: low types are for storing."""
+    return value.astype(x.dtype.computed.numpy) if x.dtype.is_low and value is not DEAD else value
 
 
 def alive(node: Node, value: Any) -> Any:

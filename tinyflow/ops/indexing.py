@@ -144,7 +144,7 @@ def gather(x: Node, index: Node, batch: int = 0) -> Node:
 
 def scatter_add(u: Node, index: Node, size: Dim, batch: int = 0) -> Node:
     """Zeros (batch..., size, inner...) to which u (batch..., k..., inner...) is added at `index`; repeated indices add up."""
-    return make(SCATTER, u, index, batch=batch, size=size)
+    return e.cast(make(SCATTER, e.cast(u, u.dtype.computed), index, batch=batch, size=size), u.dtype)
 
 
 def scatter_set(x: Node, u: Node, index: Node, batch: int = 0) -> Node:
@@ -154,7 +154,8 @@ def scatter_set(x: Node, u: Node, index: Node, batch: int = 0) -> Node:
 
 def scatter_onto(x: Node, u: Node, index: Node, batch: int = 0) -> Node:
     """x (batch..., size, inner...) to which u (batch..., k..., inner...) is added at `index`; repeated indices add up."""
-    return make(ONTO, x, u, index, batch=batch)
+    total = make(ONTO, e.cast(x, x.dtype.computed), e.cast(u, u.dtype.computed), index, batch=batch)
+    return e.cast(total, x.dtype)
 
 
 def gather_axis(x: Node, index: Node, axis: int) -> Node:

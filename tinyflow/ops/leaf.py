@@ -35,7 +35,7 @@ def constant(value: Any, dtype: DType | None = None) -> Node:
     if dtype is None:
         dtype = bool_ if isinstance(value, bool) else int32 if isinstance(value, int) else float32
         dtype = as_dtype(value.dtype) if isinstance(value, np.generic) else dtype
-    value = dtype.numpy.type(value).item()
+    value = dtype.computed.numpy.type(value).item()
     value = math.nan if value != value else value  # the one NaN that equals itself, so that equal constants are one
     if value == 0 and math.copysign(1.0, value) < 0:  # 0.0 == -0.0 would make them one node
         return -make(CONSTANT, value=0.0, dtype=dtype)
@@ -81,6 +81,10 @@ def size(d: Dim, dtype: DType = int64) -> Node:
 
 def iota(n: Dim, dtype: DType = int64) -> Node:
     """0, 1, ... n-1."""
+    if dtype.is_low:
+        from tinyflow.ops.elementwise import cast as cast_to
+
+        return cast_to(iota(n, dtype.computed), dtype)
     return make(IOTA, size=n, dtype=dtype)
 
 

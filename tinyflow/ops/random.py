@@ -69,7 +69,8 @@ UNIFORM = define("uniform", numpy=uniform_np, shape=lambda s, shape, **_: shape,
 
 def uniform(key: Node, shape: Shape, dtype: DType = float32, salt: int = 0) -> Node:
     """Numbers in [0, 1), of 24 random bits (53 for float64)."""
-    return make(UNIFORM, key, salt=salt & MASK, shape=tuple(shape), dtype=dtype)
+    drawn = make(UNIFORM, key, salt=salt & MASK, shape=tuple(shape), dtype=dtype.computed)
+    return e.cast(drawn, dtype)
 
 
 def normal(key: Node, shape: Shape, dtype: DType = float32, salt: int = 0) -> Node:

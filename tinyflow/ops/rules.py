@@ -33,7 +33,8 @@ def guard(condition: Expr, value: Expr, other: Expr) -> Expr:
 
 def cast(x: Expr | int, dtype: DType) -> Expr:
     x = const(x) if isinstance(x, int) else x
-    return x if x.dtype is dtype else apply("cast", x, dtype=dtype)
+    wide = x if x.dtype is dtype.computed else apply("cast", x, dtype=dtype.computed)
+    return apply(f"round to {dtype.name}", wide) if dtype.is_low else wide
 
 
 less = comparison("lt")

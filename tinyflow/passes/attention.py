@@ -109,7 +109,7 @@ class Search:
     def forward(self) -> None:
         """The result; then its gradients, if there are any."""
         away, users = self.t.inputs[0], self.graph.users
-        need(away.op is SUB and self.t.dtype.is_floating)
+        need(away.op is SUB and self.t.dtype.is_floating and not self.t.dtype.is_low)
         scores = away.inputs[0]
         greatest, blind = self.greatest(away.inputs[1])
         p = next((n for n in users[self.t] if n.op is DIV and n.inputs[0] is self.t), None)

@@ -55,7 +55,7 @@ USED = """
     estimator.export.ServingInputReceiver estimator.inputs.numpy_input_fn estimator.inputs.pandas_input_fn
     examples.tutorials.mnist.input_data.read_data_sets exp expand_dims feature_column.numeric_column fill
     fixed_size_partitioner flags.DEFINE_boolean flags.DEFINE_float flags.DEFINE_integer flags.DEFINE_string
-    flags.FLAGS float16 float32 float64 floor floor_div floordiv gather get_collection get_default_graph
+    flags.FLAGS float32 float64 floor floor_div floordiv gather get_collection get_default_graph
     get_variable get_variable_scope gfile.DeleteRecursively gfile.Exists gfile.GFile gfile.Glob gfile.MakeDirs
     gfile.Remove gfile.Rename global_norm global_variables global_variables_initializer gradients greater group
     identity image.decode_image image.decode_jpeg image.decode_png image.resize_images image.rgb_to_grayscale

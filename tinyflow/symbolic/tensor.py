@@ -27,7 +27,7 @@ string.name, string.llvm, string.kind, string.numpy, string.size = "string", "pt
 
 NAMES: dict[Any, DType] = {
     "string": string, "str": string, str: string, bytes: string, "float": dtypes.float32, float: dtypes.float32,
-    "double": dtypes.float64,
+    "double": dtypes.float64, "half": dtypes.float16,
 }  # fmt: skip
 
 

@@ -38,10 +38,12 @@ from tinyflow.torch.creation import (
 from tinyflow.torch.creation import torch_range as range
 from tinyflow.torch.dtypes import (
     Size,
+    bfloat16,
     bool_,
     device,
     dtype,
     finfo,
+    float16,
     float32,
     float64,
     get_default_dtype,
@@ -86,6 +88,7 @@ from tinyflow.torch.tensor import Tensor
 
 float = float32
 double = float64
+half = float16
 int = int32
 long = int64
 bool = bool_

@@ -106,7 +106,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return tensor(data, dtype=dtype)
 
 
-SHAREABLE = ("float32", "float64", "int32", "int64", "uint8", "bool")
+SHAREABLE = ("float32", "float64", "int32", "int64", "uint8", "bool", "float16", "bfloat16")
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -328,7 +328,16 @@ METHODS: dict[str, Any] = {
     "type_as": lambda self, other: to(self, other), "cpu": lambda self, memory_format=None: self,
     "cuda": lambda self, *_, **__: check_device("cuda"),
 }  # fmt: skip
-TYPES = {"float": "float32", "double": "float64", "int": "int32", "long": "int64", "bool": "bool", "byte": "uint8"}
+TYPES = {
+    "float": "float32",
+    "double": "float64",
+    "int": "int32",
+    "long": "int64",
+    "bool": "bool",
+    "byte": "uint8",
+    "half": "float16",
+    "bfloat16": "bfloat16",
+}
 for _name, _function in METHODS.items():
     setattr(Tensor, _name, _function)
 for _name, _type in TYPES.items():

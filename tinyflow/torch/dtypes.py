@@ -37,9 +37,11 @@ int32   = dtype("int32",   core.int32)
 int64   = dtype("int64",   core.int64)
 uint8   = dtype("uint8",   core.uint8)
 bool_   = dtype("bool",    core.bool_)
+bfloat16 = dtype("bfloat16", core.bfloat16)
+float16  = dtype("float16",  core.float16)
 # fmt: on
 
-FACE = {d.core: d for d in (float32, float64, int32, int64, uint8, bool_)}
+FACE = {d.core: d for d in (float32, float64, int32, int64, uint8, bool_, bfloat16, float16)}
 PYTHON = {float: core.float32, int: core.int64, bool: core.bool_}
 LEGACY = {
     core.float32: "Float",
@@ -48,8 +50,19 @@ LEGACY = {
     core.int64: "Long",
     core.uint8: "Byte",
     core.bool_: "Bool",
+    core.bfloat16: "BFloat16",
+    core.float16: "Half",
 }
-CATEGORY = {core.bool_: 0, core.uint8: 1, core.int32: 1, core.int64: 1, core.float32: 2, core.float64: 2}
+CATEGORY = {
+    core.bool_: 0,
+    core.uint8: 1,
+    core.int32: 1,
+    core.int64: 1,
+    core.float32: 2,
+    core.float64: 2,
+    core.bfloat16: 2,
+    core.float16: 2,
+}
 
 
 class Defaults:
@@ -144,7 +157,7 @@ class finfo:
             raise TypeError(
                 f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{FACE[d]}'"
             )
-        f = np.finfo(d.numpy)
+        f: Any = np.finfo(d.numpy) if d is not core.bfloat16 else bfloat16_limits()
         self.bits, self.dtype = int(f.bits), d.name
         self.eps, self.max, self.min = float(f.eps), float(f.max), float(f.min)
         self.tiny = self.smallest_normal = float(f.tiny)
@@ -153,6 +166,14 @@ class finfo:
     def __repr__(self) -> str:
         names = ("resolution", "min", "max", "eps", "smallest_normal", "tiny")
         return f"finfo({', '.join(f'{n}={getattr(self, n):g}' for n in names)}, dtype={self.dtype})"
+
+
+def bfloat16_limits() -> Any:
+    from types import SimpleNamespace
+
+    last = 2.0**-7
+    least, most = 2.0**-126, 2.0**127 * (2 - last)
+    return SimpleNamespace(bits=16, eps=last, max=most, min=-most, tiny=least, resolution=0.01)
 
 
 class iinfo:

@@ -190,9 +190,16 @@ def check_fits(t: Tensor, y: Node) -> None:
 
 
 def legacy(d: DType) -> str:
-    return {"float32": "Float", "float64": "Double", "int32": "Int", "int64": "Long", "uint8": "Byte", "bool": "Bool"}[
-        FACE[d].name
-    ]
+    return {
+        "float32": "Float",
+        "float64": "Double",
+        "int32": "Int",
+        "int64": "Long",
+        "uint8": "Byte",
+        "bool": "Bool",
+        "bfloat16": "BFloat16",
+        "float16": "Half",
+    }[FACE[d].name]
 
 
 def grad_fn_name(name: str) -> str:

@@ -103,8 +103,8 @@ def tensor_text(t: Tensor) -> str:
     """tensor([[1., 2.],\\n        [3., 4.]], grad_fn=<MulBackward0>)"""
     name = "Parameter containing:\n" if type(t).__name__ == "Parameter" else ""
     head = "tensor("
-    a = t._array()
     d = dtype_of(t)
+    a = t._array().astype(d.computed.numpy) if d.is_low else t._array()
     suffixes = []
     if a.size == 0:
         body = "[]"

@@ -14,11 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from tinyflow.core.dtypes import as_dtype
 from tinyflow.torch.creation import from_array
 from tinyflow.torch.nn.module import Module
 from tinyflow.torch.tensor import Tensor, dtype_of
 
-SAFE = {"float32": "F32", "float64": "F64", "int32": "I32", "int64": "I64", "uint8": "U8", "bool": "BOOL"}
+SAFE = {
+    "float32": "F32",
+    "float64": "F64",
+    "int32": "I32",
+    "int64": "I64",
+    "uint8": "U8",
+    "bool": "BOOL",
+    "bfloat16": "BF16",
+    "float16": "F16",
+}
 FROM_SAFE = {v: k for k, v in SAFE.items()}
 PLAIN = (str, int, float, bool, type(None))
 
@@ -159,7 +169,7 @@ def read_safetensors(data: bytes, name: str) -> dict[str, Tensor]:
             if entry["dtype"] not in FROM_SAFE:
                 raise ValueError(f"{key} is of type {entry['dtype']}; tinyflow computes with {', '.join(FROM_SAFE)}")
             start, stop = entry["data_offsets"]
-            flat = np.frombuffer(body[start:stop], FROM_SAFE[entry["dtype"]])
+            flat = np.frombuffer(body[start:stop], as_dtype(FROM_SAFE[entry["dtype"]]).numpy)
             out[key] = from_array(flat.reshape(entry["shape"]).copy())
         return out
     except (KeyError, TypeError, ValueError, AttributeError) as e:

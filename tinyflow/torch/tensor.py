@@ -160,6 +160,8 @@ class Tensor:
         """The value as an array that shares this tensor's memory."""
         if self.requires_grad and not force:
             raise RuntimeError(NUMPY_NEEDS_DETACH)
+        if self._storage.node.dtype.name == "bfloat16":
+            raise TypeError("Got unsupported ScalarType BFloat16; numpy has no such type: say x.float().numpy()")
         array = self._array()
         self._storage.shared = True
         return array.view()
@@ -172,10 +174,12 @@ class Tensor:
         """The only element, as a Python number."""
         if self.numel() != 1:
             raise RuntimeError(NOT_SCALAR.format(self.numel()))
-        return self._array().item()
+        found = self._array().item()
+        return float(found) if self._storage.node.dtype.is_low else found
 
     def tolist(self) -> Any:
-        return self._array().tolist()
+        low = self._storage.node.dtype.is_low
+        return (self._array().astype(np.float32) if low else self._array()).tolist()
 
     def __bool__(self) -> bool:
         if self.numel() > 1:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyflow.torch.creation import as_tensor
 
-TOLERANCES = {"float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
+TOLERANCES = {"float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7), "bfloat16": (1.6e-2, 1e-5), "float16": (1e-3, 1e-5)}
 
 
 def assert_close(actual: Any, expected: Any, *, rtol: float | None = None, atol: float | None = None, equal_nan: bool = False,
@@ -25,7 +25,7 @@ def assert_close(actual: Any, expected: Any, *, rtol: float | None = None, atol:
         msg or f"The values for attribute 'dtype' do not match: {a.dtype} != {b.dtype}."
     )
     near = TOLERANCES.get(a.dtype.name, (0.0, 0.0))
-    x, y = a.detach().numpy(), b.detach().numpy()
+    x, y = (t.detach().to(t._storage.node.dtype.computed).numpy() for t in (a, b))
     np.testing.assert_allclose(
         x,
         y,

@@ -324,6 +324,12 @@ class Module:
     def double(self) -> Any:
         return self.to(dtype=core_of("float64"))
 
+    def half(self) -> Any:
+        return self.to(dtype=core_of("float16"))
+
+    def bfloat16(self) -> Any:
+        return self.to(dtype=core_of("bfloat16"))
+
     def cpu(self) -> Any:
         return self
 
