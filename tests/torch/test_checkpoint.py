@@ -42,9 +42,9 @@ def trained(again: bool) -> tuple[float, list[np.ndarray], int]:
 
 def test_gradients_are_the_same_and_the_arena_is_smaller() -> None:
     plain, again = trained(False), trained(True)
-    assert plain[0] == again[0]
-    for a, b in zip(plain[1], again[1]):
-        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(again[0], plain[0], rtol=1e-6)
+    for a, b in zip(plain[1], again[1]):  # no rule sees through what is computed again: sums may be in another order
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6 * np.abs(a).max())
     assert again[2] < 0.7 * plain[2]
 
 

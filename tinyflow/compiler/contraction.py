@@ -177,6 +177,44 @@ class Tiles:
         return emit_tiles(em, kernel, self)
 
 
+class Left(NamedTuple):
+    """The left operand, and how the places of a tile are numbered."""
+
+    indices: tuple[Index, Index, Index, Index]  # batch, run, row of the run, column
+    letters: dict[str, Index_]  # what each letter is, of these and of K
+    k: tuple[Index, ...]
+    a: Expr
+    tests: tuple[Expr, ...]  # where these do not hold, A is zero
+    around: borders.Border | None
+    upright: bool  # whether rows are neighbours in memory
+
+
+def left_operand(core: Node, spec: Spec, found: Roles, scope: Scope, height: int) -> Left:
+    """Runs are the places of an image, where its border is worth it, else rows that lie in one piece, else all of M is one."""
+
+    def read(letters: Mapping[str, Index_]) -> Expr:
+        return opened_read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
+
+    k, letters = summed(spec, found)
+    around = borders.border(spec, found, core.inputs[found.a].shape, height)
+    upright = 0 if around else upright_letters(spec, found, read, letters, k, height)
+    cut = len(found.m) - (upright or len(found.m))
+    rows = around.together if around else extent(spec, found.m[cut:])
+    runs = expr.floordiv(extent(spec, found.m), rows) if around else extent(spec, found.m[:cut])
+    batch, run = expr.index(extent(spec, found.batch), "batch"), expr.index(runs, "run")
+    row, column = expr.index(rows, "row"), expr.index(extent(spec, found.n), "column")
+    numbers: list[tuple[Sequence[str], Index_]] = [(found.batch, batch), (found.n, column)]
+    if around:
+        which, place = around.of_run(run, spec)
+        numbers += [(around.places, place), (around.images, which * around.together + row)]
+    else:
+        numbers += [(found.m[:cut], run), (found.m[cut:], row)]
+    for names, i in numbers:
+        letters.update(zip(names, split(i, tuple(spec.size[x] for x in names)), strict=True))
+    tests, a = borders.tests(read(letters)) if around else ((), read(letters))
+    return Left((batch, run, row, column), letters, k, a, tests, around, bool(upright))
+
+
 def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
     """Two kernels: one packs the right operand, one computes tiles and all that is made of them."""
     core = group.core
@@ -184,95 +222,67 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     spec: Spec = core.attrs["spec"]
     found = roles(spec)
     assert found is not None
-    target = targets.current()
-    height, vectors = target.tile(core.dtype.computed)
-    lanes = target.lanes(core.dtype.computed)
+    target, dtype = targets.current(), core.dtype.computed
+    height, vectors = target.tile(dtype)
+    lanes = target.lanes(dtype)
     sizes = (extent(spec, found.batch), extent(spec, found.m), extent(spec, found.n), extent(spec, found.k))
-    columns = sizes[2]
+    columns, depth = sizes[2:]
     if isinstance(columns, int):
         vectors = min(vectors, -(-columns // lanes))
     width = vectors * lanes
     scope = Scope(buffered, {}, core.ndim)
+    left = left_operand(core, spec, found, scope, height)
+    batch, run, row, column = left.indices
 
-    def left(letters: Mapping[str, Index_]) -> Expr:
-        return opened_read(Reader(core.inputs[found.a], scope, core), spec.operands[found.a], letters)
-
-    k, letters = summed(spec, found)
-    around = borders.border(spec, found, core.inputs[found.a].shape, height)
-    upright = 0 if around else upright_letters(spec, found, left, letters, k, height)
-    cut = len(found.m) - (upright or len(found.m))
-    row_count = around.together if around else extent(spec, found.m[cut:])
-    run_count = expr.floordiv(sizes[1], row_count) if around else extent(spec, found.m[:cut])
-    counts = (sizes[0], run_count, row_count, columns)
-    batch, run, row, column = indices = tuple(map(expr.index, counts, ("batch", "run", "row", "column")))
-    places: list[tuple[Sequence[str], Index_]] = [(found.batch, batch), (found.n, column)]
-    if around:
-        which, place = around.of_run(run, spec)
-        places += [(around.places, place), (around.images, which * around.together + row)]
-    else:
-        places += [(found.m[:cut], run), (found.m[cut:], row)]
-    for some, i in places:
-        letters.update(zip(some, split(i, tuple(spec.size[a] for a in some)), strict=True))
-    tests, a = borders.tests(left(letters)) if around else ((), left(letters))
-    panel_bytes = expr.product((sizes[0], ceil_div(columns, width), sizes[3], width * core.dtype.computed.size))
+    panel_bytes = expr.product((sizes[0], ceil_div(columns, width), depth, width * dtype.size))
     own = packs_alone(sizes, panel_bytes) and not buffered.repeated  # what does not change is packed once for all steps
     panels = Scratch(f"panels of {core.label}", panel_bytes, per_thread=own)
-    tile = Tile(height, vectors, lanes, core.dtype.computed, None, None)
+    tile = Tile(height, vectors, lanes, dtype, None, None)
     packing = pack(core, found, spec, panels, tile, buffered, group, f"{name}p")
     if own and packing.checks:  # a checked index is numbered by the kernel that it is in
         own, panels = False, Scratch(panels.label, panel_bytes)
         packing = pack(core, found, spec, panels, tile, buffered, group, f"{name}p")
-    result = expr.apply("result", *indices, dtype=core.dtype.computed)
-    index = tuple(letters[x] for x in spec.out)
+
+    result = expr.apply("result", *left.indices, dtype=dtype)
+    index = tuple(left.letters[x] for x in spec.out)
     scope.group, scope.replaced[core] = set(group.stores), lambda _: result
-    stores = [
-        Store(
-            t,
-            (),
-            expr.add(flatten(index, core.shape), t.at),
-            expr.as_expr(expr.opened(scope.read(s, index))),
-            indices[3],
-        )
-        for s in group.stores
-        for t in homes[s]
-    ]
-    rows = heights(indices[2].extent, height)
-    inplace = not around and fixed_strides(a, indices[2], k, core.dtype.computed)
+    stores = []
+    for s in group.stores:
+        value = expr.as_expr(expr.opened(scope.read(s, index)))
+        stores += [Store(t, (), expr.add(flatten(index, core.shape), t.at), value, column) for t in homes[s]]
+    direct = is_direct(stores, result, left.indices, width)
+
+    a, k = left.a, left.k
+    inplace = left.around is None and fixed_strides(a, row, k, dtype)
     if inplace:
-        flat = expr.index(sizes[3], "k")
+        flat = expr.index(depth, "k")
         a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True))))
         k = (flat,)
-    blocks = blocks_of(k, around.taps - 1 if around else 0)
+    rows, blocks = heights(row.extent, height), blocks_of(k, left.around.taps - 1 if left.around else 0)
     together = columns_at_once(columns, width)
-    by_tile = isinstance(depth := sizes[3], int) and depth * together * width * core.dtype.computed.size <= STAYS
-    whole_runs = bool(
-        upright
-        and not by_tile
-        and isinstance(row_count, int)
-        and row_count * blocks.most * core.dtype.computed.size <= RUN_STAYS
-    )
-    packed = whole_vectors(row_count if whole_runs else rows[0], lanes) if upright else rows[0]  # type: ignore[arg-type]
-    local = Scratch(f"rows of {core.label}", packed * blocks.most * core.dtype.computed.size, per_thread=True)
-    direct = is_direct(stores, result, indices, width)
-    kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, core.dtype.computed.size))
-    kept = rows[0] * together * width * core.dtype.computed.size if by_tile else kept
-    sums = (
-        None
-        if direct or (blocks.one(k) and not by_tile)
-        else Scratch(f"sums of {core.label}", kept, per_thread=by_tile)
-    )
+    by_tile = isinstance(depth, int) and depth * together * width * dtype.size <= STAYS
+    packed, whole_runs = rows[0], False
+    if left.upright:
+        n = row.extent
+        whole_runs = not by_tile and isinstance(n, int) and n * blocks.most * dtype.size <= RUN_STAYS
+        packed = whole_vectors(n if whole_runs else rows[0], lanes)  # type: ignore[arg-type]
+    local = Scratch(f"rows of {core.label}", packed * blocks.most * dtype.size, per_thread=True)
+    kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, dtype.size))
+    kept = rows[0] * together * width * dtype.size if by_tile else kept
+    added = not direct and (by_tile or not blocks.one(k))
+    sums = Scratch(f"sums of {core.label}", kept, per_thread=by_tile) if added else None
     tiles = Tiles(
         spec=spec,
-        dtype=core.dtype.computed,
+        dtype=dtype,
         sizes=sizes,
-        batch=indices[0],
-        run=indices[1],
-        m=indices[2],
-        n=indices[3],
+        batch=batch,
+        run=run,
+        m=row,
+        n=column,
         k=k,
         blocks=blocks,
         a=a,
-        tests=tests,
+        tests=left.tests,
         result=result,
         panels=panels,
         vectors=vectors,
@@ -282,22 +292,14 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         group=together,
         tile_by_tile=by_tile,
         local=None if inplace else local,
-        upright=bool(upright),
+        upright=left.upright,
         whole_runs=whole_runs,
         sums=sums,
         packing=packing if own else None,
         written=tuple(x for x in (None if inplace else local, sums, panels if own else None) if x is not None),
     )
-    main = Kernel(
-        name,
-        (),
-        tuple(stores),
-        tuple(scope.checks),
-        expr.floordiv(expr.product(sizes), 4) + 1,
-        tiles,
-        group.conditions,
-        tuple(group.stores),
-    )
+    cost, checks = expr.floordiv(expr.product(sizes), 4) + 1, tuple(scope.checks)
+    main = Kernel(name, (), tuple(stores), checks, cost, tiles, group.conditions, tuple(group.stores))
     return [main] if own else [packing, main]
 
 
