@@ -29,7 +29,7 @@ from bench.alone import ask, growths, installed, starts
 from bench.bars import judged
 from bench.race import Crew, environment, scaling
 from bench.sides import BY_NAME, SIDES, Side, sides_of
-from bench.workloads import GROUPS, KERNELS, STEPS, TABLE, Workload
+from bench.workloads import GROUPS, KERNELS, SEVERAL, STEPS, TABLE, Workload
 
 ALONE = "process"
 OUT = Path(__file__).parent / "results.json"
@@ -40,7 +40,7 @@ SCALED = ("resnet18", "gpt-small")  # workloads of which one thread is held agai
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     head, _, rest = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser("python -m bench", description=f"{head}\n\n{rest}", formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    known = [*GROUPS, ALONE]
+    known = [*GROUPS, *SEVERAL, ALONE]
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(known)}; all of it if none is named"
     )
@@ -72,7 +72,8 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.names = args.names or [*GROUPS, *([] if args.check else [ALONE])]
+        names = args.names or [*GROUPS, *([] if args.check else [ALONE])]
+        self.names = list(dict.fromkeys(one for name in names for one in SEVERAL.get(name, [name])))
         self.results: dict[str, Any] = {"threads": args.threads, "rows": {}}
         self.usage = Usage()
         self.floors: Any = None
@@ -90,10 +91,11 @@ class Bench:
         return self.end()
 
     def sides(self, workload: Workload) -> list[Side]:
-        """Who takes part. torch.compile takes its time to start; one product is the same, compiled or not."""
+        """Who takes part. torch.compile takes its time to start; one operation is the same, compiled or not."""
+        alone = any(workload in rows for rows in KERNELS.values())
         hasty = self.args.check or self.args.quick
         chosen = self.args.sides or [s.name for s in SIDES if not (s.name == "torch.compile" and hasty)]
-        return [s for s in sides_of(workload.program) if s.name in chosen and not (s.compiled and workload in KERNELS)]
+        return [s for s in sides_of(workload) if s.name in chosen and not (s.compiled and alone)]
 
     def group(self, name: str, workloads: Sequence[Workload]) -> None:
         """The rows of one group. Those of one program are run by the same processes."""
@@ -110,11 +112,11 @@ class Bench:
                 if caches:
                     crew.start_again(mine[0], rows[mine[0].name])
                 for workload in mine:
-                    if name != "kernels":
+                    if name not in KERNELS:
                         self.show(workload.name, rows[workload.name])
         self.results["rows"].update(rows)
-        if name == "kernels":
-            self.show_products(rows)
+        if name in KERNELS:
+            self.show_kernels(name, rows)
 
     def caches(self, workload: Workload) -> AbstractContextManager[str]:
         """An empty folder for what is compiled, where first steps count."""
@@ -133,11 +135,11 @@ class Bench:
             floor = self.floors.seconds(row["work"]["flops"], row["work"]["bytes"]) if "work" in row else None
             print(report.step(name, row, floor), end="\n\n", flush=True)
 
-    def show_products(self, rows: dict[str, dict[str, Any]]) -> None:
+    def show_kernels(self, name: str, rows: dict[str, dict[str, Any]]) -> None:
         if self.args.check:
             print(report.checked(rows), flush=True)
         else:
-            print(report.products(rows, self.results["floors"]), end="\n\n", flush=True)
+            print(report.kernels(name, rows, self.results["floors"]), end="\n\n", flush=True)
 
     def alone(self) -> None:
         """Starts, size and memory: each in a process that has done nothing else."""

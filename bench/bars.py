@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bench.sides import BY_NAME
-from bench.workloads import STEPS
+from bench.workloads import CONVS, PRODUCTS, SIZES, STEPS, STREAMS, Workload
+from tinyflow.runtime.floors import Floor
 
 Results = dict[str, Any]
 FRAMEWORKS = ("torch", "torch.compile", "jax", "tensorflow 1")
@@ -79,12 +80,18 @@ def layers(results: Results) -> float | None:
     return max(times) / min(times) if times else None
 
 
-def floor_share(from_side: int) -> Callable[[Results], float | None]:
-    """The least share of the FMA floor over the square products of that size and larger."""
+def share_of_floor(row: Results, floors: Results) -> float:
+    """How much of the larger floor the best of our sides reaches."""
+    work = row["work"]
+    return Floor(**floors).seconds(work["flops"], work["bytes"]) / float(row["sides"][row["best"]]["seconds"])
+
+
+def floor_share(names: Sequence[str]) -> Callable[[Results], float | None]:
+    """The least share of the larger floor over these rows."""
 
     def figure(results: Results) -> float | None:
-        rows = {int(name[2:]): row for name, row in results["rows"].items() if name.startswith("mm") and "best" in row}
-        return least(2 * n**3 / row["sides"][row["best"]]["seconds"] / results["floors"]["flops"] for n, row in rows.items() if n >= from_side)  # fmt: skip
+        rows = [row for name, row in results["rows"].items() if name in names and "best" in row and "work" in row]
+        return least(share_of_floor(row, results["floors"]) for row in rows)
 
     return figure
 
@@ -99,14 +106,24 @@ def ratio(row: str, *sides: str) -> Callable[[Results], float | None]:
     return figure
 
 
-def products(from_side: int) -> Callable[[Results], float | None]:
-    """The least share of torch's rate over the square products of that size and larger."""
+def against_torch(names: Sequence[str]) -> Callable[[Results], float | None]:
+    """The least of how many times as fast as torch we are over these rows."""
 
     def figure(results: Results) -> float | None:
-        rows = [row for name, row in results["rows"].items() if name.startswith("mm") and int(name[2:]) >= from_side]
+        rows = [row for name, row in results["rows"].items() if name in names]
         return least(row["sides"]["torch"]["ratio"] for row in rows if "ratio" in row["sides"].get("torch", ()))
 
     return figure
+
+
+def squares(least_side: int) -> list[str]:
+    return [f"mm{side}" for side in SIZES if side >= least_side]
+
+
+def dense(row: Workload) -> bool:
+    """A convolution of at least 64 channels to as many, with both its gradients."""
+    (_, channels, *_), (out, inner, *_) = row.shapes["x"], row.shapes["w"]  # type: ignore[index]
+    return bool(row.settings["trained"]) and inner == channels >= 64 and out >= 64
 
 
 def seconds(row: str) -> Callable[[Results], float | None]:
@@ -145,8 +162,11 @@ BARS = [
     Bar("training steps, against the best peer of each: the least", slowest,          1.0,  True,  "x"),
     Bar("softmax, against the quickest framework",     ratio("softmax", *FRAMEWORKS), 4.0,  True,  "x"),
     Bar("softmax, against numpy by hand",              ratio("softmax", "numpy"),     2.0,  True,  "x"),
-    Bar("matrix products from 64 up, against torch",   products(64),                  1.0,  True,  "x"),
-    Bar("matrix products from 512 up, of the floor",   floor_share(512),              0.95, True,  "x"),
+    Bar("matrix products from 64 up, against torch",   against_torch(squares(64)),    1.0,  True,  "x"),
+    Bar("matrix products from 512 up, of the floor",   floor_share(squares(512)),     0.95, True,  "x"),
+    Bar("products tall, wide, batched, turned, against torch", against_torch([w.name for w in PRODUCTS]), 1.0, True, "x"),
+    Bar("convolutions of 64 channels and more, three passes, of the floor", floor_share([w.name for w in CONVS if dense(w)]), 0.8, True, "x"),
+    Bar("operations on 16M floats, of the floor",      floor_share([w.name for w in STREAMS]), 0.85, True, "x"),
     Bar("first step of resnet18, nothing cached",      first("resnet18", "first"),    4.0,  False, "s"),
     Bar("first step of resnet18, kernels on disk",     first("resnet18", "warm"),     0.4,  False, "s"),
     Bar("first step of gpt-small, nothing cached",     first("gpt-small", "first"),   4.0,  False, "s"),

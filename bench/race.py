@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from bench.sides import BY_NAME, Side, shapes_of
-from bench.workloads import Workload
+from bench.workloads import TABLE, Workload
 
 ROOT = Path(__file__).parent.parent
 ROUNDS = 8
@@ -166,6 +166,7 @@ class Crew:
             return None
         if do == "work":
             row.setdefault("work", answer)
+            row["work"]["flops"] = TABLE[request["workload"]].flops or answer["flops"]
         return answer
 
     def time(self, row: Row, workload: Workload, able: Sequence[str], seconds: float) -> None:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from bench.bars import share_of_floor
 from bench.sides import BY_NAME
 
 Results = dict[str, Any]
@@ -78,25 +79,23 @@ def timed(side: str, entry: Results, row: Results, floor: float | None) -> list[
     ]  # fmt: skip
 
 
-def products(rows: dict[str, Results], floors: Results) -> str:
-    """The square matrix products: GFLOP/s of each side, and the best of ours against torch and the floor."""
-    first = next(iter(rows.values()))["sides"]
-    names = [n for n in first if "missing" not in first[n]]
-    lines = [["n x n", *names, "we are", "pairs", "of floor"]]
+def kernels(group: str, rows: dict[str, Results], floors: Results) -> str:
+    """One operation a line: the time of each side, and the best of ours against torch and the larger floor."""
+    names = list(next(iter(rows.values()))["sides"])
+    lines = [["", *names, "we are", "pairs", "GFLOP/s", "GB/s", "of floor", ""]]
     notes: dict[str, None] = {}
     for name, row in rows.items():
-        side = int(name[2:])
         entries = row["sides"]
-        cells = [f"{2e-9 * side**3 / entries[n]['seconds']:.4g}" if "seconds" in entries[n] else "-" for n in names]
         notes.update((f"  {n}: {entry['note']}", None) for n, entry in entries.items() if "note" in entry)
-        line = [str(side), *cells]
+        line = [name, *(quantity(entries[n]["seconds"], "s") if "seconds" in entries[n] else "-" for n in names)]
         peer = entries.get("torch", {})
-        if "best" in row:
-            share = 2 * side**3 / entries[row["best"]]["seconds"] / floors["flops"]
-            line += [f"{peer['ratio']:.2f}x", "{:.2f}-{:.2f}".format(*peer["ratios"])] if "ratio" in peer else ["", ""]
-            line.append(f"{share:.0%}")
-        lines.append(line)
-    return "\n".join(["matrix products, GFLOP/s with the result looked at", columns(lines), *notes])
+        line += [f"{peer['ratio']:.2f}x", "{:.2f}-{:.2f}".format(*peer["ratios"])] if "ratio" in peer else ["", ""]
+        if "best" in row and "work" in row:
+            rates = [row["work"][kind] / entries[row["best"]]["seconds"] for kind in ("flops", "bytes")]
+            line += [f"{rate / 1e9:.4g}" for rate in rates]
+            line.append(f"{share_of_floor(row, floors):.0%}")
+        lines.append([*line, *[""] * (len(lines[0]) - 1 - len(line)), row["text"]])
+    return "\n".join([f"{group}, with the result looked at; we are: against torch", columns(lines), *notes])
 
 
 def process(results: Results) -> str:

@@ -3,13 +3,13 @@
     side := Side(name, family, module, compiled, ours, needs, install)
 
 The sides of one family run the same file; all that differs is the module that its import names. A program that has no
-`make(weights)` of its own, which gives its step, is trained as its family's training.py says.
+`make(weights)` of its own, which gives its step, is trained as its family's training.py says, or asked as its inference.py does.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from bench.workloads import Shapes, Workload, weights_of
 
 PROGRAMS = Path(__file__).parent / "programs"
-TRAINING = "training"
 Step = Callable[..., Any]
 
 
@@ -29,6 +28,9 @@ class Side(NamedTuple):
     ours: bool
     needs: tuple[str, ...]  # modules without which it does not run
     install: str
+    ways: Mapping[
+        str, str
+    ] = {}  # the ways of a workload that it knows, and the family's files for them; none: all, as they are called
 
 
 HERE = "it comes with tinyflow"
@@ -42,6 +44,7 @@ SIDES = [
     Side("torch.compile",     "torch", "torch",                   True,  False, ("torch",),                         "pip install torch, as above; it needs a C++ compiler too"),
     Side("jax",               "jax",   "jax",                     False, False, ("jax",),                           "pip install jax"),
     Side("tensorflow 1",      "tf1",   "tensorflow.compat.v1",    False, False, ("tensorflow.compat.v1",),          "pip install tensorflow-cpu"),
+    Side("onnxruntime",       "torch", "torch",                   False, False, ("onnxruntime", "torch"),           "pip install onnxruntime onnx, beside torch", {"inference": "exported"}),
     Side("numpy",             "numpy", "numpy",                   False, False, ("numpy",),                         "pip install numpy"),
 ]
 IMPORTS = {  # the line that a family's files have, and the name that it gives the module
@@ -63,9 +66,21 @@ def program_of(side: Side, program: str) -> Path:
     return PROGRAMS / side.family / f"{program}.py"
 
 
-def sides_of(program: str) -> list[Side]:
-    """Who has this program."""
-    return [side for side in SIDES if program_of(side, program).exists()]
+def way_of(side: Side, row: Workload) -> str:
+    """The file that makes the step of a program with only a model; empty if the side does not go this way."""
+    return side.ways.get(row.way, "") if side.ways else row.way
+
+
+def sides_of(row: Workload) -> list[Side]:
+    """Who has the row's program, and what makes its step."""
+    return [side for side in SIDES if runs(side, row)]
+
+
+def runs(side: Side, row: Workload) -> bool:
+    path, way = program_of(side, row.program), way_of(side, row)
+    if not path.exists() or not way:
+        return False
+    return "\ndef make(" in path.read_text(encoding="utf-8") or program_of(side, way).exists()
 
 
 def require(side: Side) -> None:
@@ -107,9 +122,9 @@ def step_of(side: Side, row: Workload, shapes: Shapes | None = None) -> Step:
     program, weights = load(side, row.program), weights_of(shapes_of(row) if shapes is None else shapes)
     step: Step
     if hasattr(program, "make"):
-        step = program.make(list(weights.values()))
+        step = program.make(list(weights.values()), **row.settings)
     else:
-        step = load(side, TRAINING).make(program, weights, row.settings)
+        step = load(side, way_of(side, row)).make(program, weights, row.settings)
     if side.compiled:
         step = importlib.import_module(side.module).compile(step)
     return step

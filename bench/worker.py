@@ -44,7 +44,7 @@ class Course:
         self.values = [number(result)]
         self.first = perf_counter() - start
         self.values += [number(self.step(*batches[k])) for k in range(1, CHECKED)]
-        self.look: Callable[[Any], Any] = np.shape if isinstance(result, np.ndarray) else float
+        self.look: Callable[[Any], Any] = type if isinstance(result, (np.ndarray, tuple)) else float
         self.batches = itertools.cycle(batches)
         self.group = 1
 
@@ -75,7 +75,9 @@ class Course:
 
 
 def number(result: Any) -> float:
-    """What a step gave, as one number to compare by."""
+    """What a step gave, as one number to compare by; of several arrays, each."""
+    if isinstance(result, tuple):
+        return sum(map(number, result))
     array = np.asarray(result, np.float64)
     return float(array) if array.ndim == 0 else float(np.abs(array).mean() + array.flat[-1])
 

@@ -11,9 +11,9 @@ import pytest
 
 from bench import __main__ as command
 from bench.arithmetic import Meter
-from bench.bars import BARS, against_best, judged
-from bench.race import Crew, compare, faster
-from bench.report import checked, columns, failures, products, quantity, step
+from bench.bars import BARS, against_best, dense, judged
+from bench.race import Crew, close, compare, faster
+from bench.report import checked, columns, failures, kernels, quantity, step
 from bench.sides import (
     BY_NAME,
     IMPORTS,
@@ -28,7 +28,8 @@ from bench.sides import (
     sides_of,
     step_of,
 )
-from bench.workloads import STEPS, TABLE, weights_of
+from bench.worker import number
+from bench.workloads import CONVS, STEPS, TABLE, weights_of
 from tinyflow import execute
 
 ROOT = Path(__file__).parent.parent.parent
@@ -54,9 +55,9 @@ def test_a_program_imports_its_framework_on_one_line(path: Path) -> None:
 
 def test_every_workload_has_what_it_is_compared_by() -> None:
     for row in TABLE.values():
-        assert any(side.ours for side in sides_of(row.program)), row.name
+        assert any(side.ours for side in sides_of(row)), row.name
     for row in STEPS:
-        assert {"torch", "jax"} <= {side.family for side in sides_of(row.program)}, row.name
+        assert {"torch", "jax"} <= {side.family for side in sides_of(row)}, row.name
 
 
 def test_batches_are_the_same_for_everyone() -> None:
@@ -94,7 +95,7 @@ def test_a_program_without_its_line_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("bench.sides.PROGRAMS", tmp_path)
     with pytest.raises(ValueError, match="does not have the line 'import torch'"):
         load(BY_NAME["tinyflow"], "odd")
-    assert program_of(BY_NAME["tinyflow"], "odd").exists() and [s.name for s in sides_of("nothing")] == []
+    assert program_of(BY_NAME["tinyflow"], "odd").exists() and [s.name for s in sides_of(TABLE["softmax"])] == []
 
 
 def test_the_work_of_a_step_is_counted_from_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,13 +168,15 @@ def test_ratios_are_of_blocks_beside_each_other() -> None:
 
 def test_bars_say_what_is_short_and_by_how_much() -> None:
     rows = {"softmax": timed_row(), "resnet18": timed_row(), "mm256": timed_row(), "mm128": row_of(torch=1.0)}
-    results = {"rows": rows, "floors": {"flops": 1e9}, "growth": {"6": [2.0], "24": [3.0, 2.0, 4.0]}}
+    rows["3x3"] = {**timed_row(), "work": {"flops": 10**9, "bytes": 0}}
+    results = {"rows": rows, "floors": {"flops": 2e9, "bytes": 1e9}, "growth": {"6": [2.0], "24": [3.0, 2.0, 4.0]}}
     found = {b["bar"]: b for b in judged(results)}
     assert not found["softmax, against the quickest framework"]["met"]
     assert found["training steps, against the best peer of each: geometric mean"]["value"] == 1.0
     short = found["softmax, against numpy by hand"]
     assert not short["met"] and short["short"] == pytest.approx(1 / 2)
     assert found["matrix products from 64 up, against torch"]["value"] == 3.0
+    assert found["convolutions of 64 channels and more, three passes, of the floor"]["value"] == 0.5
     assert found["first step of resnet18, kernels on disk"]["value"] == 0.5
     assert found["memory of resnet18's steps, in torch's"]["value"] == len("tinyflow session") / len("torch")
     assert found["compiling 6, 12, 24 equal layers, longest in shortest"]["value"] == 1.5
@@ -189,11 +192,23 @@ def test_a_step_that_we_failed_counts_as_nothing() -> None:
     assert against_best({"rows": {"softmax": {"sides": {"torch": {"seconds": 1.0}}}}}) == []  # we were not asked
 
 
-def test_products_are_shown_by_size() -> None:
+def test_kernels_are_shown_one_a_line() -> None:
     row = timed_row()
+    row["work"] = {"flops": 10**9, "bytes": 0}
     row["sides"]["jax"] = {"note": "jax is not installed: pip install jax", "missing": True}
-    text = products({"mm256": row}, {"flops": 1e9})
-    assert "256" in text and "3.00x" in text and text.endswith("pip install jax")
+    text = kernels("squares", {"mm256": row}, {"flops": 1e9, "bytes": 1e9})
+    assert "mm256" in text and "3.00x" in text and "100%" in text and text.endswith("pip install jax")
+
+
+def test_convolutions_of_few_channels_or_groups_have_no_bar() -> None:
+    found = {w.name for w in CONVS if dense(w)}
+    assert {"3x3", "1x1-strided", "3x3x3"} <= found
+    assert not found & {"3x3-forward", "3x3-of-3", "3x3-grouped", "3x3x3-of-16", "3x3-depthwise"}
+
+
+def test_the_work_of_a_strided_convolution_has_no_zeros_in_it() -> None:
+    row = TABLE["3x3-strided"]
+    assert row.flops == 3 * 2 * 8 * 16 * 16 * 128 * 64 * 3 * 3
 
 
 # fmt: off
@@ -232,6 +247,43 @@ def test_check_compares_and_times_nothing() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "softmax: tinyflow session, tinyflow, numpy agree" in done.stdout
     assert " us" not in done.stdout
+
+
+SMALLEST = ["vector-matrix", "turned-both", "1x1-forward", "4x4-patches", "3-line-depthwise", "gpt-token"]
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_kernels_and_inference_agree_with_torch(name: str) -> None:
+    """The least row of each kind: both sides run the same file."""
+    row = TABLE[name]
+    batches = row.batches(3)
+    ours, theirs = (step_of(BY_NAME[side], row) for side in ("tinyflow", "torch"))
+    for batch in batches:
+        assert close(number(ours(*batch)), number(theirs(*batch)))
+
+
+def test_one_program_serves_every_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and values stand in arrays of one size: what is compiled for one symbol serves those after it."""
+    built = []
+    compiled = execute.compiled
+    monkeypatch.setattr(execute, "compiled", lambda *graph: built.append(1) or compiled(*graph))
+    row = TABLE["gpt-token"]
+    step = step_of(BY_NAME["tinyflow"], row._replace(settings={**row.settings, "layers": 1, "width": 36}))
+    (batch,) = row.batches(1)
+    for _ in range(3):
+        step(*batch)
+    before = len(built)
+    for _ in range(5):
+        step(*batch)
+    assert 0 < before == len(built)
+
+
+def test_onnxruntime_is_asked_and_not_trained() -> None:
+    rows = {
+        name: {side.name for side in sides_of(TABLE[name])} for name in ("resnet18", "resnet18-1", "gpt-token", "mm16")
+    }
+    assert {name for name, sides in rows.items() if "onnxruntime" in sides} == {"resnet18-1", "gpt-token"}
+    assert "jax" in rows["resnet18"] and "jax" not in rows["resnet18-1"]  # which has no file that asks
 
 
 def test_a_run_prints_a_table_and_writes_json(tmp_path: Path) -> None:
