@@ -1,5 +1,6 @@
 """bfloat16 and float16: stored in two bytes, computed with in float32, rounded to the nearest when stored again."""
 
+import itertools
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.compiler.native import THREADS, needs_avx2, run
 from tests.graph.rows import described, filled, random_array
+from tinyflow.compiler.pipeline import build
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import LOW, bfloat16, float16, float32
 from tinyflow.graph.evaluate import evaluate
@@ -15,10 +17,11 @@ from tinyflow.graph.node import make
 from tinyflow.graph.op import TABLE
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
-from tinyflow.ops.contraction import matmul
+from tinyflow.ops.contraction import convolution, matmul
 from tinyflow.ops.leaf import placeholder
 from tinyflow.ops.reduction import sum_
 from tinyflow.passes.gradient import gradients
+from tinyflow.runtime import target
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 STEP = {bfloat16: 2.0**-8, float16: 2.0**-11}  # half of a last place, relatively
@@ -128,6 +131,62 @@ def test_a_layer_and_its_gradient(dtype):
         np.testing.assert_allclose(
             g.astype(np.float32), want[n], rtol=8 * STEP[dtype], atol=8 * STEP[dtype] * np.abs(want[n]).max()
         )
+
+
+PRODUCTS = {
+    "small": (5, 8, 3),
+    "odd": (33, 71, 20),
+    "tiles": (64, 128, 96),
+    "tall": (300, 64, 40),
+    "wide": (17, 30, 500),
+    "deep": (40, 2050, 33),
+}
+
+
+@pytest.mark.parametrize("turned", list(itertools.product((False, True), repeat=2)), ids=str)
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_of_pairs(name, turned):
+    """Two at a time where the machine can; of an odd number, and elsewhere, as float32."""
+    m, k, n = PRODUCTS[name]
+    rng = np.random.default_rng(0)
+    x, y = (
+        placeholder(bfloat16, (k, m) if turned[0] else (m, k), "x"),
+        placeholder(bfloat16, (n, k) if turned[1] else (k, n), "y"),
+    )
+    fed = {p: rng.standard_normal(p.shape).astype(bfloat16.numpy) for p in (x, y)}
+    made = matmul(x, y, *turned)
+    nodes = [made, e.relu(made) * 2.0, e.cast(made, float32), matmul(e.tanh(x), y, *turned)]
+    got = run(nodes, fed)
+    a, b = (
+        fed[p].astype(np.float64).T if t else fed[p].astype(np.float64) for p, t in zip((x, y), turned, strict=True)
+    )
+    t = np.tanh(a.astype(np.float32)).astype(bfloat16.numpy).astype(float)
+    for g, want in zip(got, (a @ b, np.maximum(a @ b, 0) * 2, a @ b, t @ b), strict=True):
+        np.testing.assert_allclose(g.astype(np.float64), want, rtol=0.01, atol=0.01 * np.sqrt(k))
+
+
+@pytest.mark.skipif(not target.current().pairs, reason="this machine has no instruction for pairs of bfloat16")
+@pytest.mark.parametrize("k, count", [(64, 1), (65, 0)])
+def test_pairs_are_found(k, count):
+    x, y = placeholder(bfloat16, (64, k), "x"), placeholder(bfloat16, (k, 64), "y")
+    made = build([matmul(x, y)], {})
+    assert sum("dpbf16ps" in code.text for code in made.codes) == count
+
+
+def test_convolutions_of_pairs():
+    rng = np.random.default_rng(0)
+    found = {}
+    for dtype in (bfloat16, float32):
+        x, w = placeholder(dtype, (2, 9, 10, 16), "x"), placeholder(dtype, (3, 3, 16, 24), "w")
+        y = convolution(x, w, (1, 1), (1, 1), (9, 10), (1, 1))
+        found[dtype] = (x, w), [y, *gradients([sum_(y * y)], [x, w])]
+    arrays = [rng.standard_normal(p.shape).astype(bfloat16.numpy) for p in found[bfloat16][0]]
+    got = run(found[bfloat16][1], dict(zip(found[bfloat16][0], arrays, strict=True)))
+    want = evaluate(
+        found[float32][1], dict(zip(found[float32][0], (a.astype(np.float32) for a in arrays), strict=True))
+    )
+    for g, n in zip(got, found[float32][1], strict=True):
+        np.testing.assert_allclose(g.astype(np.float32), want[n], rtol=0.03, atol=0.01 * np.abs(want[n]).max())
 
 
 def test_without_the_package_the_message_says_what_to_do():

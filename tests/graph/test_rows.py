@@ -12,6 +12,7 @@ NO_SAMPLES = {
     "size",
     "resample",
     "find",
+    "pairs",
     "switch",
     "group",
     "assign",

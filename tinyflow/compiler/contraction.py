@@ -151,7 +151,7 @@ class Tiles:
 
     @property
     def flops(self) -> Index_:
-        return expr.mul(2, expr.product(self.sizes))
+        return expr.mul(4 if self.spec.pairs else 2, expr.product(self.sizes))
 
     @property
     def panel_count(self) -> Index_:

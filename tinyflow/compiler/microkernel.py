@@ -22,11 +22,12 @@ class Tile(NamedTuple):
     dtype: DType
     sm: Stride
     sk: Stride
+    pairs: bool = False  # of bfloat16 in each element
 
     @property
     def name(self) -> str:
         strides = "_".join("x" if s is None else str(s) for s in (self.sm, self.sk))
-        return f"tile_{self.rows}x{self.vectors}_{self.dtype.name}_{strides}"
+        return f"tile_{self.rows}x{self.vectors}_{'pairs' if self.pairs else self.dtype.name}_{strides}"
 
     @property
     def width(self) -> int:
@@ -71,9 +72,7 @@ def tile_text(t: Tile, attributes: str) -> str:
     for r in range(t.rows):
         out += [f"  %ap{r} = getelementptr {e}, ptr %A{r}, i64 %ao", f"  %a{r} = load {e}, ptr %ap{r}, align {t.dtype.size}",
                 f"  %i{r} = insertelement {v} poison, {e} %a{r}, i32 0", f"  %w{r} = shufflevector {v} %i{r}, {v} poison, <{t.lanes} x i32> zeroinitializer"]  # fmt: skip
-        out += [
-            f"  %n{r}_{j} = call {v} @llvm.fma.{suffix}({v} %w{r}, {v} %b{j}, {v} %c{r}_{j})" for j in range(t.vectors)
-        ]
+        out += [line for j in range(t.vectors) for line in multiplied(t, v, suffix, r, j)]
     out += ["  %p1 = add i64 %p, 1", "  br label %head", "done:"]
     for r, j in places:
         out += [
@@ -83,6 +82,23 @@ def tile_text(t: Tile, attributes: str) -> str:
     return "\n".join([*out, "  ret void", "}"])
 
 
+def multiplied(t: Tile, v: str, suffix: str, r: int, j: int) -> list[str]:
+    """One multiplication of a row's element with a vector of B, added to the sums."""
+    if not t.pairs:
+        return [f"  %n{r}_{j} = call {v} @llvm.fma.{suffix}({v} %w{r}, {v} %b{j}, {v} %c{r}_{j})"]
+    p = f"<{2 * t.lanes} x bfloat>"
+    return [
+        f"  %wp{r}_{j} = bitcast {v} %w{r} to {p}",
+        f"  %bq{r}_{j} = bitcast {v} %b{j} to {p}",
+        f"  %n{r}_{j} = call {v} @{DOT}({v} %c{r}_{j}, {p} %wp{r}_{j}, {p} %bq{r}_{j})",
+    ]
+
+
+DOT = "llvm.x86.avx512bf16.dpbf16ps.512"
+
+
 def tile_declaration(t: Tile) -> str:
     v = f"<{t.lanes} x {t.dtype.llvm}>"
+    if t.pairs:
+        return f"declare {v} @{DOT}({v}, <{2 * t.lanes} x bfloat>, <{2 * t.lanes} x bfloat>)"
     return f"declare {v} @llvm.fma.v{t.lanes}{'f32' if t.dtype.llvm == 'float' else 'f64'}({v}, {v}, {v})"

@@ -24,8 +24,9 @@ from tinyflow.core import expr
 from tinyflow.core.config import config
 from tinyflow.core.errors import CompileError
 from tinyflow.core.expr import Dim, Expr, Index_
-from tinyflow.graph.node import Node, make, toposort
+from tinyflow.graph.node import Node, make, rewrite, toposort
 from tinyflow.ops.elementwise import stop_gradient
+from tinyflow.passes.pairs import pairs
 from tinyflow.runtime import machine
 from tinyflow.runtime import target as targets
 from tinyflow.runtime.program import Call, Leave, Loop, Program, Slot
@@ -74,6 +75,9 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
     target = targets.current()
     outputs = [own(n) for n in outputs]
     changes = {v: stop_gradient(n) if n.op.whole else own(n) for v, n in writes.items()}
+    if target.pairs:
+        new = rewrite([*outputs, *changes.values()], pairs)
+        outputs, changes = [new[n] for n in outputs], {v: new[n] for v, n in changes.items()}
     roots = [*outputs, *changes.values()]
     schedule = Schedule(roots, contraction.has_recipe)
     leaves = tuple(n for n in toposort(roots) if n.op.kind == "leaf")

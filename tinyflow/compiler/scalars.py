@@ -228,6 +228,26 @@ def as_type(em: Emitter, opcode: str, x: Value, source: str, into: str, dtype: D
     return out
 
 
+def pair(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    """Two numbers as bfloat16 in the halves of 32 bits."""
+    low, high = (as_type(em, "bitcast", widen(em, [narrow(em, x, bfloat16)], float32), "float", "i32", int32) for x in em.same(*args))  # fmt: skip
+    both = em.op("or {t} {0}, {1}", [em.op("lshr {t} {0}, {1}", [low, em.splat(16, low)]), high])
+    return as_type(em, "bitcast", both, "i32", "float", float32)
+
+
+def dot_of_pairs(em: Emitter, args: list[Value], dtype: DType) -> Value:
+    halves = []
+    for x in em.same(*args):
+        bits = as_type(em, "bitcast", x, "float", "i32", int32)
+        parts = (
+            em.op("shl {t} {0}, {1}", [bits, em.splat(16, bits)]),
+            em.op("and {t} {0}, {1}", [bits, em.splat(-65536, bits)]),
+        )
+        halves.append([as_type(em, "bitcast", b, "i32", "float", float32) for b in parts])
+    (a, b), (c, d) = halves
+    return em.op("fadd {t} {0}, {1}", [em.op("fmul {t} {0}, {1}", [a, c]), em.op("fmul {t} {0}, {1}", [b, d])])
+
+
 def rounded_to(low: DType) -> Callable[..., Value]:
     return lambda em, args, dtype: widen(em, [narrow(em, args[0], low)], float32)
 
@@ -293,6 +313,7 @@ SCALARS: dict[str, dict[str, Any]] = {
     "select": {"b": select},
     "cast": dict.fromkeys("fiub", cast),
     "uniform": {"i": uniform},
+    "pair": {"f": pair}, "dot of pairs": {"f": dot_of_pairs},
     "widen": {"f": widen}, "round to bfloat16": {"f": rounded_to(bfloat16)}, "round to float16": {"f": rounded_to(float16)},
 }
 # fmt: on

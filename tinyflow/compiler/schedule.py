@@ -20,7 +20,7 @@ from tinyflow.core import expr
 from tinyflow.core.expr import Expr, Fold, Index_, Load
 from tinyflow.graph.node import Node, Shape, toposort
 from tinyflow.ops.attention import ATTENTION_GRAD
-from tinyflow.ops.contraction import CONTRACT
+from tinyflow.ops.contraction import CONTRACT, PAIRS
 from tinyflow.ops.control import MERGE
 from tinyflow.ops.elementwise import HEAVY
 from tinyflow.ops.movement import CONCAT, EXPAND
@@ -372,7 +372,7 @@ def through_views(n: Node) -> Node:
 def cheap_producer(n: Node) -> bool:
     """Whether a contraction may compute it while it packs: no folds within, nothing heavy."""
     return (
-        n.op.elementwise
+        (n.op.elementwise or n.op is PAIRS)
         and n.op.name not in HEAVY
         and all(
             through_views(x).op.kind == "leaf" or through_views(x).op.name in ("constant", "size") for x in n.inputs

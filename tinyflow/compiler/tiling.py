@@ -381,8 +381,8 @@ def call_tile(em: Emitter, t: Tiles, rows: Value, args: Sequence[str]) -> None:
     """The micro-kernel of that height."""
     kinds = ("i64", "ptr", "i64", "i64", "ptr", "ptr", "i64", "i1")
     text = ", ".join(f"{k} {a}" for k, a in zip(kinds, args, strict=True))
-    known = [None if s.startswith("%") else int(s) for s in args[2:4]]
-    shapes = [Tile(h, t.vectors, t.lanes, t.dtype, *known) for h in t.rows]
+    sm, sk = (None if s.startswith("%") else int(s) for s in args[2:4])
+    shapes = [Tile(h, t.vectors, t.lanes, t.dtype, sm, sk, t.spec.pairs) for h in t.rows]
     for shape in shapes:
         em.extra[tile_text(shape, em.target.attributes)] = None
         em.declared[tile_declaration(shape)] = None

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyflow.core import expr
-from tinyflow.core.dtypes import bool_, float32, float64, int32
+from tinyflow.core.dtypes import DType, bfloat16, bool_, float32, float64, int32
 from tinyflow.core.errors import ShapeError
 from tinyflow.core.expr import Expr, Index, apply, const
 from tinyflow.graph.node import Dim, Node, Shape, make, shape_text
@@ -72,6 +72,7 @@ class Spec(NamedTuple):
     operands: tuple[tuple[Position, ...], ...]
     out: tuple[str, ...]
     sizes: tuple[tuple[str, Dim], ...]
+    pairs: bool = False  # whether the elements are pairs of bfloat16, whose products are added up in float32
 
     @property
     def size(self) -> dict[str, Dim]:
@@ -111,6 +112,11 @@ def contract_shape(*shapes: Shape, spec: Spec) -> Shape:
 
 def contract_np(*xs: Any, spec: Spec) -> Any:
     """einsum, after every operand is laid out by its letters."""
+    if spec.pairs:
+        first, second = zip(*map(unpaired, xs), strict=True)
+        return contract_np(*first, spec=spec._replace(pairs=False)) + contract_np(
+            *second, spec=spec._replace(pairs=False)
+        )
     size = spec.size
     laid, names = [], []
     for x, positions in zip(xs, spec.operands, strict=True):
@@ -147,7 +153,7 @@ def contract_at(i: Any, *xs: Any, spec: Spec) -> Expr:
     value.update(zip(spec.folded, over, strict=True))
     body = read(xs[0], spec.operands[0], value)
     for x, positions in zip(xs[1:], spec.operands[1:], strict=True):
-        body = apply("mul", body, read(x, positions, value))
+        body = apply("dot of pairs" if spec.pairs else "mul", body, read(x, positions, value))
     return expr.fold("add", [k for k in over if isinstance(k, Index)], body)
 
 
@@ -251,6 +257,44 @@ def _plain(text: str, *shapes: Shape, dtype: Any = float32) -> Sample:
     return Sample(tuple((s, dtype, -1, 1) for s in shapes), {"spec": plain_spec(text, *shapes)})
 
 
+def paired_np(x: Any, axis: int) -> Any:
+    """x as it is computed with holds bfloat16 values: their bits are the upper half."""
+    bits = np.ascontiguousarray(np.moveaxis(x, axis, -1)).view(np.uint32) >> 16
+    words = bits[..., ::2] | (bits[..., 1::2] << 16)
+    return np.moveaxis(words.astype(np.uint32).view(np.float32), -1, axis)
+
+
+def unpaired(x: Any) -> tuple[Any, Any]:
+    words = np.ascontiguousarray(x).view(np.uint32)
+    return (words << 16).view(np.float32), (words & 0xFFFF0000).view(np.float32)
+
+
+def paired_shape(s: Shape, axis: int) -> Shape:
+    n = s[axis]
+    if not isinstance(n, int) or n % 2:
+        raise ShapeError(f"{n} elements along axis {axis} of {shape_text(s)} are no pairs")
+    return (*s[:axis], n // 2, *s[axis + 1 :])
+
+
+def paired_at(i: Any, x: Any, axis: int) -> Expr:
+    """Two neighbours; where they lie side by side in memory, they are one word there."""
+    a, b = (x(*i[:axis], expr.add(expr.mul(i[axis], 2), k), *i[axis + 1 :]) for k in (0, 1))
+    stored = [e.args[0] for e in (a, b) if isinstance(e, expr.Apply) and e.fn == "widen"]
+    if len(stored) == 2 and all(isinstance(e, expr.Load) for e in stored):
+        first, second = stored
+        even = all(c % 2 == 0 for _, c in expr.terms_of(first.offset))  # type: ignore[attr-defined]
+        if even and first.buffer is second.buffer and expr.add(first.offset, 1) == second.offset:  # type: ignore[attr-defined]
+            return expr.load(first.buffer, expr.floordiv(first.offset, 2), float32)  # type: ignore[attr-defined]
+    return apply("pair", a, b)
+
+
+def paired_type(x: DType, axis: int) -> DType:
+    if x is not bfloat16:
+        raise ShapeError(f"pairs are of bfloat16, not {x}")
+    return float32
+
+
+PAIRS = define("pairs", numpy=paired_np, shape=paired_shape, dtype=paired_type, at=paired_at, grad=None, samples=())
 CONTRACT = define(
     "contract", numpy=contract_np, shape=contract_shape, dtype=numeric, at=contract_at, grad=contract_grad,
     samples=(

@@ -129,6 +129,8 @@ def reduction(op: Op, least: int = 0) -> Callable[..., Node]:
         chosen = tuple(sorted({normal_axis(a, x.ndim) for a in chosen}))
         if any(isinstance(x.shape[d], int) and x.shape[d] < least for d in chosen):  # type: ignore[operator]
             raise ShapeError(f"{op.name}({x.dtype} {shape_text(x.shape)}): nothing to reduce along an axis of size 0")
+        if x.dtype.is_low and op in (SUM, PROD):  # in float32 to the end, also where it is made in parts
+            return e.cast(build(e.cast(x, x.dtype.computed), chosen, keepdims), x.dtype)
         y = make(op, x, axes=chosen) if chosen else x
         return reshape(y, kept_shape(x.shape, chosen)) if keepdims else y
 

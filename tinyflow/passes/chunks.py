@@ -21,8 +21,8 @@ WORTH = ((16, 4), (4, 2))  # elements read for each element of the result, and h
 
 
 def chunks(node: Node) -> Node:
-    if node.op is not CONTRACT or len(node.inputs) != 2 or not node.dtype.is_floating:
-        return node
+    if node.op is not CONTRACT or len(node.inputs) != 2 or not node.dtype.is_floating or node.dtype.is_low:
+        return node  # what low types add up is kept in float32 to the end
     spec: Spec = node.attrs["spec"]
     letter, count = shared_rows(node, spec)
     if count == 1:

@@ -40,6 +40,11 @@ class Target(NamedTuple):
         return self.vector_bytes // dtype.size
 
     @property
+    def pairs(self) -> bool:
+        """Whether it multiplies pairs of bfloat16 and adds them to a float32 in one instruction."""
+        return "+avx512bf16" in self.features.split(",")
+
+    @property
     def arch(self) -> str:
         return family(self.triple.partition("-")[0])
 
