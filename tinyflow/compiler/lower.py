@@ -133,11 +133,14 @@ class Lowered(NamedTuple):
 
 
 def down_columns(value: Expr | None, last: Index) -> bool:
-    """Whether folds that depend on the last index read neighbours along it rather than along what they fold."""
+    """Whether folds that depend on the last index read neighbours along it rather than along what they fold.
+
+    What does not depend on it, the vector of a vector times a matrix, is as good either way.
+    """
     along = across = 0
     for f in loops.folds(value) if value is not None else ():
         if last in free(f):
-            found = [x for x in loads(f.body) if any(k in free(x) for k in f.over)]
+            found = [x for x in loads(f.body) if last in free(x) and any(k in free(x) for k in f.over)]
             along += sum(stride(x.offset, last) == 1 for x in found)
             across += sum(any(stride(x.offset, k) == 1 for k in f.over) for x in found)
     return along > across
