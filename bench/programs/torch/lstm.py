@@ -17,8 +17,8 @@ class Model(nn.Module):
         return self.head(y)  # (B, T, symbols)
 
 
-def model():
-    return Model()
+def model(**settings):
+    return Model(**settings)
 
 
 def loss(model, x, y):

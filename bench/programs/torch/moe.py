@@ -70,8 +70,8 @@ class Model(nn.Module):
         return self.head(self.ln(x))  # (B, T, symbols)
 
 
-def model():
-    return Model()
+def model(**settings):
+    return Model(**settings)
 
 
 def loss(model, x, y):
