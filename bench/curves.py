@@ -30,7 +30,7 @@ import numpy as np
 
 from bench.race import ROOT, environment
 from bench.sides import BY_NAME, Missing, require, step_of
-from bench.workloads import STEPS, TABLE, Arrays, Draw, Workload
+from bench.workloads import TABLE, Arrays, Draw, Workload
 
 OUT = ROOT / "docs" / "curves"
 OURS, PEER = "tinyflow", "torch"
@@ -118,7 +118,7 @@ def train(course: Course, side: str) -> list[float]:
     require(BY_NAME[side])
     row = workload_of(course)
     step, batches = step_of(BY_NAME[side], row), row.batches(course.steps)
-    return [float(step(*batches[k])) for k in counted(course.steps, f"{course.workload} by {side}")]
+    return [round(float(step(*batches[k])), 6) for k in counted(course.steps, f"{course.workload} by {side}")]
 
 
 def counted(steps: int, text: str) -> Iterator[int]:
@@ -152,8 +152,7 @@ def end(losses: Sequence[float]) -> float:
 def result(course: Course, losses: dict[str, list[float]]) -> dict[str, Any]:
     ends = {side: end(values) for side, values in losses.items()}
     difference = abs(ends[OURS] - ends[PEER]) / abs(ends[PEER])
-    text = next(row.text for row in STEPS if row.name == course.workload)
-    return {**course._asdict(), "text": text, "ends": ends, "difference": difference, "losses": losses}
+    return {**course._asdict(), "ends": ends, "difference": difference, "losses": losses}
 
 
 # ------------------------------------------------------------------------------------------ the picture
@@ -162,27 +161,28 @@ WIDTH, HEIGHT = 600, 300
 LEFT, TOP, RIGHT, BELOW = 52, 60, 18, 44  # beside the axes
 SANS = "system-ui,-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 STYLE = f"""
-text {{ font: 12px {SANS}; fill: #66707f }} .h {{ font-weight: 600; font-size: 15px; fill: #1b2330 }} .m {{ text-anchor: middle }} .e {{ text-anchor: end }}
+text {{ font: 12px {SANS}; fill: #66707f }} .h {{ font-weight: 600; font-size: 14px; fill: #1b2330 }} .m {{ text-anchor: middle }} .e {{ text-anchor: end }}
 .paper {{ fill: #fff }} path {{ fill: none; stroke-linejoin: round }} .grid {{ stroke: #a3adbb; stroke-width: .5 }}
 .torch {{ stroke: #f2a07b; stroke-width: 5 }} .tinyflow {{ stroke: #1d4ed8; stroke-width: 1.3 }}
 @media (prefers-color-scheme: dark) {{ text {{ fill: #929cab }} .h {{ fill: #e4e8ef }} .paper {{ fill: #161a21 }} .torch {{ stroke: #b4633c }} .tinyflow {{ stroke: #8fb8ff }} }}
 """
 
 
-def svg(result: dict[str, Any]) -> str:
+def svg(found: dict[str, Any]) -> str:
     """Both curves over the steps: PyTorch's broad, ours thin upon it."""
-    losses, ends = result["losses"], result["ends"]
-    highest = max(max(values) for values in losses.values())
+    losses, ends = found["losses"], found["ends"]
+    highest = max((loss for values in losses.values() for loss in values if np.isfinite(loss)), default=1.0)
     ticks = marks(highest)
     across, up = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BELOW
     places = {
         side: [
-            (LEFT + across * k / max(1, len(values) - 1), TOP + up * (1 - loss / ticks[-1]))
+            (LEFT + across * k / len(values), TOP + up * (1 - loss / ticks[-1]))
             for k, loss in enumerate(values)
+            if np.isfinite(loss)
         ]
         for side, values in losses.items()
     }
-    title = f"{result['workload']} learns {result['data']}: {result['difference']:.2%} apart at the end"
+    title = f"{found['workload']} learns {found['data']}: relative difference at the end {found['difference']:.0e}"
     body = [
         f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}"/>',
         f'<text class="h" x="{LEFT}" y="24">{title}</text>',
@@ -190,9 +190,9 @@ def svg(result: dict[str, Any]) -> str:
     for loss in ticks:
         y = TOP + up * (1 - loss / ticks[-1])
         body.append(f'<path class="grid" d="M{LEFT} {y:.1f}h{across}"/><text class="e" x="{LEFT - 8}" y="{y + 4:.1f}">{loss:g}</text>')  # fmt: skip
-    for step in marks(result["steps"], whole=True):
-        if step <= result["steps"]:
-            x = LEFT + across * step / result["steps"]
+    for step in marks(found["steps"], whole=True):
+        if step <= found["steps"]:
+            x = LEFT + across * step / found["steps"]
             body.append(f'<text class="m" x="{x:.1f}" y="{HEIGHT - BELOW + 18}">{step:g}</text>')
     body.append(f'<text class="m" x="{LEFT + across / 2}" y="{HEIGHT - 8}">step</text><text x="{LEFT - 40}" y="{TOP - 12}">loss</text>')  # fmt: skip
     for side, x in ((PEER, LEFT + 40), (OURS, LEFT + 250)):
@@ -213,15 +213,18 @@ def marks(highest: float, whole: bool = False) -> list[float]:
 # ------------------------------------------------------------------------------------------ the command
 
 
+def write(found: dict[str, Any], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{found['workload']}.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
+    (out / f"{found['workload']}.svg").write_text(svg(found), encoding="utf-8")
+
+
 def compare(course: Course, threads: int, out: Path) -> bool:
     """Trains on both sides, writes the losses and the picture, and says whether the ends agree."""
     found = result(course, {side: apart(course, side, threads) for side in (OURS, PEER)})
-    out.mkdir(parents=True, exist_ok=True)
-    short = {**found, "losses": {side: [round(x, 6) for x in values] for side, values in found["losses"].items()}}
-    (out / f"{course.workload}.json").write_text(json.dumps(short) + "\n", encoding="utf-8")
-    (out / f"{course.workload}.svg").write_text(svg(found), encoding="utf-8")
+    write(found, out)
     ends = ", ".join(f"{value:.5f} by {side}" for side, value in found["ends"].items())
-    print(f"{course.workload:10}{course.steps:4} steps: {ends}: {found['difference']:.3%} apart")
+    print(f"{course.workload:10}{course.steps:4} steps: {ends}: {found['difference']:.1e} apart")
     return bool(found["difference"] <= BOUND)  # and not if it is nan
 
 

@@ -35,8 +35,12 @@ def test_a_difference_at_the_end_fails(
 ) -> None:
     falls = {OURS: [4.0, 3.0, last], PEER: [4.0, 3.0, 2.0]}
     monkeypatch.setattr(curves, "apart", lambda course, side, threads: falls[side])
-    monkeypatch.setattr(curves, "BY_WORKLOAD", {"gpt-tiny": COURSE})
-    assert curves.main(["--out", str(tmp_path)]) == (0 if agrees else 1)
+    assert curves.main(["gpt-tiny", "--out", str(tmp_path)]) == (0 if agrees else 1)
+
+
+def test_a_side_that_is_lost_is_drawn_too() -> None:
+    nan = float("nan")
+    assert "nan" in curves.svg(curves.result(COURSE, {OURS: [nan, nan, nan], PEER: [nan, 3.0, 2.0]}))
 
 
 def test_the_last_tenth_counts() -> None:
@@ -51,7 +55,7 @@ def test_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["losses"] == {OURS: [4.5, 3.25, 2.0], PEER: [4.5, 3.25, 2.0]} and found["difference"] == 0
     picture = ElementTree.fromstring((tmp_path / "gpt-tiny.svg").read_text())
     words = " ".join(picture.itertext())
-    assert all(word in words for word in ("0.00% apart", "PyTorch: 2.0000", "tinyflow.torch: 2.0000", "step", "loss"))
+    assert all(word in words for word in ("end 0e+00", "PyTorch: 2.0000", "tinyflow.torch: 2.0000", "step", "loss"))
 
 
 @pytest.mark.parametrize("name", BY_WORKLOAD)
