@@ -249,7 +249,7 @@ def test_foreign_and_damaged_files(tmp_path: Path) -> None:
 def test_unknown_names_say_what_may_be_meant() -> None:
     for module, name, text in (
         (ours, "sofmax", "softmax"),
-        (ours, "float16", "half precision"),
+        (ours, "complex64", "complex"),
         (ours.nn, "Linaer", "Linear"),
         (ours.nn.functional, "rellu", "relu"),
         (ours.optim, "Adan", "Adam"),

@@ -257,11 +257,14 @@ class Schedule:
 
     def worthwhile(self, stores: Sequence[Node], depth: int) -> bool:
         rows = expr.product(stores[0].shape[:depth])
-        inner = max(
-            (n for s in stores for n in [expr.product(s.shape[depth:])] if isinstance(n, int)), default=LONG_ROW
-        )
+        inner = max((n for s in stores for n in [self.work(s, depth)] if isinstance(n, int)), default=LONG_ROW)
         column = any(self.lowering.of(s).runs_down for s in stores)
         return not column and not (isinstance(rows, int) and rows < ENOUGH_ROWS and inner > LONG_ROW)
+
+    def work(self, s: Node, depth: int) -> Index_:
+        """How much one row of a store takes: its elements, times what each folds."""
+        folded = [expr.product(i.extent for i in f.over) for f in self.lowering.of(s).folds]
+        return expr.product((*s.shape[depth:], max((n for n in folded if isinstance(n, int)), default=1)))
 
     def between(self, first: Group, second: Group) -> bool:
         """Whether some other group must run after the first and before the second.
