@@ -135,8 +135,6 @@ def test_a_network_computes_what_it_says() -> None:
 def test_phases_multiply_no_zeros(stride: Any, dilation: Any, low: Any, size: Any) -> None:
     x, w = leaf(2, *size, 3), leaf(3, 2, 3, 4, name="w")
     out = f.pooled_sizes(size, (3, 2), stride, low, low, dilation)
-    if any(isinstance(n, int) and n < 1 for n in out):
-        pytest.skip("no window fits")
     y = convolution(x, w, stride, low, out, dilation)
     (gx,) = gradients([sum_(y * y)], [x])
     new = after(phases, gx)
