@@ -471,6 +471,3 @@ def pack(
         turn = transpose.Turn(b, p, rest, length, line, column, source, columns, width, tile.lanes, core.dtype.computed)  # type: ignore[arg-type]
     store = Store(Target(panels, "own", core.dtype.computed), (j,), offset, value, j)
     return Kernel(name, rows, (store,), tuple(scope.checks), cost, turn, group.conditions, (core,))
-
-
-__all__ = ["Tiles", "has_recipe", "lower"]

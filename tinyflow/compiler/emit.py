@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from tinyflow.compiler import loops
-from tinyflow.compiler.loops import Kernel, Store, free, stride
+from tinyflow.compiler.loops import free, stride
 from tinyflow.compiler.scalars import SCALARS, narrow
 from tinyflow.compiler.writer import Value, Writer, literal, mangled, short
 from tinyflow.core import expr
@@ -498,6 +497,3 @@ def fold_value(em: Emitter, e: Fold) -> Value:
 VALUES: dict[type, Callable[..., Value]] = {
     Index: Emitter.index, Dim: Emitter.dimension, Counter: Emitter.dimension, Poly: Emitter.poly, Apply: Emitter.apply, Load: Emitter.load, Fold: fold_value,
 }  # fmt: skip
-
-
-__all__ = ["Code", "Emitter", "Kernel", "Store", "Value", "loops"]

@@ -12,9 +12,9 @@ from tinyflow.compiler import loops
 from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.loops import Kernel, Store, Target, free, loads, stride
 from tinyflow.core import expr
-from tinyflow.core.dtypes import DType, int64
+from tinyflow.core.dtypes import int64
 from tinyflow.core.expr import Expr, Fold, Index, Index_
-from tinyflow.graph.node import Node, Shape
+from tinyflow.graph.node import Node
 from tinyflow.ops.control import AGAIN
 from tinyflow.ops.movement import flatten
 from tinyflow.runtime.program import Slot
@@ -277,6 +277,3 @@ def joined_pair(a: Index, b: Index, stores: Sequence[Store]) -> tuple[Index, lis
 def divides(e: Index_, f: Index) -> bool:
     """Whether a division of the joined index is left."""
     return any(isinstance(x, expr.Apply) and x.fn in ("idiv", "imod") and f in free(x) for x in expr.walk(e))
-
-
-__all__ = ["DType", "Lowering", "Shape", "lower"]

@@ -24,7 +24,7 @@ from tinyflow.core import expr
 from tinyflow.core.config import config
 from tinyflow.core.errors import CompileError
 from tinyflow.core.expr import Dim, Expr, Index_
-from tinyflow.graph.node import Node, make, rewrite, toposort
+from tinyflow.graph.node import Node, rewrite, toposort
 from tinyflow.ops.elementwise import stop_gradient
 from tinyflow.passes.pairs import pairs
 from tinyflow.runtime import machine
@@ -317,6 +317,3 @@ def inspect(schedule: Schedule, codes: Mapping[Kernel, Code]) -> None:
             print(loops.show(k), file=sys.stderr)
         if config.DEBUG >= 5:
             print(code.text, file=sys.stderr)
-
-
-__all__ = ["Build", "build", "make"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tinyflow.core.dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64
+from tinyflow.core.dtypes import DType, bfloat16, bool_, float16, float32, float64, int32
 from tinyflow.ops.random import GOLDEN
 
 if TYPE_CHECKING:
@@ -318,5 +318,3 @@ SCALARS: dict[str, dict[str, Any]] = {
 }
 # fmt: on
 SCALARS.update((name, {"f": vector_function(name)}) for name in VECMATH)
-
-__all__ = ["SCALARS", "int64"]

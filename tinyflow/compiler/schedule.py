@@ -8,17 +8,15 @@ when every read stays within the row that is being computed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from tinyflow.compiler.buffers import Buffers
-from tinyflow.compiler.loops import Kernel, free, stride
-from tinyflow.compiler.lower import VIEWS, Lowered, Lowering, is_view
+from tinyflow.compiler.lower import VIEWS, Lowering, is_view
 from tinyflow.core import expr
-from tinyflow.core.expr import Expr, Fold, Index_, Load
-from tinyflow.graph.node import Node, Shape, toposort
+from tinyflow.core.expr import Expr, Index_
+from tinyflow.graph.node import Node, toposort
 from tinyflow.ops.attention import ATTENTION_GRAD
 from tinyflow.ops.contraction import CONTRACT, PAIRS
 from tinyflow.ops.control import MERGE
@@ -419,6 +417,3 @@ def is_costly(n: Node) -> bool:
 
 def grows(n: Node) -> bool:
     return expr.product(n.shape) != expr.product(n.inputs[0].shape)
-
-
-__all__ = ["Fold", "Group", "Kernel", "Load", "Lowered", "Schedule", "Shape", "free", "math", "stride"]

@@ -24,7 +24,7 @@ from tinyflow.compiler.lower import Reader, Scope
 from tinyflow.compiler.tiling import when
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
-from tinyflow.core.dtypes import DType, bool_, int32, int64
+from tinyflow.core.dtypes import bool_, int32, int64
 from tinyflow.core.expr import Expr, Index, Index_
 from tinyflow.graph.node import Node
 from tinyflow.ops.movement import flatten, split
@@ -405,6 +405,3 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     order = Order(row, k, value, descending, count, start, place, short, spare, () if spare is None else (spare,))
     cost = expr.mul(expr.product(x.shape), 20)
     return [Kernel(name, (), (Store(target, (), expr.add(start, place), value, k),), tuple(scope.checks), cost, order, group.conditions, (n,))]  # fmt: skip
-
-
-__all__ = ["DType", "lower"]

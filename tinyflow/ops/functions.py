@@ -14,8 +14,8 @@ from tinyflow.ops import elementwise as e
 from tinyflow.ops import pooling
 from tinyflow.ops.indexing import gather
 from tinyflow.ops.leaf import constant, iota, size
-from tinyflow.ops.movement import concat, expand, expand_dims, permute, reshape, slice_
-from tinyflow.ops.reduction import kept_shape, max_, mean, min_, sum_
+from tinyflow.ops.movement import expand, expand_dims, reshape, slice_
+from tinyflow.ops.reduction import max_, mean, min_, sum_
 from tinyflow.ops.rules import normal_axis
 
 # ------------------------------------------------------------------------------------------ filling
@@ -260,6 +260,3 @@ def tile(x: Node, multiples: Sequence[Dim]) -> Node:
     wide = tuple(n for m, d in zip(multiples, x.shape, strict=True) for n in (m, d))
     thin = tuple(n for d in x.shape for n in (1, d))
     return reshape(expand(reshape(x, thin), wide), tuple(m * d for m, d in zip(multiples, x.shape, strict=True)))
-
-
-__all__ = ["concat", "kept_shape", "permute"]

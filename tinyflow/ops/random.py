@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, float32, float64, int64
 from tinyflow.core.expr import Expr, apply, const
 from tinyflow.graph.node import Node, Shape, make
@@ -84,6 +83,3 @@ def truncated_normal(key: Node, shape: Shape, dtype: DType = float32, salt: int 
     low = math.erf(-2 / math.sqrt(2))  # 2 p - 1 runs from here to -low
     u = uniform(key, shape, dtype, salt)
     return e.minimum(e.maximum(e.erfinv(u * (-2 * low) + low) * math.sqrt(2), -2.0), 2.0)
-
-
-__all__ = ["UNIFORM", "expr", "make_key", "normal", "truncated_normal", "uniform"]

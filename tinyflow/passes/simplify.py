@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tinyflow.core import expr
-from tinyflow.graph.node import Node, at_line, make
+from tinyflow.graph.node import Node, at_line
 from tinyflow.graph.op import lookup
 from tinyflow.ops import elementwise as e
 from tinyflow.ops.leaf import CONSTANT, constant
@@ -138,5 +138,3 @@ def simplify(node: Node) -> Node:
 
 exact = applier(EXACT)
 stabilise = applier(STABLE)
-
-__all__ = ["EXACT", "STABLE", "make", "simplify", "stabilise"]
