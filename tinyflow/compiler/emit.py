@@ -361,9 +361,7 @@ class Emitter(Writer):
             yield
             del self.env[index]
 
-    def in_lanes(
-        self, index: Index, low: str, high: str, body: Callable[[], None], known: int | None, unroll: int = 1
-    ) -> None:
+    def in_lanes(self, index: Index, low: str, high: str, body: Callable[[], None], known: int | None) -> None:
         """The index in vectors of lanes: whole ones, then the rest under a mask. `known` is high - low, if it is."""
         full = Value(high, int64, False)
         if known is None or known % self.lanes:
@@ -445,7 +443,6 @@ class LazyLanes:
 
     def __init__(self, em: Emitter, start: Value, steps: str) -> None:
         self.em, self.start, self.steps = em, start, steps
-        self.made: dict[int, str] = {}
 
     @property
     def name(self) -> str:
@@ -457,9 +454,6 @@ class LazyLanes:
 
     def type(self, lanes: int) -> str:
         return f"<{lanes} x i64>"
-
-
-_first: dict[Index, Expr] = {}
 
 
 def first_lane(index: Index) -> Expr:

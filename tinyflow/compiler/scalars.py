@@ -131,10 +131,6 @@ def floordiv_float(em: Emitter, args: list[Value], dtype: DType) -> Value:
     return em.choose(em.op("fcmp oeq {t} {0}, {1}", [b, em.splat(0.0, b)], bool_), ratio, near)
 
 
-def pow_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
-    raise TypeError("integer powers have no native code; cast to float32")
-
-
 def relu(em: Emitter, args: list[Value], dtype: DType) -> Value:
     """max(x, 0), NaN kept: the comparison is false only for what stays."""
     zero = em.splat(0.0 if args[0].dtype.kind == "f" else 0, args[0])

@@ -110,10 +110,6 @@ def broadcast(*given: Any) -> tuple[Node, ...]:
     return nodes
 
 
-def zero_where(condition: Node, g: Node) -> Node:
-    return where(condition, 0.0, g)
-
-
 def abs_grad(g: Node, y: Node, x: Node) -> Node:
     return g * sign(x)
 
