@@ -7,19 +7,23 @@ import numpy as np
 import pytest
 
 from tests.compiler.native import check
+from tinyflow.compiler.contraction import has_recipe
+from tinyflow.compiler.schedule import Schedule
 from tinyflow.core.dtypes import float32, int64
 from tinyflow.graph.evaluate import evaluate
 from tinyflow.graph.node import Node, rewrite, toposort
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
+from tinyflow.ops.attention import ATTENTION_GRAD
 from tinyflow.ops.contraction import CONTRACT, convolution, einsum, matmul
 from tinyflow.ops.indexing import gather
 from tinyflow.ops.leaf import placeholder
-from tinyflow.ops.movement import EXPAND, PERMUTE, concat, expand, pad, permute, reshape, slice_
+from tinyflow.ops.movement import CONCAT, EXPAND, PAD, PERMUTE, concat, expand, pad, permute, reshape, slice_
 from tinyflow.ops.reduction import SUM, argmax, max_, mean, sum_
 from tinyflow.passes import pipeline
 from tinyflow.passes.chunks import chunks
 from tinyflow.passes.gradient import gradients
+from tinyflow.passes.joins import joins
 from tinyflow.passes.layout import layout
 from tinyflow.passes.phases import phases
 from tinyflow.passes.sums import sums
@@ -200,3 +204,52 @@ def test_other_products_stay_whole(rows: int, text: str) -> None:
     a, b = (leaf(*(shape[c] for c in term), name=term) for term in text.split("->")[0].split(","))
     node = einsum(text, a, b)
     assert chunks(node) is node
+
+
+# ------------------------------------------------------------------------------------------ pieces that are joined
+
+
+def test_what_was_cut_into_pieces_gets_one_gradient() -> None:
+    """Queries, keys and values of one product: their gradients are stored beside each other, in its order."""
+    x, w = leaf(2, 8, 12, name="x"), leaf(12, 36, name="w")
+    qkv = permute(reshape(matmul(reshape(x, (16, 12)), w), (2, 8, 3, 3, 4)), (2, 0, 3, 1, 4))
+    q, k, v = (reshape(slice_(qkv, (n, 0, 0, 0, 0), (1, 2, 3, 8, 4)), (2, 3, 8, 4)) for n in range(3))
+    y = matmul(f.softmax(matmul(q * 0.5, k, transpose_b=True)), v)
+    loss = sum_(y * y)
+    roots = [loss, *gradients([loss], [x, w])]
+    new = pipeline.run(roots)
+    assert count(new, PAD) == 0 and count(new, ATTENTION_GRAD) == 3
+    (whole,) = (n for n in toposort(new) if n.op is CONCAT)
+    schedule = Schedule(new, has_recipe)
+    assert [p.op for p in schedule.joined[whole]] == [ATTENTION_GRAD] * 3
+    check(roots, fed_by(roots))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_parts_are_stored_where_they_belong(axis: int) -> None:
+    """Of products, sums, and another shape of one; not what somebody else reads, or asks for."""
+    a, b, c = leaf(17, 33, name="a"), leaf(17, 40, name="b"), leaf(33, 40, 5, name="c")
+    product, columns = matmul(a, b, transpose_a=True), sum_(c, 2)
+    other = reshape(matmul(reshape(c, (33 * 8, 25)), leaf(25, 5, name="d")), (33, 40))
+    whole = concat([product, columns, other], axis)
+    y = matmul(whole, leaf(whole.shape[1], 18, name="e"))
+    assert [len(parts) for parts in Schedule([y], has_recipe).joined.values()] == [3]
+    assert not Schedule([y, columns], has_recipe).joined and not Schedule([whole], has_recipe).joined
+    check([y], fed_by([y]))
+    check([y, columns], fed_by([y]))
+
+
+@pytest.mark.parametrize("gap", [0, 1])
+def test_only_pieces_without_a_gap_are_joined(gap: int) -> None:
+    a, b = leaf(3, 4, name="a"), leaf(3, 5, name="b")
+    y = pad(b, (0, 4 + gap), (0, 0)) + pad(a, (0, 0), (0, 5 + gap))
+    new = after(joins, y)
+    assert (new.op is CONCAT) == (gap == 0)
+    fed = fed_by([y])
+    assert np.array_equal(evaluate([new], fed)[new], evaluate([y], fed)[y])
+
+
+def test_overlapping_pieces_are_added() -> None:
+    a = leaf(3, 4, name="a")
+    y = pad(a, (0, 3), (0, 0)) + pad(a, (0, 0), (0, 3))
+    assert after(joins, y) is y

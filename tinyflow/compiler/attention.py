@@ -180,8 +180,10 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         value = expr.load(memory[what], row * panels[OTHER[what]].line + index[1], dtype)
         if what == "y":
             value = expr.apply("mul", value, expr.load(memory["totals"], at.local, dtype))
-        offset = flatten([(*lead, *index)[d] for d in node.attrs["order"]], node.shape)
-        stores[what] = [Store(t, index[1:], offset, value, index[1]) for t in homes[node]]
+        elif node.attrs["times"] != 1:
+            value = expr.apply("mul", value, expr.const(node.attrs["times"], dtype))
+        at_index = [(*lead, *index)[d] for d in node.attrs["order"]]
+        stores[what] = [Store(t, index[1:], t.place(at_index, node.shape), value, index[1]) for t in homes[node]]
     t = Attention(
         dtype, sizes, at, causal, ("safe",) in steps,
         read(q, at.i, at.d), read(k, at.j, at.d), read(v, at.j, at.e), None if g is None else read(g, at.i, at.e),

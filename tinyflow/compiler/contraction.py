@@ -249,7 +249,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     stores = []
     for s in group.stores:
         value = expr.as_expr(expr.opened(scope.read(s, index)))
-        stores += [Store(t, (), expr.add(flatten(index, core.shape), t.at), value, column) for t in homes[s]]
+        stores += [Store(t, (), t.place(index, core.shape), value, column) for t in homes[s]]
     direct = is_direct(stores, result, left.indices, width)
 
     a, k = left.a, left.k

@@ -9,7 +9,7 @@ A value may hold folds; one that depends on the rows alone is computed once a ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from tinyflow.core import expr
 from tinyflow.core.dtypes import DType
 from tinyflow.core.expr import Apply, Expr, Fold, Index, Index_, Load, Poly
 from tinyflow.ops.elementwise import HEAVY
+from tinyflow.ops.movement import flatten
 
 
 class Target(NamedTuple):
@@ -26,6 +27,15 @@ class Target(NamedTuple):
     home: str  # "own", or the kind of a further copy
     dtype: DType
     at: Index_ = 0  # where in the buffer it begins
+    rows: tuple[Index_, Index_] | None = None  # of so many elements, so far apart: it is a part of what lies there
+
+    def place(self, index: Sequence[Index_], shape: Sequence[Index_]) -> Index_:
+        """Where an element of a value of that shape is stored."""
+        flat = flatten(index, tuple(shape))
+        if self.rows is not None:
+            length, apart = self.rows
+            flat = expr.add(expr.mul(expr.floordiv(flat, length), apart), expr.mod(flat, length))
+        return expr.add(flat, self.at)
 
     @property
     def key(self) -> Any:

@@ -229,7 +229,7 @@ def stores_of(scope: Scope, n: Node, index: tuple[Index_, ...], inner: tuple[Ind
     if local is not None:
         own = Target(Local(n, local), "own", n.dtype)
         return [Store(own, inner, flatten(index[scope.depth :], n.shape[scope.depth :]), value, lanes)]
-    return [Store(t, inner, expr.add(flatten(index, n.shape), t.at), value, lanes) for t in homes[n]]
+    return [Store(t, inner, t.place(index, n.shape), value, lanes) for t in homes[n]]
 
 
 def rows_of(n: Node, buffered: Buffers) -> int:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import accumulate
 from typing import Any
 
 from tinyflow.compiler import attention, contraction, cumulative, finding, loops, recurrence, scatter, sorting
@@ -131,6 +132,8 @@ WHOLE: dict[str, Lower] = {
 def lower_group(group: Group, schedule: Schedule, homes: Mapping[Node, Sequence[Target]], name: str, memory: Memory) -> list[Item]:  # fmt: skip
     if group.stores[0].op.kind == "loop":
         return recurrence.lower(group, schedule, homes, name, memory, lower_group)
+    if group.stores[0] in schedule.joined:
+        return []
     if group.core is not None:
         kernels = contraction.lower(group, schedule.buffered, homes, name)
     elif (recipe := WHOLE.get(group.stores[0].op.kind)) is not None:
@@ -159,9 +162,15 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
             memory.add(home, kind, n)
 
     wanted = set(outputs)
+    for n, parts in schedule.joined.items():
+        add(n, Target(n, "own", n.dtype), "temp")
+        where[n] = where[homes[n][0]]
+        for part, target in zip(parts, targets_of_parts(n), strict=True):
+            add(part, target, where[n])
+            where[part] = where[n]
     for group in schedule.groups:
         for n in group.stores:
-            if n in group.local:
+            if n in group.local or homes[n]:
                 continue
             if n in wanted:
                 add(n, Target(n, "own", n.dtype), "result")
@@ -172,6 +181,14 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
                 add(n, Target(n, "own", n.dtype), "temp")
             where[n] = where[homes[n][0]]
     return homes
+
+
+def targets_of_parts(n: Node) -> list[Target]:
+    """Where the parts of a concatenation are stored in it."""
+    axis = n.attrs["axis"]
+    lengths = [expr.product(x.shape[axis:]) for x in n.inputs]
+    starts, whole = [0, *accumulate(lengths)], expr.product(n.shape[axis:])
+    return [Target(n, "own", n.dtype, start, (length, whole)) for start, length in zip(starts, lengths)]
 
 
 def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:

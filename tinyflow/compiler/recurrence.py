@@ -160,7 +160,7 @@ class Lowerer:
         for n, targets in roots:
             copied = n.op.kind == "leaf" or (n.op.whole and n.op.kind != "loop")  # the latter write to one place only
             wanted.setdefault(stop_gradient(n) if copied else n, []).extend(targets)
-        schedule = Schedule(list(wanted), self.has_recipe)
+        schedule = Schedule(list(wanted), self.has_recipe, repeated=True)
         schedule.buffered.start.update(self.starts)
         schedule.buffered.repeated = repeated
         predicates = {p for c in schedule.conditions.values() for p, _ in c}

@@ -5,6 +5,7 @@
     y = P v                       (batch..., i, e)
 
     dv = P^T g      dP = g v^T      dA = P (dP - sum over j of dP P)      dS = dA through the steps      dq = dS k      dk = dS^T q
+    of these each one is multiplied by a number, `times`
 
     step := ("mul" | "div", number)          every score
           | ("add", x)                       operand x of the scores' shape is added
@@ -65,10 +66,10 @@ def attention_np(q: Any, k: Any, v: Any, *more: Any, steps: Steps, order: tuple[
     return np.transpose(probabilities(q, k, more, steps) @ v, order)
 
 
-def attention_grad_np(q: Any, k: Any, v: Any, g: Any, *more: Any, steps: Steps, order: tuple[int, ...], of: str) -> Any:
+def attention_grad_np(q: Any, k: Any, v: Any, g: Any, *more: Any, steps: Steps, order: tuple[int, ...], of: str, times: float) -> Any:  # fmt: skip
     p = probabilities(q, k, more, steps)
     if of == "v":
-        return np.transpose(turned(p) @ g, order)
+        return np.transpose(turned(p) @ g, order) * q.dtype.type(times)
     dp = g @ turned(v)
     ds = p * (dp - np.sum(dp * p, -1, keepdims=True))
     for kind, *given in reversed(steps):
@@ -79,7 +80,7 @@ def attention_grad_np(q: Any, k: Any, v: Any, g: Any, *more: Any, steps: Steps, 
         elif kind not in ("add", "safe"):
             keep = visible(ds.shape, given[0]) if kind == "causal" else more[given[0]] ^ (kind == "unless")
             ds = np.where(keep, ds, ds.dtype.type(0))
-    return np.transpose(ds @ k if of == "q" else turned(ds) @ q, order)
+    return np.transpose(ds @ k if of == "q" else turned(ds) @ q, order) * q.dtype.type(times)
 
 
 def check(q: Shape, k: Shape, v: Shape, more: Sequence[Shape], steps: Steps) -> None:
@@ -102,7 +103,7 @@ def attention_shape(q: Shape, k: Shape, v: Shape, *more: Shape, steps: Steps, or
 
 
 def attention_grad_shape(
-    q: Shape, k: Shape, v: Shape, g: Shape, *more: Shape, steps: Steps, order: tuple[int, ...], of: str
+    q: Shape, k: Shape, v: Shape, g: Shape, *more: Shape, steps: Steps, order: tuple[int, ...], of: str, times: float
 ) -> Shape:
     check(q, k, v, more, steps)
     if len(g) != len(q) or not all(map(same_dim, g, (*q[:-1], v[-1]))):
@@ -121,7 +122,8 @@ def _sample(lead: Shape, m: int, n: int, d: int, e: int, steps: Steps = (), *mor
     shapes: list[Shape] = [(*lead, m, d), (*lead, n, d), (*lead, n, e)]
     shapes += [(*lead, m, e)] if of else []
     scores = tuple(((*lead, m, n), t, *((0, 2) if t is bool_ else (-1, 1))) for t in more)
-    attrs = {"steps": steps, "order": tuple(order or range(len(lead) + 2))} | ({"of": of} if of else {})
+    attrs = {"steps": steps, "order": tuple(order or range(len(lead) + 2))}
+    attrs |= {"of": of, "times": 0.5 if steps else 1.0} if of else {}
     return Sample((*((s, dtype, -1, 1) for s in shapes), *scores), attrs)
 
 
@@ -153,11 +155,11 @@ def attention(q: Node, k: Node, v: Node, *more: Node, steps: Steps = (), order: 
 
 
 def attention_grad(
-    of: str, q: Node, k: Node, v: Node, g: Node, *more: Node, steps: Steps = (), order: tuple[int, ...] | None = None
-) -> Node:
-    """The gradient of one operand ("q", "k" or "v"), g being that of the result."""
+    of: str, q: Node, k: Node, v: Node, g: Node, *more: Node, steps: Steps = (), order: tuple[int, ...] | None = None, times: float = 1.0
+) -> Node:  # fmt: skip
+    """The gradient of one operand ("q", "k" or "v"), g being that of the result; its multiple."""
     axes = tuple(range(q.ndim)) if order is None else order
-    return make(ATTENTION_GRAD, q, k, v, g, *more, steps=steps, order=axes, of=of)
+    return make(ATTENTION_GRAD, q, k, v, g, *more, steps=steps, order=axes, of=of, times=times)
 
 
 __all__ = ["ATTENTION", "ATTENTION_GRAD", "Steps", "attention", "attention_grad", "math"]

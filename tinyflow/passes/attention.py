@@ -316,9 +316,12 @@ class Search:
                 order = tuple(order[d] for d in n.attrs["order"])
         factors = [(n.op, number(n.inputs[1])) for n in then if n.op is not PERMUTE]
 
+        grad = op is not ops.attention
+        inside = {"times": float(factors[0][1])} if grad and [f[0] for f in factors] == [MUL] else {}
+
         def made(new: Mapping[Node, Node]) -> Node:
-            z = op(*self.operands(new, op is not ops.attention), steps=tuple(self.steps), order=order)
-            for kind, value in factors:
+            z = op(*self.operands(new, grad), steps=tuple(self.steps), order=order, **inside)
+            for kind, value in () if inside else factors:
                 z = make(kind, z, expand(constant(value, z.dtype), z.shape))
             return z
 

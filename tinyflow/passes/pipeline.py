@@ -11,6 +11,7 @@ from tinyflow.ops.scan import loops_of
 from tinyflow.passes.attention import attention
 from tinyflow.passes.checkpoint import checkpoint
 from tinyflow.passes.chunks import chunks
+from tinyflow.passes.joins import joins
 from tinyflow.passes.layout import layout
 from tinyflow.passes.parts import parts
 from tinyflow.passes.phases import phases
@@ -29,6 +30,7 @@ def each(change: Callable[[Node], Node]) -> Pass:
 PIPELINE: list[tuple[str, Pass]] = [
     ("simplify", each(simplify)),  # first, so that the patterns of the others meet one spelling
     ("stabilise", each(stabilise)),
+    ("joins", each(joins)),  # so that attention sees in which order its gradients are wanted
     ("attention", attention),  # after differentiation, and in the simple form
     ("phases", each(phases)),  # before the last, which joins the views that it brings
     ("layout", each(layout)),  # after every pattern that speaks of neighbours
