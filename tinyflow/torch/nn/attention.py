@@ -39,13 +39,13 @@ class MultiheadAttention(Module):
         if bias:
             init.zeros_(self.out_proj.bias)
 
-    def heads(self, x: Any, part: int) -> Any:
-        """(batch, length, width) -> (batch, heads, length, width / heads)"""
-        n = self.embed_dim
+    def heads(self, x: Any, first: int, count: int) -> list[Any]:
+        """Some of the projections, by one product: (batch, length, width) -> (batch, heads, length, width / heads) each"""
+        rows = slice(first * self.embed_dim, (first + count) * self.embed_dim)
         w: Any = self.in_proj_weight
         b: Any = self.in_proj_bias
-        y = FUNCTIONS["linear"](x, w[part * n : part * n + n], None if b is None else b[part * n : part * n + n])
-        return y.reshape(*x.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
+        y = FUNCTIONS["linear"](x, w[rows], None if b is None else b[rows])
+        return list(y.reshape(*x.shape[:2], count, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4))
 
     def forward(
         self, query: Any, key: Any, value: Any, key_padding_mask: Any = None, need_weights: bool = True, attn_mask: Any = None,
@@ -57,7 +57,9 @@ class MultiheadAttention(Module):
             xs = [x.unsqueeze(0) for x in xs]
         elif not self.batch_first:
             xs = [x.transpose(0, 1) for x in xs]
-        q, k, v = (self.heads(x, part) for part, x in enumerate(xs))
+        alike = 3 if query is key is value else 2 if key is value else 1  # at the end: their projections are one product
+        parts = [(0, 3)] if alike == 3 else [(0, 1), (1, 2)] if alike == 2 else [(0, 1), (1, 1), (2, 1)]
+        q, k, v = (y for first, count in parts for y in self.heads(xs[first], first, count))
         scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
         if attn_mask is not None:
             mask = attn_mask if attn_mask.ndim == 2 else attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[1:])
