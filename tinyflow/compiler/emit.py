@@ -416,6 +416,7 @@ class Emitter(Writer):
         if isinstance(e, int):
             return
         barred = set(inside)
+        runs = all(isinstance(i.extent, int) and i.extent > 0 for i in inside)  # else nothing may be checked in vain
         stack, seen = [e], set()
         while stack:
             x = stack.pop()
@@ -423,7 +424,7 @@ class Emitter(Writer):
                 continue
             seen.add(x)
             if not (free(x) & barred):
-                if not free(x) - set(self.env) and not holds_check(x):
+                if not free(x) - set(self.env) and (runs or not holds_check(x)):
                     self.value(x)
                 continue
             if isinstance(x, Apply) and x.fn == "guard":

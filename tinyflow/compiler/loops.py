@@ -131,6 +131,8 @@ def weight(e: Index_, sizes: Mapping[Expr, int] | None = None) -> Index_:
                 continue
             seen[x] = 1
             if isinstance(x, Fold):
+                once = [f for f in folds(x.body) if not free(f) & set(x.over)]  # computed before its loops
+                total = total + below(once) if once else total
                 total = total + expr.mul(expr.product(k.extent for k in x.over), below([x.body]) + 1)
                 continue
             if isinstance(x, Poly):
