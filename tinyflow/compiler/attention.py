@@ -26,7 +26,7 @@ from tinyflow.core.dtypes import DType
 from tinyflow.core.expr import Expr, Index, Index_
 from tinyflow.graph.node import Node
 from tinyflow.ops.attention import ATTENTION, Steps
-from tinyflow.ops.movement import flatten, split
+from tinyflow.ops.movement import split
 from tinyflow.ops.rules import select
 from tinyflow.runtime import target as targets
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinyflow.core import expr
 from tinyflow.core.expr import Index_
-from tinyflow.graph.node import Node
+from tinyflow.graph.node import Node, is_static
+from tinyflow.ops.movement import CONCAT, RESHAPE
+from tinyflow.passes.state import Conditions
 from tinyflow.runtime.program import Slot
 
 
@@ -35,3 +38,27 @@ class Memory:
 
     def temp(self, key: Any, node: Node) -> int:
         return self.add(key, "temp", node)
+
+
+def joined(
+    chosen: Buffers, users: Mapping[Node, Sequence[Node]], roots: Sequence[Node], conditions: Mapping[Node, Conditions]
+) -> dict[Node, list[Node]]:
+    """Concatenations whose parts are each stored where they belong in it, and those parts: they take no pass of their own."""
+
+    def part(x: Node) -> Node:
+        """What x is another shape of, as long as nobody else reads it."""
+        while x.op is RESHAPE and alone(x):
+            (x,) = x.inputs
+        return x
+
+    def alone(x: Node) -> bool:
+        return len(users[x]) == 1 and x not in roots
+
+    found: dict[Node, list[Node]] = {}
+    for n in users:
+        if n.op is CONCAT and n in chosen and n not in roots and is_static(n.shape):
+            parts = [part(x) for x in n.inputs]
+            own = all(p in chosen and alone(p) and p.op.kind in ("at", "block") and p.op is not CONCAT for p in parts)
+            if own and all(conditions[p] == conditions[n] for p in parts):
+                found[n] = parts
+    return found

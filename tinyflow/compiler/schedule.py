@@ -12,16 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tinyflow.compiler.buffers import Buffers
+from tinyflow.compiler.buffers import Buffers, joined
 from tinyflow.compiler.lower import VIEWS, Lowering, is_view
 from tinyflow.core import expr
 from tinyflow.core.expr import Expr, Index_
-from tinyflow.graph.node import Node, is_static, toposort
+from tinyflow.graph.node import Node, toposort
 from tinyflow.ops.attention import ATTENTION_GRAD
 from tinyflow.ops.contraction import CONTRACT, PAIRS
 from tinyflow.ops.control import MERGE
 from tinyflow.ops.elementwise import HEAVY
-from tinyflow.ops.movement import CONCAT, EXPAND, RESHAPE
+from tinyflow.ops.movement import CONCAT, EXPAND
 from tinyflow.ops.pooling import POOL_ARG, POOL_MAX, POOL_SUM, RESAMPLE, SPREAD
 from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
 from tinyflow.ops.scan import SCAN, loops_of
@@ -68,7 +68,7 @@ class Schedule:
                 self.users[x].append(n)
         self.tells = {n.attrs["size"]: n for n in self.order if n.op.kind == "find"}
         self.buffered = self.choose_buffers()
-        self.joined = {} if repeated else self.join(self.buffered)
+        self.joined = {} if repeated else joined(self.buffered, self.users, self.roots, self.conditions)
         self.lowering = Lowering(self.buffered)
         self.home: dict[Node, Group] = {}
         self.merged: list[Group] = []
@@ -197,24 +197,6 @@ class Schedule:
                     made_of[n] = frozenset((n,))
         return more
 
-    def join(self, chosen: Buffers) -> dict[Node, list[Node]]:
-        """Concatenations whose parts are each stored where they belong in it, and those parts: it takes no pass of its own."""
-        found: dict[Node, list[Node]] = {}
-        for n in self.order:
-            if n.op is CONCAT and n in chosen and n not in self.roots and is_static(n.shape):
-                parts = [self.part(x) for x in n.inputs]
-                if all(p in chosen and self.conditions[p] == self.conditions[n] for p in parts):
-                    found[n] = parts  # type: ignore[assignment]
-        return found
-
-    def part(self, x: Node) -> Node | None:
-        """What a part is another shape of, if nobody else reads it and it can be stored anywhere."""
-        while len(self.users[x]) == 1 and x not in self.roots:
-            if x.op is not RESHAPE:
-                return x if x.op.kind in ("at", "block") and x.op is not CONCAT else None
-            (x,) = x.inputs
-        return None
-
     # ------------------------------------------------------------------------------------------ merging
 
     def reads(self, group: Group) -> Iterable[tuple[Node, Node, tuple[Index_, ...]]]:
@@ -245,7 +227,11 @@ class Schedule:
         if first.conditions != second.conditions or second.core is not None:
             return None
         stores = sorted({*first.stores, *second.stores}, key=lambda s: s.uid)
-        if any(s.op.whole or s in self.joined for s in stores) or len(stores) > MOST_STORES or (self.cuts & set(stores)):
+        if (
+            any(s.op.whole or s in self.joined for s in stores)
+            or len(stores) > MOST_STORES
+            or (self.cuts & set(stores))
+        ):
             return None
         if first.core is not None:
             same = all(s.shape == first.core.shape for s in stores) and not any(

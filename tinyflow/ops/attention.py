@@ -122,7 +122,7 @@ def _sample(lead: Shape, m: int, n: int, d: int, e: int, steps: Steps = (), *mor
     shapes: list[Shape] = [(*lead, m, d), (*lead, n, d), (*lead, n, e)]
     shapes += [(*lead, m, e)] if of else []
     scores = tuple(((*lead, m, n), t, *((0, 2) if t is bool_ else (-1, 1))) for t in more)
-    attrs = {"steps": steps, "order": tuple(order or range(len(lead) + 2))}
+    attrs: dict[str, Any] = {"steps": steps, "order": tuple(order or range(len(lead) + 2))}
     attrs |= {"of": of, "times": 0.5 if steps else 1.0} if of else {}
     return Sample((*((s, dtype, -1, 1) for s in shapes), *scores), attrs)
 

@@ -9,7 +9,7 @@ the queries, keys and values of one product. What makes the pieces can then stor
 
 from __future__ import annotations
 
-from tinyflow.graph.node import Node, at_line, is_static
+from tinyflow.graph.node import Dim, Node, at_line, is_static
 from tinyflow.graph.op import lookup
 from tinyflow.ops.movement import CONCAT, PAD, PERMUTE, RESHAPE, concat, permute, reshape
 from tinyflow.passes.rewrite import trace
@@ -46,11 +46,11 @@ def joined(node: Node) -> Node:
         return node
     (axis,) = axes
     pieces.sort(key=lambda x: x.attrs["low"][axis])
-    end = 0
+    end: Dim = 0
     for x in pieces:
         if x.attrs["low"][axis] != end:
             return node
-        end += x.inputs[0].shape[axis]
+        end = end + x.inputs[0].shape[axis]
     return concat([x.inputs[0] for x in pieces], axis) if end == node.shape[axis] else node
 
 

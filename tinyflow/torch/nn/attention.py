@@ -57,7 +57,9 @@ class MultiheadAttention(Module):
             xs = [x.unsqueeze(0) for x in xs]
         elif not self.batch_first:
             xs = [x.transpose(0, 1) for x in xs]
-        alike = 3 if query is key is value else 2 if key is value else 1  # at the end: their projections are one product
+        alike = (
+            3 if query is key is value else 2 if key is value else 1
+        )  # at the end: their projections are one product
         parts = [(0, 3)] if alike == 3 else [(0, 1), (1, 2)] if alike == 2 else [(0, 1), (1, 1), (2, 1)]
         q, k, v = (y for first, count in parts for y in self.heads(xs[first], first, count))
         scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
