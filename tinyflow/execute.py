@@ -30,7 +30,7 @@ from tinyflow.ops.leaf import PLACEHOLDER, owner
 from tinyflow.passes import pipeline
 from tinyflow.passes.shapes import assumed_equal, check_fit, undecided
 from tinyflow.passes.state import conditions, effects
-from tinyflow.runtime.spare import SPARE
+from tinyflow.runtime.spare import SPARE, maker
 
 Store = MutableMapping[Node, np.ndarray]
 NONE: dict[Node, Node] = {}
@@ -70,7 +70,7 @@ class Sized(NamedTuple):
 
     native: Native
     bound: tuple[int, ...]  # of the program's dimensions
-    outputs: list[tuple[Any, Any]]  # the shape and dtype of each
+    outputs: list[tuple[Any, Any, Any]]  # what makes the array of each, its shape and dtype
     writes: Sequence[Any]  # the shape of each
 
 
@@ -201,7 +201,7 @@ class Runner:
 
 def sized_of(native: Native, bound: tuple[int, ...], shapes: Sequence[Any]) -> Sized:
     """`shapes` are those of outputs, then of writes."""
-    outputs = list(zip(shapes, native.dtypes, strict=False))
+    outputs = [(maker(shape, dtype), shape, dtype) for shape, dtype in zip(shapes, native.dtypes, strict=False)]
     return Sized(native, bound, outputs, shapes[len(outputs) :])
 
 
@@ -211,7 +211,7 @@ def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Sto
     program = native.program
     binding = program.take(bound)  # makes sure that there is memory
     try:
-        out = [SPARE.take(shape, dtype) for shape, dtype in outputs]
+        out = [make(shape, dtype) for make, shape, dtype in outputs]
         native.place(binding.slots_at, native.numbers_at, *arrays, *out)
         fresh = place_writes(native, written, writes, binding.slots, store) if written else ()
         if config.DEBUG or config.PROFILE:
@@ -224,6 +224,7 @@ def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Sto
             out[k] = cut(out[k], shape, dict(zip(program.dims, binding.dims, strict=False)))
     finally:
         program.give(bound, binding)
+        SPARE.turn()
     for v, a in fresh:
         put(store, v, a)
     return results(native, out) if native.sharing else out
@@ -247,7 +248,7 @@ def place_writes(
             if not placed:
                 slots[leaf] = address(held)
             continue
-        a = np.empty(shape, v.dtype.numpy)
+        a = SPARE.take(shape, v.dtype.numpy)
         if slot is None and held is not None and held.shape == shape:
             a[...] = held  # it may be read before it is written
         slots[leaf if slot is None else slot] = address(a)

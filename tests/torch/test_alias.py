@@ -288,3 +288,40 @@ def test_an_array_is_freed_with_its_tensor() -> None:
 def test_expanded_is_not_written() -> None:
     with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):
         ours.zeros(1).expand(3).add_(1)
+
+
+BIG = 40_000  # floats: memory that is written by the program itself, where no other array meets it
+
+
+def test_big_memory_that_others_know_of_is_written_where_it_is() -> None:
+    a, g = np.ones(BIG, np.float32), np.full(BIG, 2, np.float32)
+    p = ours.nn.Parameter(ours.from_numpy(a))
+    p.grad = ours.from_numpy(g)
+    optimizer = ours.optim.SGD([p], 0.25)
+    seen = p.detach().numpy()
+    for k in range(1, 4):
+        optimizer.step()
+        assert (a == 1 - k / 2).all() and (seen == a).all() and np.shares_memory(seen, a)
+    assert (g == 2).all()
+
+
+def test_big_memory_that_several_tensors_share_in_part() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.random(BIG + 100, np.float32)
+    want = a.copy()
+    x, y = ours.from_numpy(a[:BIG]), ours.from_numpy(a[50 : BIG + 50])
+    x.mul_(y)
+    want[:BIG] = want[:BIG] * want[50 : BIG + 50]
+    np.testing.assert_array_equal(a, want)
+    with ours.no_grad():
+        y.sub_(x.flip(0) + y)
+    want[50 : BIG + 50] -= want[:BIG][::-1] + want[50 : BIG + 50]
+    np.testing.assert_array_equal(a, want)
+
+
+def test_big_memory_of_a_value_that_a_history_reads() -> None:
+    x = ours.ones(BIG, requires_grad=True)
+    y = x * 3
+    other = ours.from_numpy(y.detach().numpy())
+    other.add_(y.detach().flip(0) + y.detach())
+    assert (y.detach().numpy() == 9).all()

@@ -19,6 +19,7 @@ from tinyflow.compiler.writer import Value, Writer, literal, mangled, short
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, bool_, int64
 from tinyflow.core.expr import Apply, Const, Counter, Dim, Expr, Fold, Index, Index_, Load, Poly
+from tinyflow.runtime.memory import ALIGN
 from tinyflow.runtime.target import Target
 
 BLOCK = 4096  # elements of a flat loop that one thread takes at once
@@ -47,6 +48,8 @@ class Emitter(Writer):
         self.dims: dict[Expr, str] = {}
         self.checks: list[Any] = []
         self.alone = False  # whether each thread does all of what is written now
+        self.past: frozenset[Any] = frozenset()  # buffers whose whole vectors are written past the caches
+        self.ahead: dict[Load, int] = {}  # loads of what is read again so many bytes on
 
     # -------------------------------------------------------------------------------------- values
 
@@ -277,6 +280,13 @@ class Emitter(Writer):
         self.line(f"{p} = getelementptr {dtype.llvm}, ptr {base}, i64 {at.name}")
         return p
 
+    def fetch(self, e: Load, distance: int) -> None:
+        """Into the second cache, what lies so many bytes behind the first lane of a load."""
+        p, q = self.lane_pointer(e.buffer, e.offset, e.dtype), self.name("p")
+        self.line(f"{q} = getelementptr i8, ptr {p}, i64 {distance}")
+        self.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
+        self.line(f"call void @llvm.prefetch.p0(ptr {q}, i32 0, i32 2, i32 1)")
+
     def store(self, buffer: Any, offset: Index_, v: Value, dtype: DType) -> None:
         """The value at an offset; as a vector where the store's index is the lanes."""
         if dtype.is_low:
@@ -301,7 +311,8 @@ class Emitter(Writer):
         if stride(offset, self.lane) == 1:  # type: ignore[arg-type]
             p = self.lane_pointer(buffer, offset, dtype)
             if self.mask is None:
-                self.line(f"store {vt} {v.name}, ptr {p}, align {dtype.size}")
+                past = f"{min(self.lanes * dtype.size, ALIGN)}, !nontemporal !1"
+                self.line(f"store {vt} {v.name}, ptr {p}, align {past if buffer in self.past else dtype.size}")
                 return
             self.masked_store(p, v, self.widen(self.mask))
             return

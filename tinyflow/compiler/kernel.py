@@ -6,18 +6,21 @@ from collections.abc import Sequence
 
 from tinyflow.compiler import vecmath
 from tinyflow.compiler.emit import BLOCK, Code, Emitter
-from tinyflow.compiler.loops import Kernel, Store, folds, free
+from tinyflow.compiler.loops import Kernel, Store, folds, free, loads, stride
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import int64
-from tinyflow.core.expr import Index, Index_
+from tinyflow.core.expr import Index, Index_, Load
 from tinyflow.runtime.memory import ALIGN, aligned
 from tinyflow.runtime.target import Target
 
 WIDE = 4  # vectors of a line of columns that are added up at once
 MANY_ROWS = 32  # of fewer, whole lines of columns are read anyway
 SIMPLE = 24  # expressions of a value for that
-BRANCH_WEIGHTS = '!0 = !{!"branch_weights", i32 1, i32 100000}'
+LARGE = 32 << 20  # bytes: the end of so much drives its beginning out of the last cache
+LONG = 1 << 12  # bytes of a row for which it is worth to fetch the next one early
+METADATA = """!0 = !{!"branch_weights", i32 1, i32 100000}
+!1 = !{i32 1}"""
 
 
 def emit(kernel: Kernel, target: Target) -> Code:
@@ -36,6 +39,8 @@ def passes(em: Emitter, kernel: Kernel) -> Index_:
     """The rows, each thread a run of them; a single row long enough is cut into blocks."""
     if adds_up_columns(kernel, WIDE * em.lanes):
         em.lanes *= WIDE
+    em.past = frozenset(s.target.key for s in kernel.stores if goes_past(kernel, s, em.lanes))
+    em.ahead = next_row(kernel, em.target.l2 // 4)
     if kernel.rows:
         tasks = expr.product(i.extent for i in kernel.rows)
         with share(em, tasks) as task:
@@ -60,6 +65,38 @@ def passes(em: Emitter, kernel: Kernel) -> Index_:
         known = block if isinstance(flat.extent, int) and flat.extent % block == 0 else known
         em.in_lanes(flat, low.name, high.name, lambda: store_all(em, kernel.stores), known)
     return tasks
+
+
+def goes_past(kernel: Kernel, s: Store, lanes: int) -> bool:
+    """Whether so much is stored that nobody finds it in a cache later, in whole vectors that lie at multiples of their size."""
+    lane = s.lanes if kernel.rows or len(s.inner) != 1 else s.inner[0]
+    if s.target.home != "own" or lane is None or not is_large(s.offset, s.target.dtype.size):
+        return False
+    if stride(s.offset, lane) != 1 or any(x.buffer is s.target.node for t in kernel.stores for x in loads(t.value)):
+        return False
+    return all(c % lanes == 0 for _, c in expr.terms_of(expr.add(s.offset, expr.mul(lane, -1))))
+
+
+def next_row(kernel: Kernel, most: int) -> dict[Load, int]:
+    """Where rows are gone through several times: loads of the last loop, and how many bytes on the same of the next row lies.
+    The processor fetches ahead while it meets new memory, which is in the first loop alone."""
+    found: dict[object, tuple[Load, int]] = {}
+    seen: set[object] = set()
+    for s in kernel.stores if kernel.rows else ():
+        seen |= {x.buffer for f in folds(s.value) for x in loads(f)}
+        for x in loads(s.value):
+            again = x.buffer in seen and s.lanes is not None and stride(x.offset, s.lanes) == 1
+            if again and is_large(x.offset, x.dtype.size):
+                on = stride(x.offset, kernel.rows[-1])
+                if isinstance(on, int) and LONG <= on * x.dtype.size <= most:
+                    found[x.buffer] = x, on * x.dtype.size
+        seen |= {x.buffer for x in loads(s.value)}
+    return dict(found.values())
+
+
+def is_large(offset: Index_, size: int) -> bool:
+    count = expr.product(i.extent for i in free(offset))
+    return isinstance(count, int) and count * size >= LARGE
 
 
 def adds_up_columns(kernel: Kernel, lanes: int) -> bool:
@@ -122,6 +159,9 @@ def nest(em: Emitter, stores: Sequence[Store], inner: Sequence[Index]) -> None:
 def store_all(em: Emitter, stores: Sequence[Store]) -> None:
     """All values first: a store may overwrite what another value is made of."""
     values = [em.value(s.value) for s in stores]
+    if em.ahead:
+        for x in dict.fromkeys(x for s in stores for x in loads(s.value) if x in em.ahead):
+            em.fetch(x, em.ahead[x])
     for s, v in zip(stores, values, strict=True):
         em.store(s.target.key, s.offset, v, s.target.dtype)
 
@@ -211,7 +251,8 @@ def finish(em: Emitter, tasks: Index_) -> Code:
     functions = [vecmath.define(*key) for key in em.functions]
     declared = dict.fromkeys([*em.declared, *vecmath.declarations(em.functions)])
     declared.pop("declare void @tf_note_bad_index(ptr, i64, i64, i64)", None)
+    end = ["  fence seq_cst"] if em.past else []  # a barrier does not wait for stores past the caches
     text = "\n".join(
-        [*functions, *head, *em.allocas, *em.lines, "  ret void", "}", *em.extra, *declared, BRANCH_WEIGHTS, ""]
+        [*functions, *head, *em.allocas, *em.lines, *end, "  ret void", "}", *em.extra, *declared, METADATA, ""]
     )
     return Code(text, tuple(em.buffers), tuple(em.dims), tuple(em.checks), tasks)

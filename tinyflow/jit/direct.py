@@ -16,7 +16,6 @@ from tinyflow.core.config import config
 from tinyflow.graph.node import Node
 from tinyflow.ops.leaf import variable
 from tinyflow.ops.random import make_key
-from tinyflow.runtime.spare import SPARE
 from tinyflow.torch.leaves import CUT, STORE, reads
 from tinyflow.torch.random import default_generator
 from tinyflow.torch.storage import State, Storage, settled
@@ -67,7 +66,6 @@ class Direct:
             found = execute.run(self.ready.sized, taken, self.written, store)
             for k, leaf in zip(self.places, self.written):  # another array, where that could not be written
                 STORE[given[k]._storage.leaf] = store[leaf]
-        SPARE.turn()
         made, seen = [], set()
         for k, attached in self.results:
             storage = settled(found[k].copy() if k in seen else found[k])

@@ -25,7 +25,7 @@ from tinyflow.core.errors import user_frame
 from tinyflow.core.recent import Recent
 from tinyflow.graph.node import Node, Shape, toposort
 from tinyflow.ops.leaf import VARIABLE, variable
-from tinyflow.runtime.spare import LEAST, SPARE
+from tinyflow.runtime.spare import owns
 
 Home = Hashable
 
@@ -127,15 +127,13 @@ def give_back(leaf: Node, home: Home) -> None:
     array = STORE.get(leaf)
     GOING.gone.append((leaf, home, False))
     GOING.late = True
-    GOING.bytes += 0 if array is None or array.base is not None else array.nbytes
+    GOING.bytes += array.nbytes if array is not None and owns(array) else 0
     if GOING.bytes > MEMORY:
         remember_nothing()
 
 
 def free(leaf: Node, home: Home) -> None:
-    array = STORE.pop(leaf, None)
-    if array is not None and array.nbytes >= LEAST and holders(array) <= ASKER:
-        SPARE.give(array)
+    STORE.pop(leaf, None)
     CUT.discard(leaf)
     if len(FREE) >= MOST_FREE:
         FREE.clear()

@@ -12,6 +12,7 @@ expressions that read it are computed in the same program; so a live storage's n
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import Any
 from weakref import WeakSet, WeakValueDictionary, ref
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from tinyflow import execute
 from tinyflow.core.dtypes import as_dtype
@@ -26,7 +28,7 @@ from tinyflow.core.expr import is_found
 from tinyflow.graph.node import Node, at_line, make, rewrite, substitute, toposort
 from tinyflow.ops.indexing import FIND
 from tinyflow.ops.leaf import VARIABLE
-from tinyflow.runtime.spare import SPARE
+from tinyflow.runtime.spare import LEAST
 from tinyflow.torch.leaves import (
     CUT,
     FORGET,
@@ -192,6 +194,7 @@ def compute(registry: Registry) -> None:
     with_history = [s for s in live if s.attached and not s.grad_leaf]
     kept = set().union(*[reads(s.node) for s in with_history]) if any(s.leaf is not None for s in pending) else set()
     in_place = [s for s in pending if writes_in_place(s, kept)]
+    in_place += apart([s for s in pending if s.shared and s.leaf in STORE and STORE[s.leaf].nbytes >= LEAST], live)
     error = None
     GOING.busy += 1
     try:
@@ -201,7 +204,6 @@ def compute(registry: Registry) -> None:
         one_by_one(pending)
     finally:
         GOING.busy -= 1
-        SPARE.turn()
     written = changed(in_place, pending, kept)
     for s in with_history if written else ():
         if s.leaf is not None and not written.isdisjoint(reads(s.node)):
@@ -222,6 +224,18 @@ def writes_in_place(s: Storage, kept: set[Node]) -> bool:
         s.leaf = None
         return False
     return not s.shared  # memory that others know of is copied into at the end
+
+
+def apart(shared: list[Storage], live: list[Storage]) -> list[Storage]:
+    """Those whose memory has nothing to do with any other array of the run: it can be written by the program itself."""
+    if not shared:
+        return []
+    leaves = {s.leaf for s in live if s.leaf is not None}.union(*[reads(s.node) for s in live])
+    spans = sorted((*byte_bounds(STORE[leaf]), leaf.uid) for leaf in leaves if leaf in STORE)
+    ends = itertools.accumulate((end for _, end, _ in spans), max, initial=0)
+    starts = [*(start for start, _, _ in spans[1:]), math.inf]
+    alone = {uid for (low, high, uid), end, start in zip(spans, ends, starts) if end <= low and high <= start}
+    return [s for s in shared if s.leaf is not None and s.leaf.uid in alone and STORE[s.leaf].flags.carray]
 
 
 def run(pending: list[Storage], in_place: list[Storage], known: dict[Node, Node]) -> None:
