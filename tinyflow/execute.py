@@ -13,6 +13,7 @@ import sys
 import warnings
 from array import array
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -26,11 +27,13 @@ from tinyflow.core.recent import Recent
 from tinyflow.graph.evaluate import DEAD, alive, dead_message, evaluate
 from tinyflow.graph.node import Node, Op, shape_text, toposort, with_all_bodies, with_dims
 from tinyflow.graph.signature import Signature, signature
+from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.leaf import PLACEHOLDER, owner
 from tinyflow.passes import pipeline
 from tinyflow.passes.shapes import assumed_equal, check_fit, undecided
 from tinyflow.passes.state import conditions, effects
 from tinyflow.runtime.spare import SPARE, maker
+from tinyflow.runtime.steady import WRITERS, Split, Watch
 
 Store = MutableMapping[Node, np.ndarray]
 NONE: dict[Node, Node] = {}
@@ -63,6 +66,9 @@ class Native(NamedTuple):
     alive: tuple[
         tuple[tuple[int, bool], ...], ...
     ]  # for each root: outputs that must be so; empty where none can be dead
+    prepare: Any = None  # the program of what lasts
+    places: tuple[int, ...] = ()  # of the given arrays that it takes
+    kept: tuple[int, ...] = ()  # bytes of what it makes, which the program takes behind what it is given
 
 
 class Sized(NamedTuple):
@@ -84,7 +90,7 @@ class Memory(NamedTuple):
 class Runner:
     """One set of roots, compiled when it first runs."""
 
-    def __init__(self, roots: Sequence[Node], writes: Mapping[Node, Node] = NONE) -> None:
+    def __init__(self, roots: Sequence[Node], writes: Mapping[Node, Node] = NONE, private: Sequence[Node] = ()) -> None:
         self.roots = tuple(roots)
         found = effects(roots)
         changes = {**found.writes, **writes}
@@ -108,6 +114,9 @@ class Runner:
         self.failed = False  # to compile
         self.known: dict[Hashable, Sized] = {}
         self.dims: tuple[Expr, ...] = ()
+        self.lasting: frozenset[int] = frozenset()  # the given arrays that stay the same, by number
+        own, changing = frozenset(private), frozenset(self.written)
+        self.watch = Watch([k for k, n in enumerate(self.given) if n in own and n not in changing])
 
     def __call__(self, feeds: Mapping[Node, Any], store: Store) -> list[Any]:
         """The roots' values; the store's variables get their new ones. Every array returned is the caller's own."""
@@ -131,6 +140,10 @@ class Runner:
         key = tuple([arrays[k].shape for k in self.symbolic])
         try:
             sized = self.known.get(key) or self.measure(key, arrays)
+            if (found := self.watch(arrays, self.split)) is not None:
+                rest, kept = found
+                sized = rest.known.get(key) or rest.measure(key, arrays)
+                arrays += kept
             return run(sized, arrays, self.written, store)
         except CompileError as error:
             self.failed = True
@@ -172,6 +185,23 @@ class Runner:
         check_fit(self.undecided, dims)
         return dims
 
+    def split(self, steady: frozenset[int]) -> Split | None:
+        """The program in two, if something worth keeping is made of the given arrays of these numbers alone."""
+        if not worth_keeping(self.nodes, {self.given_same[k] for k in steady}):
+            return None
+        rest = copy(self)
+        rest.known, rest.lasting, rest.watch = {}, steady, Watch(())
+        native = rest.native = native_of(rest)
+        if not native.kept or [w[0] is None for w in native.writes] != [w[0] is None for w in native_of(self).writes]:
+            return None  # what is written in place is known to those who run it
+
+        def prepare(arrays: Sequence[np.ndarray], memory: Sequence[np.ndarray]) -> None:
+            binding = native.prepare.take(())
+            native.place(binding.slots_at, native.numbers_at, *arrays, *memory)
+            binding.run()
+
+        return Split(rest, native.places, native.kept, prepare)
+
     @cached_property
     def undecided(self) -> list[Node]:
         return undecided(self.nodes) if self.symbolic else []
@@ -210,6 +240,8 @@ def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Sto
     native, bound, outputs, writes = sized
     program = native.program
     binding = program.take(bound)  # makes sure that there is memory
+    if writes:
+        WRITERS.append(None)
     try:
         out = [make(shape, dtype) for make, shape, dtype in outputs]
         native.place(binding.slots_at, native.numbers_at, *arrays, *out)
@@ -222,11 +254,13 @@ def run(sized: Sized, arrays: Sequence[Any], written: Sequence[Node], store: Sto
             fail(native, binding)
         for k, shape in native.told:
             out[k] = cut(out[k], shape, dict(zip(program.dims, binding.dims, strict=False)))
+        for v, a in fresh:
+            put(store, v, a)
     finally:
+        if writes:
+            WRITERS.pop()
         program.give(bound, binding)
         SPARE.turn()
-    for v, a in fresh:
-        put(store, v, a)
     return results(native, out) if native.sharing else out
 
 
@@ -378,7 +412,7 @@ def native_of(runner: Runner) -> Native:
 
     found = signature([*runner.nodes], [*runner.given_same, *runner.written_same])
     runner.dims = found.dims
-    key = (found.key, len(runner.roots), target.current())
+    key = (found.key, len(runner.roots), tuple(sorted(runner.lasting)), target.current())
     with machine.LOCK:  # the compiler notes what it finds out of expressions, for one program at a time
         native = _programs.get(key)
         if native is None:
@@ -402,7 +436,7 @@ def kept_or_compiled(runner: Runner, found: Signature, key: tuple[Any, ...]) -> 
         passes = tuple(name for name, _ in pipeline.PIPELINE)
         names = tuple(str(n.attrs.get("name")) for n in found.leaves)
         options = (config.CHECKPOINT, machine.made_by(target.current()), passes)
-        name = kept.key_of(key[:2], lines, names, options, named=Op)
+        name = kept.key_of(key[:3], lines, names, options, named=Op)
     native = kept.recall(name) if name is not None else None
     if native is not None:
         return native._replace(place=placer(), numbers_at=native.numbers.buffer_info()[0])  # type: ignore[no-any-return]
@@ -415,13 +449,15 @@ def kept_or_compiled(runner: Runner, found: Signature, key: tuple[Any, ...]) -> 
 def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Native:
     from tinyflow.compiler.pipeline import build
     from tinyflow.runtime.native import placer
+    from tinyflow.runtime.program import split
 
     nodes = pipeline.run(runner.nodes)
     count = len(runner.roots)
     living = conditions(nodes)
     predicates = [p for n in nodes[:count] for p, _ in living[n]]
     outputs = list(dict.fromkeys([*nodes[:count], *predicates]))
-    made = build(outputs, dict(zip(runner.written_same, nodes[count:], strict=True)))
+    lasting = frozenset(runner.given_same[k] for k in runner.lasting)
+    made = build(outputs, dict(zip(runner.written_same, nodes[count:], strict=True)), lasting)
     place = {n: k for k, n in enumerate(runner.given_same)}
     slot = {n: k for k, n in enumerate(made.leaves, 1)}
     written = tuple((w, slot[v], v in place) for w, v in zip(made.writes, runner.written_same, strict=True))
@@ -431,10 +467,13 @@ def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Na
         tuple(tuple((outputs.index(p), side) for p, side in living[n]) for n in nodes[:count]) if predicates else ()
     )
     which = tuple(outputs.index(n) for n in nodes[:count])
-    unread = len(made.program.slots)
-    numbers = array("q", [*(slot.get(n, unread) for n in runner.given_same), *made.outputs])
+    prepare, program, kept = split(made.program) if lasting else (None, made.program, ())
+    unread = len(program.slots)
+    given = [slot.get(n, unread) for n in runner.given_same]
+    numbers = array("q", [*given, *kept, *made.outputs])
+    taken = frozenset[int]().union(*(i.touched for i in prepare.items)) if prepare is not None else ()
     return Native(
-        program=made.program,
+        program=program,
         place=placer(),
         numbers=numbers,
         numbers_at=numbers.buffer_info()[0],
@@ -448,6 +487,9 @@ def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Na
         dims=tuple(dims.index(d) for d in made.program.dims),
         checks=tuple(f"{n.label}, {n.where}" for n in made.checks),
         alive=needed,
+        prepare=prepare,
+        places=tuple(k for k, s in enumerate(given) if s in taken),
+        kept=tuple(number(program.slots[s].size, {}) for s in kept),
     )
 
 
@@ -457,9 +499,22 @@ def substituted(d: Index_, names: Mapping[Any, Index_]) -> Index_:
     return substitute(d, names)
 
 
-def compile(roots: Sequence[Node], writes: Mapping[Node, Node] = NONE) -> Runner:
-    """The runner of some roots; `writes` gives variables new values, besides the assignments that the roots hold."""
-    return Runner(roots, writes)
+def worth_keeping(roots: Sequence[Node], steady: set[Node]) -> bool:
+    """Whether an operand of a product, laid out anew at each run, is made of these leaves alone."""
+    from tinyflow.compiler.contraction import has_recipe, roles
+    from tinyflow.compiler.lasting import lasting_values
+
+    lasting = lasting_values(toposort(roots), steady) if steady else set()
+    products = [n for n in toposort(roots) if n.op is CONTRACT and not lasting.isdisjoint(n.inputs) and has_recipe(n)]
+    return any(n.inputs[roles(n.attrs["spec"]).b] in lasting for n in products)  # type: ignore[union-attr]
+
+
+def compile(roots: Sequence[Node], writes: Mapping[Node, Node] = NONE, private: Sequence[Node] = ()) -> Runner:
+    """The runner of some roots; `writes` gives variables new values, besides the assignments that the roots hold.
+
+    `private` leaves have arrays whose memory only a store knows of: what is made of them alone may be kept (steady.py).
+    """
+    return Runner(roots, writes, private)
 
 
 def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = NONE) -> list[Any]:
@@ -468,15 +523,18 @@ def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = N
     variables = tuple(writes)
     same = tuple(roots), variables, tuple(writes.values()), config.TARGET
     plain = not (config.REFERENCE or config.NAN)
-    if plain and (ready := _ready.get(same)) is not None:
-        return run(ready.sized, [store[n] for n in ready.leaves], variables, store)
+    ready: Ready | None = _ready.get(same) if plain else None
+    if ready is not None:
+        return ready([store[n] for n in ready.leaves], variables, store)
     found = signature([*roots, *writes.values()], variables)
     key = (found.key, len(roots), config.TARGET)
     template = _templates.get(key)
     if template is not None and plain:
-        ready = Ready(template.sized, tuple([found.leaves[k] for k in template.given]))
+        leaves = tuple([found.leaves[k] for k in template.given])
+        watch = Watch([k for k, n in enumerate(leaves) if n not in writes])
+        ready = Ready(template.sized, leaves, tuple(roots), writes, watch)
         _ready.put(same, ready)
-        return run(ready.sized, [store[n] for n in ready.leaves], variables, store)
+        return ready([store[n] for n in leaves], variables, store)
     runner = Runner(roots, writes)
     values = runner({}, store)
     if runner.native is not None and not runner.failed and runner.written == variables and not runner.symbolic:
@@ -486,8 +544,8 @@ def realise(roots: Sequence[Node], store: Store, writes: Mapping[Node, Node] = N
     return values
 
 
-def ready(roots: Sequence[Node], writes: Mapping[Node, Node]) -> Ready | None:
-    """The program of some roots and writes, for `run`; None if it depends on sizes that a run decides, or does not compile."""
+def ready(roots: Sequence[Node], writes: Mapping[Node, Node], private: Sequence[Node]) -> Ready | None:
+    """The program of some roots and writes; None if it depends on sizes that a run decides, or does not compile."""
     runner = Runner(roots, writes)
     try:
         native = native_of(runner)
@@ -496,7 +554,8 @@ def ready(roots: Sequence[Node], writes: Mapping[Node, Node]) -> Ready | None:
         native.program.give((), native.program.take(()))  # compiles
     except CompileError:
         return None
-    return Ready(sized_of(native, (), native.shapes), runner.given)
+    watch = Watch([k for k, n in enumerate(runner.given) if n in private and n not in writes])
+    return Ready(sized_of(native, (), native.shapes), runner.given, tuple(roots), writes, watch)
 
 
 class Ready(NamedTuple):
@@ -504,6 +563,21 @@ class Ready(NamedTuple):
 
     sized: Sized
     leaves: tuple[Node, ...]
+    roots: tuple[Node, ...]
+    writes: Mapping[Node, Node]
+    watch: Watch
+
+    def split(self, steady: frozenset[int]) -> Split | None:
+        runner = Runner(self.roots, self.writes)
+        return runner.split(steady) if runner.given == self.leaves and not runner.symbolic else None
+
+    def __call__(self, arrays: list[Any], written: Sequence[Node], store: Store) -> list[Any]:
+        sized = self.sized
+        if (found := self.watch(arrays, self.split)) is not None:
+            rest, kept = found
+            sized = rest.known.get(()) or rest.measure((), arrays)
+            arrays += kept
+        return run(sized, arrays, written, store)
 
     @property
     def in_place(self) -> bool:

@@ -19,6 +19,7 @@ class Buffers(set[Node]):
     def __init__(self, nodes: set[Node]) -> None:
         super().__init__(nodes)
         self.start: dict[Node, Index_] = {}  # where in its buffer a node begins, if not at 0; of leaves too
+        self.lasting: set[Node] = set()  # made of leaves alone that stay the same from run to run
         self.repeated = False  # whether the graph is the body of a loop
 
 

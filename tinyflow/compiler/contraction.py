@@ -14,7 +14,7 @@ or, where its neighbours in memory are neighbouring rows, along those. The order
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyflow.compiler import borders, transpose
@@ -235,7 +235,9 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     batch, run, row, column = left.indices
 
     panel_bytes = expr.product((sizes[0], ceil_div(columns, width), depth, width * dtype.size))
-    own = packs_alone(sizes, panel_bytes) and not buffered.repeated  # what does not change is packed once for all steps
+    lasting = core.inputs[found.b] in buffered.lasting
+    # What does not change is packed once: for all steps of a loop, for all runs.
+    own = packs_alone(sizes, panel_bytes) and not buffered.repeated and not lasting
     panels = Scratch(f"panels of {core.label}", panel_bytes, per_thread=own)
     tile = Tile(height, vectors, lanes, dtype, None, None)
     packing = pack(core, found, spec, panels, tile, buffered, group, f"{name}p")
@@ -300,7 +302,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     )
     cost, checks = expr.floordiv(expr.product(sizes), 4) + 1, tuple(scope.checks)
     main = Kernel(name, (), tuple(stores), checks, cost, tiles, group.conditions, tuple(group.stores))
-    return [main] if own else [packing, main]
+    return [main] if own else [replace(packing, lasting=lasting), main]
 
 
 def columns_at_once(columns: Index_, width: int) -> int:

@@ -65,6 +65,7 @@ class Kernel:
     recipe: Any = None  # what a contraction computes besides its stores
     conditions: tuple[Any, ...] = ()  # (predicate node, side): skipped unless all hold
     nodes: tuple[Any, ...] = field(default=())  # what is computed here, for people
+    lasting: bool = False  # made of leaves alone that stay the same from run to run
 
 
 _free: dict[Expr, frozenset[Index]] = {}

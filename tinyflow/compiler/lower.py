@@ -27,9 +27,14 @@ VIEWS = ("reshape", "permute", "expand", "slice", "switch", "stop_gradient", "ag
 
 def is_view(n: Node) -> bool:
     """Whether a node only shows elements of a leaf or a constant: reading it computes nothing."""
+    n = through_views(n)
+    return n.op.kind == "leaf" or n.op.name == "constant"
+
+
+def through_views(n: Node) -> Node:
     while n.op.name in VIEWS:
         n = n.inputs[0]
-    return n.op.kind == "leaf" or n.op.name == "constant"
+    return n
 
 
 class Local(NamedTuple):

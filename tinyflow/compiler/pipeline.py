@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import accumulate
@@ -71,8 +71,11 @@ class Functions:
         return partial(self.address, k)
 
 
-def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
-    """The program that computes the outputs, and the variables' new values, in place where that is safe."""
+def build(outputs: Sequence[Node], writes: Mapping[Node, Node], lasting: Collection[Node] = ()) -> Build:
+    """The program that computes the outputs, and the variables' new values, in place where that is safe.
+
+    `lasting` leaves stay the same from run to run: what is made of them alone is not fused with the rest.
+    """
     target = targets.current()
     outputs = [own(n) for n in outputs]
     changes = {v: stop_gradient(n) if n.op.whole else own(n) for v, n in writes.items()}
@@ -80,7 +83,7 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> Build:
         new = rewrite([*outputs, *changes.values()], pairs)
         outputs, changes = [new[n] for n in outputs], {v: new[n] for v, n in changes.items()}
     roots = [*outputs, *changes.values()]
-    schedule = Schedule(roots, contraction.has_recipe)
+    schedule = Schedule(roots, contraction.has_recipe, lasting)
     leaves = tuple(n for n in toposort(roots) if n.op.kind == "leaf")
     given = tuple(dict.fromkeys([*leaves, *changes]))
     memory = Memory()
@@ -140,7 +143,8 @@ def lower_group(group: Group, schedule: Schedule, homes: Mapping[Node, Sequence[
         kernels = recipe(group, schedule.buffered, homes, name)
     else:
         kernels = [lower(group, schedule.buffered, homes, name)]
-    return [priced(k) for k in kernels]
+    lasts = schedule.lasts(group)
+    return [priced(replace(k, lasting=lasts or k.lasting)) for k in kernels]
 
 
 # ------------------------------------------------------------------------------------------ memory
@@ -261,6 +265,7 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
             waits=frozenset(tells[d] for d in code.dims if d in tells),
             text=code.text if config.PROFILE else "",
             loops=loops.show(k) if config.PROFILE else "",
+            lasting=k.lasting,
         )
 
     def guards_of(item: Item) -> tuple[tuple[int, int], ...]:

@@ -8,12 +8,13 @@ when every read stays within the row that is being computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from tinyflow.compiler.buffers import Buffers, joined
-from tinyflow.compiler.lower import VIEWS, Lowering, is_view
+from tinyflow.compiler.lasting import edge, lasting_values
+from tinyflow.compiler.lower import Lowering, is_view, through_views
 from tinyflow.core import expr
 from tinyflow.core.expr import Expr, Index_
 from tinyflow.graph.node import Node, toposort
@@ -57,7 +58,9 @@ class Group:
 class Schedule:
     """The groups of a graph, in an order in which they can run."""
 
-    def __init__(self, roots: Sequence[Node], has_recipe: object, repeated: bool = False) -> None:
+    def __init__(
+        self, roots: Sequence[Node], has_recipe: object, lasting: Collection[Node] = (), repeated: bool = False
+    ) -> None:
         self.roots = [n for n in dict.fromkeys(roots) if n.op.kind != "leaf"]
         self.order = toposort(roots)
         self.conditions = conditions(roots)
@@ -67,7 +70,9 @@ class Schedule:
             for x in n.inputs:
                 self.users[x].append(n)
         self.tells = {n.attrs["size"]: n for n in self.order if n.op.kind == "find"}
+        self.lasting = lasting_values(self.order, lasting)
         self.buffered = self.choose_buffers()
+        self.buffered.lasting = self.lasting
         self.joined = {} if repeated else joined(self.buffered, self.users, self.roots, self.conditions)
         self.lowering = Lowering(self.buffered)
         self.home: dict[Node, Group] = {}
@@ -130,6 +135,7 @@ class Schedule:
                     for x in map(through_views, n.inputs)
                     if x.op.kind != "leaf" and (len(self.users[x]) > 1 or not cheap_producer(x))
                 )
+        chosen |= edge(self.order, self.lasting)
         chosen |= self.shared(chosen)
         chosen |= self.sums_of_many(chosen, chosen | self.sums_of_many(chosen, chosen))
         chosen -= {n for n in map(self.seen_alone, self.roots) if n is not None}
@@ -224,7 +230,7 @@ class Schedule:
         return None if merged is None or self.between(first, second) else merged
 
     def candidate(self, first: Group, second: Group) -> Group | None:
-        if first.conditions != second.conditions or second.core is not None:
+        if first.conditions != second.conditions or second.core is not None or self.lasts(first) != self.lasts(second):
             return None
         stores = sorted({*first.stores, *second.stores}, key=lambda s: s.uid)
         if (
@@ -245,6 +251,10 @@ class Schedule:
             if (depth or whole) and self.depth_fits(stores, depth) and (whole or self.worthwhile(stores, depth)):
                 return Group(stores, first.conditions, depth)
         return None
+
+    def lasts(self, group: Group) -> bool:
+        """Whether it is made of what stays the same from run to run."""
+        return group.stores[0] in self.lasting
 
     def depth_fits(self, stores: Sequence[Node], depth: int) -> bool:
         """Whether the stores have the same first axes, and read each other only at their own place on them."""
@@ -367,12 +377,6 @@ def is_fold(n: Node) -> bool:
         spec = n.attrs["spec"]
         return any(a not in spec.out for places in spec.operands for p in places for a, _ in p.terms)
     return n.op in FOLDS
-
-
-def through_views(n: Node) -> Node:
-    while n.op.kind != "leaf" and n.op.name in VIEWS and n.inputs:
-        n = n.inputs[0]
-    return n
 
 
 def cheap_producer(n: Node) -> bool:

@@ -60,10 +60,10 @@ class Direct:
         taken = [arrays[k] if k >= 0 else STORE[leaf] for k, leaf in self.order]
         written = [arrays[k] for k in self.places]
         if self.in_place and all(a.flags.carray for a in written):
-            found = execute.run(self.ready.sized, taken, (), {})
+            found = self.ready(taken, (), {})
         else:
             store = dict(zip(self.written, written))
-            found = execute.run(self.ready.sized, taken, self.written, store)
+            found = self.ready(taken, self.written, store)
             for k, leaf in zip(self.places, self.written):  # another array, where that could not be written
                 STORE[given[k]._storage.leaf] = store[leaf]
         made, seen = [], set()
@@ -87,5 +87,6 @@ def direct(piece: Any) -> Direct | None:
     writes = {leaves[k]: n for (k, _), n in zip(piece.effects.writes, values, strict=True)}
     if any(s.attached and reads(n).isdisjoint(writes) for n, s in zip(roots, piece.storages, strict=True)):
         return None
-    ready = execute.ready(list(dict.fromkeys(roots)), writes)
+    stored = [n for n, i in zip(leaves, piece.inputs, strict=True) if i.kind == "tensor"]
+    ready = execute.ready(list(dict.fromkeys(roots)), writes, stored)
     return None if ready is None else Direct(piece, ready, leaves, roots)

@@ -99,7 +99,8 @@ class Piece:
     def computed(self, given: Sequence[Any]) -> list[Storage]:
         """One native call."""
         if self.runner is None:
-            self.runner = execute.compile(self.roots)
+            stored = [i.placeholder for i in self.inputs if i.kind == "tensor"]
+            self.runner = execute.compile(self.roots, private=stored)
         feeds = {}
         for i, needed, x in zip(self.inputs, self.needed, given, strict=True):
             if i.kind == "draw":

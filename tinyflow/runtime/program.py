@@ -66,6 +66,7 @@ class Call(NamedTuple):
     waits: frozenset[int] = frozenset()  # slots whose writers find out sizes that it needs
     text: str = ""  # LLVM IR, and loops as a person reads them: where PROFILE asks for them
     loops: str = ""
+    lasting: bool = False  # made of arrays alone that stay the same from run to run
 
     @property
     def touched(self) -> frozenset[int]:
@@ -246,6 +247,28 @@ class Program:
             if len(self.free) >= MOST_SIZES:
                 self.free.pop(next(iter(list(self.free))), None)
             self.free[config.THREADS, sizes] = [binding]
+
+
+def split(program: Program) -> tuple[Program, Program, tuple[int, ...]]:
+    """What lasts, the rest, and the slots that the rest takes from it: they are given to both."""
+    slots, made = list(program.slots), set[int]()
+    once: list[Item] = []
+    for item in program.items:
+        if isinstance(item, Call) and item.lasting and not (item.dims or item.checks or item.guards or item.waits):
+            inner = item.touched - item.writes
+            if all(slots[s].kind == "given" or s in made for s in inner) and all(
+                slots[s].kind == "temp" and not slots[s].per_thread for s in item.writes
+            ):
+                once.append(item)
+                made |= item.writes
+    chosen = set(map(id, once))
+    rest = [item for item in program.items if id(item) not in chosen]
+    kept = tuple(sorted(made & frozenset[int]().union(*(item.touched for item in rest))))
+    for s in kept:
+        slots[s] = slots[s]._replace(kind="given")
+    passing = made.difference(kept)
+    inside = [slot if s in passing else slot._replace(kind="given", size=0) for s, slot in enumerate(slots)]
+    return Program(once, inside, ()), Program(rest, slots, program.dims, program.counters), kept
 
 
 def number(e: Index_, values: Mapping[Expr, int]) -> int:

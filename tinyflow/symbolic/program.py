@@ -122,7 +122,8 @@ def runner_of(graph: Any, roots: Sequence[Node]) -> Any:
     runners = graph.state.setdefault("runners", {})
     key = tuple(roots)
     if key not in runners:
-        runners[key] = execute.compile(roots)
+        leaves = [n for n in toposort(roots) if n.op is VARIABLE]
+        runners[key] = execute.compile(roots, private=leaves)
     return runners[key]
 
 

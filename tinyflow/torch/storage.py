@@ -29,6 +29,7 @@ from tinyflow.graph.node import Node, at_line, make, rewrite, substitute, toposo
 from tinyflow.ops.indexing import FIND
 from tinyflow.ops.leaf import VARIABLE
 from tinyflow.runtime.spare import LEAST
+from tinyflow.runtime.steady import opened
 from tinyflow.torch.leaves import (
     CUT,
     FORGET,
@@ -108,6 +109,15 @@ class Storage:
             if self.failure is not None:
                 raise self.failure
         return STORE[self.leaf]  # type: ignore[index]
+
+    def show(self) -> None:
+        """Others are about to see the memory, which stays where it is."""
+        STORE[self.leaf] = opened(self.look())  # type: ignore[index]
+
+    def share(self) -> None:
+        """From here on others may write to the memory, too."""
+        self.show()
+        self.shared = True
 
     def update(self, node: Node, attached: bool, taint: bool) -> None:
         """In place: the value becomes that of another node, for all tensors that share it."""
@@ -317,7 +327,7 @@ def one_by_one(pending: list[Storage]) -> None:
             s.registry.live.pop(s.serial, None)
     for s, array in done:  # after all were computed: some may read what others write
         if s.leaf in STORE:
-            np.copyto(STORE[s.leaf], array)  # type: ignore[index]
+            execute.put(STORE, s.leaf, array)  # type: ignore[arg-type]
             s.settle(None)
         else:
             s.settle(dense(array, s.node.shape))

@@ -162,9 +162,8 @@ class Tensor:
             raise RuntimeError(NUMPY_NEEDS_DETACH)
         if self._storage.node.dtype.name == "bfloat16":
             raise TypeError("Got unsupported ScalarType BFloat16; numpy has no such type: say x.float().numpy()")
-        array = self._array()
-        self._storage.shared = True
-        return array.view()
+        self._storage.share()
+        return self._array().view()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.numpy()
@@ -270,6 +269,7 @@ class Tensor:
         return self._view is None or views.is_dense(views.layout(self._view, self._storage.node.shape))
 
     def data_ptr(self) -> int:
+        self._storage.show()
         return self._array().ctypes.data
 
     def element_size(self) -> int:
@@ -490,9 +490,9 @@ def require_grad(t: Tensor, wanted: bool) -> None:
 
 def own_leaf(t: Tensor) -> None:
     """A storage of its own over the same memory (a copy, if the tensor's elements do not lie dense in it)."""
+    if dense := t._array().flags.c_contiguous:
+        t._storage.share()
     array = t._array()
-    dense = array.flags.c_contiguous
-    t._storage.shared = t._storage.shared or dense
     t._storage = bound(array if dense else array.copy(), dense)
     t._view, t._detached, t._base = None, False, None
 
