@@ -17,6 +17,7 @@ from tinyflow.passes.parts import parts
 from tinyflow.passes.phases import phases
 from tinyflow.passes.simplify import simplify, stabilise
 from tinyflow.passes.sums import sums
+from tinyflow.passes.tables import tables
 
 Pass = Callable[[Sequence[Node]], dict[Node, Node]]
 
@@ -32,6 +33,7 @@ PIPELINE: list[tuple[str, Pass]] = [
     ("stabilise", each(stabilise)),
     ("joins", each(joins)),  # so that attention sees in which order its gradients are wanted
     ("attention", attention),  # after differentiation, and in the simple form
+    ("tables", each(tables)),  # while rows are looked up beside their product
     ("phases", each(phases)),  # before the last, which joins the views that it brings
     ("layout", each(layout)),  # after every pattern that speaks of neighbours
     ("sums", each(sums)),  # once the axes have their last order
