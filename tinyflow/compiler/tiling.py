@@ -17,7 +17,10 @@ from tinyflow.core.dtypes import bool_, int64
 from tinyflow.core.expr import Index, Index_, Load
 
 if TYPE_CHECKING:
-    from tinyflow.compiler.contraction import Tiles
+    from tinyflow.compiler.contraction import Place, Tiles
+
+
+LINE = 64  # bytes of a line of a cache
 
 
 def const(n: int) -> Value:
@@ -229,7 +232,11 @@ def against_panels(
 ) -> None:
     a, sm, sk = left_operand(em, t, rows, block)
     count, k = index(em, t.panel_count), index(em, t.sizes[3])
+    ahead = t.ahead(kernel.stores)
     with em.counting(panels[0].name, panels[1].name) as p:
+        if ahead:
+            with when(em, block.last):
+                fetch_ahead(em, t, ahead, rows, mul(em, p, const(t.width)))
         where = mul(em, add(em, mul(em, add(em, mul(em, b, count), p), k), block.start), const(t.width))
         right = pointer(em, t.panels, where, t.dtype.llvm)
         c, ldc = results_at(em, kernel, t, b, rows.start, p, panels[0])
@@ -243,6 +250,20 @@ def against_panels(
             low, high = (mul(em, p, const(t.width)) for p in panels)
             c, ldc = results_at(em, kernel, t, b, rows.start, panels[0], panels[0])
             epilogue(em, kernel.stores, t, rows, (low, high), c, ldc)
+
+
+def fetch_ahead(em: Emitter, t: Tiles, places: Sequence[Place], rows: Rows, column: Value) -> None:
+    """Asks for the memory that a tile's epilogue will touch, so that it comes while the tile is computed."""
+    em.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
+    with em.counting("0", rows.height.name) as r:
+        em.env[t.m] = add(em, rows.start, r)
+        for x in places:
+            for first in range(0, t.width, LINE // x.dtype.size):
+                em.env[t.n] = add(em, column, const(first))
+                with em.scope():
+                    p = em.pointer(x.buffer, x.offset, x.dtype)
+                    em.line(f"call void @llvm.prefetch.p0(ptr {p}, i32 {int(x.written)}, i32 2, i32 1)")
+        del em.env[t.m], em.env[t.n]
 
 
 def results_at(em: Emitter, kernel: Kernel, t: Tiles, b: Value, start: Value, p: Value, p0: Value) -> tuple[str, Value]:
