@@ -430,7 +430,7 @@ def kept_or_compiled(runner: Runner, found: Signature, key: tuple[Any, ...]) -> 
     from tinyflow.runtime.native import placer
 
     name = None
-    if not (found.dims or config.CHECK or config.DEBUG >= 3 or config.PROFILE or config.CACHE in ("", "0")):
+    if not (config.CHECK or config.DEBUG >= 3 or config.PROFILE or config.CACHE in ("", "0")):
         order = toposort(runner.nodes)
         lines = tuple(dict.fromkeys((n.where.file, n.where.line, n.where.function) for n in order))
         passes = tuple(name for name, _ in pipeline.PIPELINE)

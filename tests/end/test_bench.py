@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import tinyflow.torch as torch
 from bench import __main__ as command
 from bench.arithmetic import Meter
 from bench.bars import BARS, against_best, dense, judged
@@ -121,6 +122,19 @@ def test_the_work_of_a_step_is_counted_from_its_graph(monkeypatch: pytest.Monkey
 
 def row_of(**losses: float) -> dict[str, Any]:
     return {"text": "a row", "sides": {name.replace("_", " "): {"loss": loss} for name, loss in losses.items()}}
+
+
+def test_the_work_of_loops_and_of_sizes_that_data_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "kept_or_compiled", execute.kept_or_compiled)
+    meter = Meter()
+    x, w, mask = torch.ones(20, 8), torch.ones(8, 5), torch.arange(20)
+    for picked in (3, 11):
+        work = meter.work(lambda picked=picked: (x[mask < picked] @ w).sum().item())  # type: ignore[misc]
+        assert 2 * picked * 8 * 5 < work.flops < 2 * picked * 8 * 5 + 300
+    rnn, steps = torch.nn.RNN(4, 6), 30
+    products = 2 * steps * (4 * 6 + 6 * 6)
+    work = meter.work(lambda: rnn(torch.ones(steps, 1, 4))[0].sum().item())
+    assert products < work.flops < 1.5 * products
 
 
 def test_a_loss_that_differs_is_a_failure() -> None:

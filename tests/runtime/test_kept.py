@@ -21,9 +21,25 @@ print(loss.item(), w.grad.sum().item())
 """
 
 
-def run(folder, n=5, index=1, **more):
+SIZES = """
+import numpy as np
+import tinyflow as tf
+import tinyflow.torch as torch
+x = tf.placeholder(tf.float32, [None, 3, None])
+y = tf.reshape(tf.nn.softmax(x), [tf.shape(x)[0] * 3, -1])
+with tf.Session() as s:
+    for shape in ((4, 3, 5), ({n}, 3, 7), (0, 3, 2)):
+        print(s.run(tf.matmul(y, y, transpose_b=True), {{x: np.ones(shape, "f4")}}).sum(), s.run(y, {{x: np.ones(shape, "f4")}}).shape)
+t = torch.arange(12.0).reshape(6, 2)
+for limit in (3.0, {index}, 99.0):
+    picked = t[t[:, 0] > limit]
+    print(picked.shape, (picked @ t.t()).sum().item())
+"""
+
+
+def run(folder, n=5, index=1, program=PROGRAM, **more):
     """(what it printed, what it told of caches)"""
-    code = PROGRAM.format(n=n, index=index)
+    code = program.format(n=n, index=index)
     (folder / "script.py").write_text(code)
     home = str(Path(tinyflow.__file__).parents[1])
     env = {**os.environ, "PYTHONPATH": home, "TINYFLOW_CACHE": str(folder / "cache"), "TINYFLOW_DEBUG": "1", **more}
@@ -40,6 +56,16 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert "found on disk" not in told and len(kept(tmp_path)) > 1
     second, told = run(tmp_path)
     assert second == first and "found on disk" in told and ", 0 compiled" in told and "modules: 0 from" not in told
+
+
+def test_sizes_known_only_when_running(tmp_path):
+    first, told = run(tmp_path, program=SIZES)
+    assert first and "found on disk" not in told
+    second, told = run(tmp_path, program=SIZES)
+    assert second == first and "found on disk" in told and ", 0 compiled" in told and "modules: 0 from" not in told
+    other, told = run(tmp_path, n=9, index=5, program=SIZES)  # the same programs serve them
+    assert other != first and ", 0 compiled" in told
+    assert other == run(tmp_path, n=9, index=5, program=SIZES, TINYFLOW_CACHE="0")[0]
 
 
 def test_another_size_line_or_option_is_another_program(tmp_path):

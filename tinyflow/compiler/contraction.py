@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tinyflow.compiler import borders, transpose
 from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.emit import Emitter
-from tinyflow.compiler.loops import Kernel, Store, Target, free, loads, show, stride
+from tinyflow.compiler.loops import Kernel, Store, Target, loads, show, stride
 from tinyflow.compiler.lower import Reader, Scope
 from tinyflow.compiler.microkernel import Tile
 from tinyflow.core import expr
@@ -44,7 +44,6 @@ STAYS = 384 * 1024  # bytes of a group of panels that the second cache keeps fro
 RUN_STAYS = 256 * 1024  # bytes of a run of rows that it keeps beside the panels
 COLUMNS = 512  # of a group of panels
 FEW_ROWS = 48
-AHEAD, AHEAD_K = 1 << 16, 64  # from so many results on, and so many products for each
 PAGE = 4096  # bytes
 
 
@@ -105,15 +104,6 @@ class Scratch:
 
     def slot(self) -> Slot:
         return Slot("temp", self.size, self.per_thread, self.label)
-
-
-class Place(NamedTuple):
-    """What an epilogue reads or writes, at batch, run, m, n."""
-
-    buffer: object
-    offset: Index_
-    dtype: DType
-    written: bool
 
 
 # ------------------------------------------------------------------------------------------ lowering
@@ -177,21 +167,14 @@ class Tiles:
         return expr.mul(self.run.extent, self.tiles_a_run)
 
     @property
+    def divides_rows(self) -> bool:
+        """Whether threads divide rows, and not tiles of them."""
+        return not isinstance(self.m.extent, int) and self.sizes[0] == self.run.extent == 1
+
+    @property
     def packed_height(self) -> int:
         """Of a tile or a run that is packed by rows: whole vectors."""
         return whole_vectors(self.m.extent if self.whole_runs else self.rows[0], self.lanes)  # type: ignore[arg-type]
-
-    def ahead(self, stores: Sequence[Store]) -> list[Place]:
-        """The matrices that the epilogue touches, where they are large and there is time to bring them in."""
-        if any(isinstance(n, int) and n < least for n, least in ((self.sizes[3], AHEAD_K), (expr.product(self.sizes[:3]), AHEAD))):
-            return []
-        found: dict[Any, Place] = {}
-        for x in (x for s in stores for x in loads(s.value)):
-            found[x.buffer, x.offset] = Place(x.buffer, x.offset, x.dtype, False)
-        for s in stores:  # a variable is most often written where it was read
-            found[s.target.node, s.offset] = Place(s.target.key, s.offset, s.target.dtype, True)
-        here = {self.batch, self.run, self.m, self.n}
-        return [p for p in found.values() if free(p.offset) <= here and stride(p.offset, self.n) == 1 and stride(p.offset, self.m)]
 
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
         from tinyflow.compiler.tiling import emit_tiles

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
+from tinyflow.compiler import ahead
 from tinyflow.compiler.borders import narrowed
 from tinyflow.compiler.emit import Emitter, first_lane
 from tinyflow.compiler.kernel import bind_rows, work
@@ -17,10 +18,7 @@ from tinyflow.core.dtypes import bool_, int64
 from tinyflow.core.expr import Index, Index_, Load
 
 if TYPE_CHECKING:
-    from tinyflow.compiler.contraction import Place, Tiles
-
-
-LINE = 64  # bytes of a line of a cache
+    from tinyflow.compiler.contraction import Tiles
 
 
 def const(n: int) -> Value:
@@ -55,6 +53,7 @@ class Grid(NamedTuple):
     first: Value
     last: Value
     tiles: Value  # row tiles of one batch entry
+    rows: tuple[Value, Value] | None  # of which its tiles are made, where rows are divided
 
 
 def emit_tiles(em: Emitter, kernel: Kernel, t: Tiles) -> Index_:
@@ -79,17 +78,18 @@ def emit_tiles(em: Emitter, kernel: Kernel, t: Tiles) -> Index_:
         with em.counting(grid.first.name, grid.last.name, t.group) as p0:
             panels = p0, least(em, add(em, p0, const(t.group)), grid.last)
             if t.tile_by_tile:
-                with em.counting(low.name, high.name) as i, row_tile(em, t, i, low) as rows, k_blocks(em, t) as block:
+                with row_tiles(em, t, grid, low, high) as rows, k_blocks(em, t) as block:
                     rows_against_panels(em, kernel, t, b, rows, panels, block)
             else:
-                with k_blocks(em, t) as block, em.counting(low.name, high.name) as i, row_tile(em, t, i, low) as rows:
+                with k_blocks(em, t) as block, row_tiles(em, t, grid, low, high) as rows:
                     rows_against_panels(em, kernel, t, b, rows, panels, block)
         del em.env[t.batch]
     return expr.mul(t.sizes[0], expr.maximum(t.tile_count, t.panel_count))
 
 
 def divide(em: Emitter, t: Tiles) -> Grid:
-    """Rows are divided among the threads where there are enough tiles of them, else columns."""
+    """Tiles of rows are divided among the threads where there are enough of them, else columns. Rows whose number is known
+    only now are divided themselves, and cut into tiles then: of few, half a tile more than the others have is much."""
     tid, n = Value("%tid", int64, False), Value("%nthreads", int64, False)
     tiles, panels = index(em, t.tile_count), index(em, t.panel_count)
     all_tiles = mul(em, index(em, t.sizes[0]), tiles)
@@ -101,10 +101,17 @@ def divide(em: Emitter, t: Tiles) -> Grid:
     def part(whole: Value, k: Value) -> Value:
         return em.op("udiv {t} {0}, {1}", [mul(em, whole, k), n])
 
-    return Grid(
-        em.choose(columns, const(0), part(all_tiles, tid)), em.choose(columns, all_tiles, part(all_tiles, after)),
-        em.choose(columns, part(panels, tid), const(0)), em.choose(columns, part(panels, after), panels), tiles,
-    )  # fmt: skip
+    def mine(rows: Value) -> tuple[Value, Value]:
+        """This thread's part, or all where it is columns that are divided."""
+        return em.choose(columns, const(0), part(rows, tid)), em.choose(columns, rows, part(rows, after))
+
+    first, last = em.choose(columns, part(panels, tid), const(0)), em.choose(columns, part(panels, after), panels)
+    if not t.divides_rows:
+        return Grid(*mine(all_tiles), first, last, tiles, None)
+    rows = mine(index(em, t.m.extent))
+    count = em.op("sub {t} {0}, {1}", [rows[1], rows[0]])
+    own = em.op("udiv {t} {0}, {1}", [add(em, count, const(t.rows[0] - 1)), const(t.rows[0])])
+    return Grid(const(0), own, first, last, tiles, rows)
 
 
 class Block(NamedTuple):
@@ -158,27 +165,29 @@ class Rows(NamedTuple):
 
 
 @contextmanager
-def row_tile(em: Emitter, t: Tiles, tile: Value, low: Value) -> Iterator[Rows]:
-    """The rows of one tile. Rows left over are cut into the heights that there are."""
-    em.env[t.run] = const(0)
-    fresh = em.op("icmp eq {t} {0}, {1}", [tile, low], bool_)
-    if t.run.extent != 1:
-        each = index(em, t.tiles_a_run)
-        em.env[t.run], tile = em.op("udiv {t} {0}, {1}", [tile, each]), em.op("urem {t} {0}, {1}", [tile, each])
-    fresh = em.op("or {t} {0}, {1}", [fresh, em.op("icmp eq {t} {0}, {1}", [tile, const(0)], bool_)])
-    m = t.m.extent
-    if isinstance(m, int):
-        count = -(-m // t.rows[0])
-        base, rest = m // count, m % count
-        start = add(em, mul(em, tile, const(base)), least(em, tile, const(rest)))
-        taller = em.op("icmp slt {t} {0}, {1}", [tile, const(rest)], bool_)
-        yield Rows(start, em.choose(taller, const(base + 1), const(base)) if rest else const(base), fresh)
-    else:
-        first = mul(em, tile, const(t.rows[0]))
-        stop = least(em, add(em, first, const(t.rows[0])), index(em, m))
-        with cut_rows(em, t, first, stop) as (start, height):
-            yield Rows(start, height, fresh)
-    del em.env[t.run]
+def row_tiles(em: Emitter, t: Tiles, grid: Grid, low: Value, high: Value) -> Iterator[Rows]:
+    """The rows of each tile. Rows left over are cut into the heights that there are."""
+    with em.counting(low.name, high.name) as tile:
+        em.env[t.run] = const(0)
+        fresh = em.op("icmp eq {t} {0}, {1}", [tile, low], bool_)
+        if t.run.extent != 1:
+            each = index(em, t.tiles_a_run)
+            em.env[t.run], tile = em.op("udiv {t} {0}, {1}", [tile, each]), em.op("urem {t} {0}, {1}", [tile, each])
+        fresh = em.op("or {t} {0}, {1}", [fresh, em.op("icmp eq {t} {0}, {1}", [tile, const(0)], bool_)])
+        m = t.m.extent
+        if isinstance(m, int):
+            count = -(-m // t.rows[0])
+            base, rest = m // count, m % count
+            start = add(em, mul(em, tile, const(base)), least(em, tile, const(rest)))
+            taller = em.op("icmp slt {t} {0}, {1}", [tile, const(rest)], bool_)
+            yield Rows(start, em.choose(taller, const(base + 1), const(base)) if rest else const(base), fresh)
+        else:
+            begin, end = grid.rows or (const(0), index(em, m))
+            first = add(em, begin, mul(em, tile, const(t.rows[0])))
+            stop = least(em, add(em, first, const(t.rows[0])), end)
+            with cut_rows(em, t, first, stop) as (start, height):
+                yield Rows(start, height, fresh)
+        del em.env[t.run]
 
 
 @contextmanager
@@ -232,11 +241,11 @@ def against_panels(
 ) -> None:
     a, sm, sk = left_operand(em, t, rows, block)
     count, k = index(em, t.panel_count), index(em, t.sizes[3])
-    ahead = t.ahead(kernel.stores)
+    touched = ahead.touched(kernel.stores, t)
     with em.counting(panels[0].name, panels[1].name) as p:
-        if ahead:
+        if touched:
             with when(em, block.last):
-                fetch_ahead(em, t, ahead, rows, mul(em, p, const(t.width)))
+                ahead.fetch(em, t, touched, rows, mul(em, p, const(t.width)))
         where = mul(em, add(em, mul(em, add(em, mul(em, b, count), p), k), block.start), const(t.width))
         right = pointer(em, t.panels, where, t.dtype.llvm)
         c, ldc = results_at(em, kernel, t, b, rows.start, p, panels[0])
@@ -250,20 +259,6 @@ def against_panels(
             low, high = (mul(em, p, const(t.width)) for p in panels)
             c, ldc = results_at(em, kernel, t, b, rows.start, panels[0], panels[0])
             epilogue(em, kernel.stores, t, rows, (low, high), c, ldc)
-
-
-def fetch_ahead(em: Emitter, t: Tiles, places: Sequence[Place], rows: Rows, column: Value) -> None:
-    """Asks for the memory that a tile's epilogue will touch, so that it comes while the tile is computed."""
-    em.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
-    with em.counting("0", rows.height.name) as r:
-        em.env[t.m] = add(em, rows.start, r)
-        for x in places:
-            for first in range(0, t.width, LINE // x.dtype.size):
-                em.env[t.n] = add(em, column, const(first))
-                with em.scope():
-                    p = em.pointer(x.buffer, x.offset, x.dtype)
-                    em.line(f"call void @llvm.prefetch.p0(ptr {p}, i32 {int(x.written)}, i32 2, i32 1)")
-        del em.env[t.m], em.env[t.n]
 
 
 def results_at(em: Emitter, kernel: Kernel, t: Tiles, b: Value, start: Value, p: Value, p0: Value) -> tuple[str, Value]:

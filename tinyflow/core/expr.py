@@ -197,6 +197,27 @@ def fold(fn: str, over: Iterable[Index], body: Expr, dtype: DType | None = None)
     )
 
 
+def parts(e: Expr) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+    """The function and its arguments that make an expression of sizes, in any process; None of others."""
+    if type(e) is Dim:
+        return dim, (e.name,)
+    if isinstance(e, Const):
+        return const, (e.value, e.dtype)
+    if isinstance(e, Poly):
+        return sum_of, (e.terms,)
+    if isinstance(e, Apply):
+        return applied, (e.fn, e.args, e.dtype)
+    return None
+
+
+def sum_of(terms: Terms) -> Index_:
+    return from_terms(dict(terms))
+
+
+def applied(fn: str, args: tuple[Expr, ...], dtype: DType) -> Expr:
+    return apply(fn, *args, dtype=dtype)
+
+
 # ------------------------------------------------------------------------------- index arithmetic: polynomials
 
 

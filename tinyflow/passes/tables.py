@@ -57,7 +57,8 @@ def scattered(node: Node) -> Node | None:
         (x,) = u.inputs
         if x.shape[-1:] != u.shape[-1:] or (u.op is PERMUTE and u.attrs["order"][-1] != u.ndim - 1):
             return None
-        u, index = x, reshape(index, x.shape[:-1]) if u.op is RESHAPE else permute(index, inverse(u.attrs["order"][:-1]))
+        index = reshape(index, x.shape[:-1]) if u.op is RESHAPE else permute(index, inverse(u.attrs["order"][:-1]))
+        u = x
     if not is_product(u):
         return None
     spec: Spec = u.attrs["spec"]

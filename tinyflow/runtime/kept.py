@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyflow.core import expr
 from tinyflow.core.dtypes import DType
 from tinyflow.core.expr import Expr
 from tinyflow.runtime import objects
@@ -58,8 +59,10 @@ def source() -> str:
 
 class Writer(pickle.Pickler):
     def reducer_override(self, x: Any) -> Any:
-        if isinstance(x, Expr):
-            raise pickle.PicklingError("expressions are equal only to themselves")
+        if isinstance(x, Expr):  # equal ones are one object, in the process that reads them too
+            if (parts := expr.parts(x)) is None:
+                raise pickle.PicklingError("indices are equal only to themselves")
+            return parts
         return NotImplemented
 
 
@@ -70,7 +73,7 @@ def keep(key: str, made: Any) -> None:
     body = BytesIO()
     try:
         Writer(body, pickle.HIGHEST_PROTOCOL).dump(made)
-    except (pickle.PicklingError, TypeError, AttributeError):  # sizes known only when running, say
+    except (pickle.PicklingError, TypeError, AttributeError):
         return
     packed = zlib.compress(body.getvalue(), 1)
     objects.write(path, MAGIC + objects.checksum(key, packed) + packed)

@@ -14,6 +14,7 @@ there are no more arenas than runs at once, whatever the number of programs.
 
 from __future__ import annotations
 
+import mmap
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -146,18 +147,25 @@ class Arena(NamedTuple):
     bytes: int  # from there on
 
 
+SMALL_PAGES = getattr(mmap, "MADV_NOHUGEPAGE", None)
 ARENAS: list[Arena] = []  # that no run is using
 
 
-def take(size: int) -> Arena:
-    """An arena of at least so many bytes, to be given back; a smaller one that nobody uses is let go."""
+def take(size: int, sparse: bool = False) -> Arena:
+    """An arena of at least so many bytes, to be given back; a smaller one that nobody uses is let go. Of a sparse one
+    little is touched: large pages would take up far more of the machine's memory than that."""
     if ARENAS:
         with suppress(IndexError):  # another thread was quicker
             arena = ARENAS.pop()
             if arena.bytes >= size:
                 return arena
             del arena
-    memory = np.empty(size + ALIGN, np.uint8)
+    if sparse and SMALL_PAGES is not None:
+        pages = mmap.mmap(-1, size + ALIGN)
+        pages.madvise(SMALL_PAGES)
+        memory = np.frombuffer(pages, np.uint8)
+    else:
+        memory = np.empty(size + ALIGN, np.uint8)
     address = -(-memory.ctypes.data // ALIGN) * ALIGN
     return Arena(memory, address, size)
 
@@ -176,6 +184,7 @@ class Binding:
             self.threads = 1
         self.ranges, total = arrange(program, self.steps, values, self.threads)
         self.bytes, self.base = total, 0
+        self.sparse = any(c.waits for c in self.calls)  # memory is laid out for the largest sizes that data may decide
         self.results = sum(number(s.size, values) for s in program.slots if s.kind == "result")
         self.check()
         self.status = array("q", [0] * STATUS_WORDS)
@@ -205,7 +214,7 @@ class Binding:
         if not self.bytes:
             self.go(table or self.table)
             return
-        arena = take(self.bytes)
+        arena = take(self.bytes, self.sparse)
         try:
             self.place(arena)
             self.go(table or self.table)

@@ -1,0 +1,67 @@
+"""What the epilogue of a tile will touch is asked for while the tile is computed, so that memory and arithmetic overlap.
+
+The update of a weight reads and writes seven matrices beside the tile of its gradient. Without this they would be
+waited for after each tile, when the units of arithmetic have nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from tinyflow.compiler.loops import Store, free, loads, stride
+from tinyflow.core import expr
+from tinyflow.core.dtypes import DType, int64
+from tinyflow.core.expr import Index_
+
+if TYPE_CHECKING:
+    from tinyflow.compiler.contraction import Tiles
+    from tinyflow.compiler.emit import Emitter
+    from tinyflow.compiler.tiling import Rows
+    from tinyflow.compiler.writer import Value
+
+LINE = 64  # bytes of a line of a cache
+RESULTS, PRODUCTS = 1 << 16, 64  # from so many results on, of so many products each
+
+
+class Place(NamedTuple):
+    """What an epilogue reads or writes, at batch, run, m, n."""
+
+    buffer: object
+    offset: Index_
+    dtype: DType
+    written: bool
+
+
+def touched(stores: Sequence[Store], t: Tiles) -> list[Place]:
+    """The matrices that are touched in rows, where they are large and there is time to bring them in."""
+    results, products = expr.product(t.sizes[:3]), t.sizes[3]
+    if (isinstance(results, int) and results < RESULTS) or (isinstance(products, int) and products < PRODUCTS):
+        return []
+    found: dict[object, Place] = {}
+    for x in (x for s in stores for x in loads(s.value)):
+        found[x.buffer, x.offset] = Place(x.buffer, x.offset, x.dtype, False)
+    for s in stores:  # a variable is most often written where it was read
+        found[s.target.node, s.offset] = Place(s.target.key, s.offset, s.target.dtype, True)
+
+    def in_rows(p: Place) -> bool:
+        here = free(p.offset) <= {t.batch, t.run, t.m, t.n}
+        return here and stride(p.offset, t.n) == 1 and stride(p.offset, t.m) not in (0, None)
+
+    return list(filter(in_rows, found.values()))
+
+
+def fetch(em: Emitter, t: Tiles, places: Sequence[Place], rows: Rows, column: Value) -> None:
+    """The rows of a tile, a panel's width from a column on."""
+    from tinyflow.compiler.writer import Value
+
+    em.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
+    with em.counting("0", rows.height.name) as r:
+        em.env[t.m] = em.op("add {t} {0}, {1}", [rows.start, r])
+        for x in places:
+            for first in range(0, t.width, LINE // x.dtype.size):
+                em.env[t.n] = em.op("add {t} {0}, {1}", [column, Value(str(first), int64, False)])
+                with em.scope():
+                    p = em.pointer(x.buffer, x.offset, x.dtype)
+                    em.line(f"call void @llvm.prefetch.p0(ptr {p}, i32 {int(x.written)}, i32 2, i32 1)")
+        del em.env[t.m], em.env[t.n]
