@@ -143,6 +143,11 @@ class Tiles:
     def width(self) -> int:
         return self.vectors * self.lanes
 
+    @property
+    def like(self) -> Tile:
+        """The micro-kernel, but for its height and strides."""
+        return Tile(self.rows[0], self.vectors, self.lanes, self.dtype, None, None, self.spec.pairs)
+
     def __str__(self) -> str:
         b, m, n, k = map(expr.show, self.sizes)
         how = "in place" if self.local is None else "packed by rows" if self.upright else "packed by tiles"

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any
 
-from tinyflow.compiler import attention, contraction, cumulative, finding, loops, recurrence, scatter, sorting
+from tinyflow.compiler import attention, contraction, cumulative, finding, loops, recurrence, scatter, sorting, winograd
 from tinyflow.compiler import kernel as frame
 from tinyflow.compiler.buffers import Buffers, Memory
 from tinyflow.compiler.emit import Code
@@ -138,7 +138,8 @@ def lower_group(group: Group, schedule: Schedule, homes: Mapping[Node, Sequence[
     if group.stores[0] in schedule.joined:
         return []
     if group.core is not None:
-        kernels = contraction.lower(group, schedule.buffered, homes, name)
+        args = group, schedule.buffered, homes, name
+        kernels = winograd.lower(*args) or contraction.lower(*args)
     elif (recipe := WHOLE.get(group.stores[0].op.kind)) is not None:
         kernels = recipe(group, schedule.buffered, homes, name)
     else:

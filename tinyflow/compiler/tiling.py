@@ -249,7 +249,7 @@ def against_panels(
         where = mul(em, add(em, mul(em, add(em, mul(em, b, count), p), k), block.start), const(t.width))
         right = pointer(em, t.panels, where, t.dtype.llvm)
         c, ldc = results_at(em, kernel, t, b, rows.start, p, panels[0])
-        call_tile(em, t, rows.height, [block.length.name, a, sm, sk, right, c, ldc.name, block.first.name])
+        call_tile(em, t.rows, t.like, rows.height, [block.length.name, a, sm, sk, right, c, ldc.name, block.first.name])
         if not (t.direct or t.tile_by_tile):
             with when(em, block.last):
                 low = mul(em, p, const(t.width))
@@ -393,12 +393,12 @@ def lane_start(em: Emitter, i: Index) -> Value:
     return em.env[first_lane(i)]
 
 
-def call_tile(em: Emitter, t: Tiles, rows: Value, args: Sequence[str]) -> None:
-    """The micro-kernel of that height."""
+def call_tile(em: Emitter, heights: Sequence[int], like: Tile, rows: Value, args: Sequence[str]) -> None:
+    """The micro-kernel of one of the heights."""
     kinds = ("i64", "ptr", "i64", "i64", "ptr", "ptr", "i64", "i1")
     text = ", ".join(f"{k} {a}" for k, a in zip(kinds, args, strict=True))
     sm, sk = (None if s.startswith("%") else int(s) for s in args[2:4])
-    shapes = [Tile(h, t.vectors, t.lanes, t.dtype, sm, sk, t.spec.pairs) for h in t.rows]
+    shapes = [like._replace(rows=h, sm=sm, sk=sk) for h in heights]
     for shape in shapes:
         em.extra[tile_text(shape, em.target.attributes)] = None
         em.declared[tile_declaration(shape)] = None
@@ -409,7 +409,7 @@ def call_tile(em: Emitter, t: Tiles, rows: Value, args: Sequence[str]) -> None:
     cases = [em.fresh("case") for _ in shapes]
     em.line(
         f"switch i64 {rows.name}, label %{cases[0]} [ "
-        + " ".join(f"i64 {h}, label %{c}" for h, c in zip(t.rows, cases, strict=True))
+        + " ".join(f"i64 {h}, label %{c}" for h, c in zip(heights, cases, strict=True))
         + " ]"
     )
     for shape, case in zip(shapes, cases, strict=True):

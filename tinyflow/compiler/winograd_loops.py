@@ -1,0 +1,140 @@
+"""The loops of 3x3 convolutions by Winograd's minimal filtering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from tinyflow.compiler.emit import Emitter
+from tinyflow.compiler.kernel import share, store_all, work
+from tinyflow.compiler.loops import Kernel, Store
+from tinyflow.compiler.tiling import add, call_tile, const, least, mul, pointer, when
+from tinyflow.compiler.winograd import Filtering, Learning, Sixteen
+from tinyflow.compiler.writer import Value
+from tinyflow.core.dtypes import bool_, int64
+from tinyflow.core.expr import Index, Index_
+
+
+def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
+    """Block by block: tiles are transformed; for each panel, sixteen products, and what is made of them."""
+    em.lanes = t.like.lanes
+    if t.packing is not None:
+        em.alone = True
+        work(em, t.packing)
+        em.alone = False
+    tiles, channels, columns = t.sizes
+    count = -(-tiles // t.block)
+    smaller = tiles // count
+    under = -(-t.block // t.like.rows)  # micro-kernels, one under the other
+    heights = tuple(sorted({h for n in {smaller, t.block} for h in (n // under, -(-n // under)) if h}, reverse=True))
+    with share(em, count) as block:
+        start, end = cut(em, const(tiles), const(count), block)
+        size = sub(em, end, start)
+        transform(em, t, t.image, start, size, const(0), const(channels))
+        with em.loop(t.panel, "0", str(t.panels)):
+            panel = em.env[t.panel]
+            with em.counting("0", "16") as q, em.counting("0", str(under)) as part:
+                low, high = cut(em, size, const(under), part)
+                a = at(em, t, t.tiles, add(em, mul(em, q, const(t.line)), mul(em, low, const(channels))))
+                which = add(em, mul(em, panel, const(16)), q)
+                b = at(em, t, t.filter, mul(em, which, const(channels * t.width)))
+                line = add(em, mul(em, q, const(t.block)), low)
+                c = at(em, t, t.products, mul(em, line, const(t.width)))
+                args = [str(channels), a, str(channels), "1", b, c, str(t.width), "true"]
+                call_tile(em, heights, t.like, sub(em, high, low), args)
+            with em.counting("0", size.name) as i:
+                bind(em, t, start, i)
+                back(em, kernel, t)
+                unbind(em, t)
+    return count
+
+
+def emit_learning(em: Emitter, kernel: Kernel, t: Learning) -> Index_:
+    """Each thread has some of the channels: block by block, tiles of both operands are transformed and multiplied."""
+    em.lanes = t.like.lanes
+    tiles, channels, columns = t.sizes
+    threads, tid = Value("%nthreads", int64, False), Value("%tid", int64, False)
+    low, high = cut(em, const(t.rows), threads, tid)
+    first, _ = cut(em, const(channels), const(t.rows), low)
+    end, _ = cut(em, const(channels), const(t.rows), high)
+    most = t.row.extent
+    assert isinstance(most, int)
+    heights = tuple(dict.fromkeys((most, channels // t.rows)))
+    some = em.op("icmp slt {t} {0}, {1}", [low, high], bool_)
+    with when(em, some), em.counting("0", str(tiles), t.block) as start:
+        size = least(em, const(t.block), sub(em, const(tiles), start))
+        begins = em.op("icmp eq {t} {0}, {1}", [start, const(0)], bool_)
+        ends = em.op("icmp eq {t} {0}, {1}", [add(em, start, size), const(tiles)], bool_)
+        transform(em, t, t.image, start, size, first, end)
+        with em.loop(t.panel, "0", str(t.panels)):
+            transform(em, t, t.results, start, size, const(0), const(t.width))
+        with em.counting(low.name, high.name) as part, em.loop(t.panel, "0", str(t.panels)):
+            row, after = cut(em, const(channels), const(t.rows), part)
+            chunk = mul(em, add(em, mul(em, part, const(t.panels)), em.env[t.panel]), const(16))
+            with em.counting("0", "16") as q:
+                a = at(em, t, t.tiles, add(em, mul(em, q, const(t.line)), row))
+                which = add(em, mul(em, q, const(t.panels)), em.env[t.panel])
+                b = at(em, t, t.right, mul(em, which, const(t.block * t.width)))
+                c = at(em, t, t.sums, mul(em, add(em, chunk, q), const(most * t.width)))
+                args = [size.name, a, "1", str(channels), b, c, str(t.width), begins.name]
+                call_tile(em, heights, t.like, sub(em, after, row), args)
+            with when(em, ends), em.loop(t.row, "0", sub(em, after, row).name):
+                em.env[t.part] = part
+                em.env[t.channel] = add(em, row, em.env[t.row])
+                back(em, kernel, t)
+                del em.env[t.part], em.env[t.channel]
+    return t.rows
+
+
+def transform(em: Emitter, t: Sixteen, stores: Sequence[Store], start: Value, size: Value, low: Value, high: Value) -> None:  # fmt: skip
+    """The sixteen values of each tile of a block, channels or columns from low to high in lanes."""
+    lane = stores[0].lanes
+    assert isinstance(lane, Index)
+    known = int(high.name) - int(low.name) if not (high.name + low.name).count("%") else None
+    with em.counting("0", size.name) as i:
+        bind(em, t, start, i)
+        em.hoist_all([s.value for s in stores], lane)
+        em.in_lanes(lane, low.name, high.name, lambda: store_all(em, stores), known)
+        unbind(em, t)
+
+
+def back(em: Emitter, kernel: Kernel, t: Sixteen) -> None:
+    """What is made of the products, for the columns of a panel."""
+    columns = t.sizes[2]
+    low = mul(em, em.env[t.panel], const(t.width))
+    high = least(em, add(em, low, const(t.width)), const(columns))
+    known = t.width if columns % t.width == 0 else None
+    em.hoist_all([s.value for s in kernel.stores], t.column)
+
+    def places() -> None:
+        for tests, stores in t.groups(kernel):
+            with ExitStack() as inside:
+                for test in tests:
+                    inside.enter_context(when(em, em.value(test)))
+                store_all(em, stores)
+
+    em.in_lanes(t.column, low.name, high.name, places, known)
+
+
+def bind(em: Emitter, t: Sixteen, start: Value, i: Value) -> None:
+    em.env[t.tile], em.env[t.local] = add(em, start, i), i
+
+
+def unbind(em: Emitter, t: Sixteen) -> None:
+    del em.env[t.tile], em.env[t.local]
+
+
+def cut(em: Emitter, n: Value, count: Value, k: Value) -> tuple[Value, Value]:
+    """(start, end) of the k-th of `count` parts of n, whose lengths differ by one at most, the longer ones first."""
+    base, rest = em.op("udiv {t} {0}, {1}", [n, count]), em.op("urem {t} {0}, {1}", [n, count])
+    start = add(em, mul(em, k, base), least(em, k, rest))
+    longer = em.op("icmp slt {t} {0}, {1}", [k, rest], bool_)
+    return start, add(em, start, em.choose(longer, add(em, base, const(1)), base))
+
+
+def sub(em: Emitter, a: Value, b: Value) -> Value:
+    return em.op("sub {t} {0}, {1}", [a, b])
+
+
+def at(em: Emitter, t: Sixteen, scratch: object, offset: Value) -> str:
+    return pointer(em, scratch, offset, t.like.dtype.llvm)
