@@ -185,11 +185,6 @@ class Sixteen:
         return -(-self.sizes[2] // self.width)
 
     @property
-    def line(self) -> int:
-        """From one of the sixteen to the next; not by a multiple of a page, or they would fall into one set of the cache."""
-        return self.block * self.sizes[1] + self.like.lanes
-
-    @property
     def flops(self) -> int:
         """Of the plain formula: what is left out counts as done."""
         return 2 * count(self.spec, tuple(self.spec.size))
@@ -345,12 +340,12 @@ def filtering(reading: Reading, sizes: tuple[int, int, int], image: list[list[Ex
     width = vectors * lanes
     block = height * max(min(BLOCK // (64 * channels * height), MOST), 1)
     block = -(-tiles // blocks(tiles, block))
-    line, panels = block * channels + lanes, -(-columns // width)
+    line, deep, panels = apart(block * channels), apart(channels * width), -(-columns // width)
     local, panel = expr.index(block, "local"), expr.index(panels, "panel")
 
     transformed = Scratch(f"tiles of {core.label}", 64 * line, per_thread=True)
     products = Scratch(f"products of {core.label}", 64 * block * width, per_thread=True)
-    size = 64 * panels * channels * width
+    size = 64 * panels * deep
     own = size <= ALONE and not scope.buffered.repeated
     packed = Scratch(f"filter of {core.label}", size, per_thread=own)
 
@@ -361,8 +356,8 @@ def filtering(reading: Reading, sizes: tuple[int, int, int], image: list[list[Ex
     if columns % width:
         test, zero = rules.less(here, expr.as_expr(columns)), const(0.0, float32)
         in_panel = [[rules.guard(test, e, zero) for e in square] for square in in_panel]
-    at = flatten((panel, 0, reading.channel, j), (panels, 16, channels, width))
-    stores = into(packed, in_panel, channels * width, at, j)
+    at = expr.add(expr.mul(panel, 16 * deep), flatten((reading.channel, j), (channels, width)))
+    stores = into(packed, in_panel, deep, at, j)
     cost = 4 * panels * channels * width
     packing = Kernel(f"{name}p", (panel, reading.channel), stores, (), cost, None, group.conditions, (core,))
 
@@ -394,6 +389,11 @@ def filtering(reading: Reading, sizes: tuple[int, int, int], image: list[list[Ex
     return [main] if own else [packing, main]
 
 
+def apart(n: int) -> int:
+    """From one of the sixteen to the next: not a multiple of a page, or all would fall into one set of the cache."""
+    return n + 2 * targets.current().lanes(float32)
+
+
 def blocks(n: int, most: int) -> int:
     """How many blocks of so many at most: a multiple of EVEN, so that threads have as much to do."""
     found = -(-n // most)
@@ -411,11 +411,12 @@ def learning(reading: Reading, sizes: tuple[int, int, int], image: list[list[Exp
     block = -(-tiles // -(-tiles // block))
     rows = blocks(channels, height)
     most = -(-channels // rows)
-    line, panels = block * channels + lanes, -(-columns // width)
+    panels = -(-columns // width)
+    line, across = apart(block * channels), apart(panels * block * width)
     local, panel, row = expr.index(block, "local"), expr.index(panels, "panel"), expr.index(most, "row")
 
     transformed = Scratch(f"tiles of {core.label}", 64 * line, per_thread=True)
-    right = Scratch(f"results of {core.label}", 64 * panels * block * width, per_thread=True)
+    right = Scratch(f"results of {core.label}", 64 * across, per_thread=True)
     sums = Scratch(f"sums of {core.label}", 64 * rows * most * panels * width)
 
     j = expr.index(width, "column")
@@ -425,7 +426,7 @@ def learning(reading: Reading, sizes: tuple[int, int, int], image: list[list[Exp
     if columns % width:
         test, zero = rules.less(here, expr.as_expr(columns)), const(0.0, float32)
         in_panel = [[rules.guard(test, e, zero) for e in square] for square in in_panel]
-    at = flatten((0, panel, local, j), (16, panels, block, width))
+    at = flatten((panel, local, j), (panels, block, width))
 
     part = expr.index(rows, "part")
     first = flatten((part, panel, 0, row), (rows, panels, 16, most))
@@ -449,7 +450,7 @@ def learning(reading: Reading, sizes: tuple[int, int, int], image: list[list[Exp
         written=(transformed, right, sums),
         part=part,
         row=row,
-        results=into(right, in_panel, panels * block * width, at, j),
+        results=into(right, in_panel, across, at, j),
         tiles=transformed,
         right=right,
         sums=sums,

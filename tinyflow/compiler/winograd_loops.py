@@ -9,7 +9,7 @@ from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import share, store_all, work
 from tinyflow.compiler.loops import Kernel, Store
 from tinyflow.compiler.tiling import add, call_tile, const, least, mul, pointer, when
-from tinyflow.compiler.winograd import Filtering, Learning, Sixteen
+from tinyflow.compiler.winograd import Filtering, Learning, Sixteen, apart
 from tinyflow.compiler.writer import Value
 from tinyflow.core.dtypes import bool_, int64
 from tinyflow.core.expr import Index, Index_
@@ -35,9 +35,9 @@ def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
             panel = em.env[t.panel]
             with em.counting("0", "16") as q, em.counting("0", str(under)) as part:
                 low, high = cut(em, size, const(under), part)
-                a = at(em, t, t.tiles, add(em, mul(em, q, const(t.line)), mul(em, low, const(channels))))
+                a = at(em, t, t.tiles, add(em, mul(em, q, const(apart(t.block * channels))), mul(em, low, const(channels))))
                 which = add(em, mul(em, panel, const(16)), q)
-                b = at(em, t, t.filter, mul(em, which, const(channels * t.width)))
+                b = at(em, t, t.filter, mul(em, which, const(apart(channels * t.width))))
                 line = add(em, mul(em, q, const(t.block)), low)
                 c = at(em, t, t.products, mul(em, line, const(t.width)))
                 args = [str(channels), a, str(channels), "1", b, c, str(t.width), "true"]
@@ -72,9 +72,9 @@ def emit_learning(em: Emitter, kernel: Kernel, t: Learning) -> Index_:
             row, after = cut(em, const(channels), const(t.rows), part)
             chunk = mul(em, add(em, mul(em, part, const(t.panels)), em.env[t.panel]), const(16))
             with em.counting("0", "16") as q:
-                a = at(em, t, t.tiles, add(em, mul(em, q, const(t.line)), row))
-                which = add(em, mul(em, q, const(t.panels)), em.env[t.panel])
-                b = at(em, t, t.right, mul(em, which, const(t.block * t.width)))
+                a = at(em, t, t.tiles, add(em, mul(em, q, const(apart(t.block * channels))), row))
+                which = mul(em, q, const(apart(t.panels * t.block * t.width)))
+                b = at(em, t, t.right, add(em, which, mul(em, em.env[t.panel], const(t.block * t.width))))
                 c = at(em, t, t.sums, mul(em, add(em, chunk, q), const(most * t.width)))
                 args = [size.name, a, "1", str(channels), b, c, str(t.width), begins.name]
                 call_tile(em, heights, t.like, sub(em, after, row), args)

@@ -9,12 +9,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tinyflow.graph.node import Node
+from tinyflow.core import expr
+from tinyflow.core.errors import ShapeError
+from tinyflow.graph.node import Node, shape_text
 from tinyflow.ops import contraction as c
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops import indexing as ix
 from tinyflow.ops import movement as m
+from tinyflow.ops import rules
+from tinyflow.ops.leaf import placeholder
+from tinyflow.passes.gradient import gradients
 from tinyflow.torch.errors import SizeError
 
 
@@ -99,17 +104,15 @@ def transposed(rank: int) -> Any:
     def conv(input: Node, weight: Node, bias: Node | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Node:  # fmt: skip
         x, alone = batched(input, rank)
         s, p, o, d, kernel = (*(each(n, rank) for n in (stride, padding, output_padding, dilation)), weight.shape[2:])
+        if not rules.same_dim(x.shape[1], weight.shape[0]):
+            raise ShapeError(f"conv_transpose{rank}d({x.dtype} {shape_text(x.shape)}, {weight.dtype} {shape_text(weight.shape)}): the image has {x.shape[1]} channels, the filters take {weight.shape[0]}")  # fmt: skip
         reach = [k * (size - 1) for k, size in zip(d, kernel, strict=True)]  # type: ignore[operator]
-        wide = m.pad(x, (0,) * x.ndim, (0,) * x.ndim, (0, 0, *(n - 1 for n in s)))
-        low = tuple(r - n for r, n in zip(reach, p, strict=True))
-        high = tuple(r - n + q for r, n, q in zip(reach, p, o, strict=True))
-        w = m.flip(weight, range(2, rank + 2))
-        w = m.reshape(w, (groups, weight.shape[0] // groups, *weight.shape[1:]))  # type: ignore[operator]
-        w = m.reshape(
-            m.permute(w, (0, 2, 1, *range(3, w.ndim))), (groups * weight.shape[1], weight.shape[0] // groups, *kernel)
-        )  # type: ignore[operator]
-        out = tuple(n + a + b - r for n, a, b, r in zip(wide.shape[2:], low, high, reach, strict=True))
-        y = c.convolution(last(wide), m.permute(w, (*range(2, rank + 2), 1, 0)), (1,) * rank, low, out, d, groups)
+        out = tuple((n - 1) * a + r + q + 1 - 2 * b for n, a, b, q, r in zip(x.shape[2:], s, p, o, reach, strict=True))
+        image = placeholder(x.dtype, (x.shape[0], *out, expr.mul(weight.shape[1], groups)), "image")
+        w = m.permute(weight, (*range(2, rank + 2), 1, 0))
+        convolved = c.convolution(image, w, s, p, x.shape[2:], d, groups)
+        (y,) = gradients([convolved], [image], [last(x)])  # linear: it does not depend on the image it is taken at
+        assert y is not None
         return single(first(y if bias is None else y + bias), alone)
 
     conv.__doc__ = (
