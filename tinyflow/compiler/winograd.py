@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.contraction import Scratch, extent, opened_read, roles
@@ -326,13 +326,11 @@ def stored(reading: Reading, results: Mapping[tuple[int, int], tuple[dict[str, I
 def into(scratch: Scratch, square: Sequence[Sequence[Expr]], line: int, at: Index_, lane: Index) -> tuple[Store, ...]:
     """The sixteen values of a transformed square, each to its own part of the memory."""
     home = Target(scratch, "own", float32)
-    return tuple(
-        Store(home, (lane,), expr.add(at, k * line), square[u][v], lane) for k, (u, v) in enumerate(PLACES)
-    )
+    return tuple(Store(home, (lane,), expr.add(at, k * line), square[u][v], lane) for k, (u, v) in enumerate(PLACES))
 
 
 def filtering(reading: Reading, sizes: tuple[int, int, int], image: list[list[Expr]], group: Group, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:  # fmt: skip
-    core, scope, form = reading.core, reading.scope, reading.form
+    core, scope = reading.core, reading.scope
     target = targets.current()
     tiles, channels, columns = sizes
     height, lanes = target.tile(float32)[0], target.lanes(float32)
@@ -401,7 +399,7 @@ def blocks(n: int, most: int) -> int:
 
 
 def learning(reading: Reading, sizes: tuple[int, int, int], image: list[list[Expr]], group: Group, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:  # fmt: skip
-    core, form = reading.core, reading.form
+    core = reading.core
     target = targets.current()
     tiles, channels, columns = sizes
     height, lanes = target.tile(float32)[0], target.lanes(float32)

@@ -22,7 +22,7 @@ def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
         em.alone = True
         work(em, t.packing)
         em.alone = False
-    tiles, channels, columns = t.sizes
+    tiles, channels, _ = t.sizes
     count = -(-tiles // t.block)
     smaller = tiles // count
     under = -(-t.block // t.like.rows)  # micro-kernels, one under the other
@@ -35,7 +35,9 @@ def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
             panel = em.env[t.panel]
             with em.counting("0", "16") as q, em.counting("0", str(under)) as part:
                 low, high = cut(em, size, const(under), part)
-                a = at(em, t, t.tiles, add(em, mul(em, q, const(apart(t.block * channels))), mul(em, low, const(channels))))
+                a = at(
+                    em, t, t.tiles, add(em, mul(em, q, const(apart(t.block * channels))), mul(em, low, const(channels)))
+                )
                 which = add(em, mul(em, panel, const(16)), q)
                 b = at(em, t, t.filter, mul(em, which, const(apart(channels * t.width))))
                 line = add(em, mul(em, q, const(t.block)), low)
@@ -52,7 +54,7 @@ def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
 def emit_learning(em: Emitter, kernel: Kernel, t: Learning) -> Index_:
     """Each thread has some of the channels: block by block, tiles of both operands are transformed and multiplied."""
     em.lanes = t.like.lanes
-    tiles, channels, columns = t.sizes
+    tiles, channels, _ = t.sizes
     threads, tid = Value("%nthreads", int64, False), Value("%tid", int64, False)
     low, high = cut(em, const(t.rows), threads, tid)
     first, _ = cut(em, const(channels), const(t.rows), low)

@@ -1,0 +1,99 @@
+"""3x3 convolutions by Winograd's minimal filtering: odd sizes, all gradients, what is fused with them, any threads."""
+
+import numpy as np
+import pytest
+
+from tests.compiler.native import check, check_close
+from tests.compiler.test_convolution import slow, slow_gradients
+from tinyflow.compiler import pipeline, winograd
+from tinyflow.core.dtypes import float32, float64
+from tinyflow.ops import elementwise as e
+from tinyflow.ops.contraction import convolution
+from tinyflow.ops.leaf import placeholder
+from tinyflow.ops.reduction import sum_
+from tinyflow.passes import pipeline as passes
+from tinyflow.passes.gradient import gradients
+
+# fmt: off
+SIZES = {  # images, height, width, channels, filters, padding
+    "even":               (4, 16, 16, 16, 16, 1),
+    "odd":                (3, 17, 15, 20, 37, 1),
+    "odd height":         (3, 15, 16, 16, 64, 1),
+    "no padding":         (2, 20, 21, 32, 48, 0),
+    "full padding":       (2, 30, 9, 48, 33, 2),
+    "one image":          (1, 33, 33, 64, 100, 1),
+    "many small images":  (33, 4, 4, 40, 70, 1),
+    "deep":               (2, 16, 16, 300, 17, 1),
+    "wide":               (1, 5, 150, 17, 33, 1),
+}
+# fmt: on
+
+
+def made(name, dtype=float32):
+    n, h, w, c, o, pad = SIZES[name]
+    out = h + 2 * pad - 2, w + 2 * pad - 2
+    x, k = placeholder(dtype, (n, h, w, c), "x"), placeholder(dtype, (3, 3, c, o), "w")
+    y = convolution(x, k, (1, 1), (pad, pad), out, (1, 1))
+    g = placeholder(dtype, y.shape, "g")
+    rng = np.random.default_rng(1)
+    fed = {leaf: rng.uniform(-1, 1, leaf.shape).astype(dtype.numpy) for leaf in (x, k, g)}
+    return y, x, k, g, fed, ((1, 1), (pad, pad), out, (1, 1), 1)
+
+
+def recipes(nodes):
+    """The recipes that the kernels of these nodes have."""
+    return [type(k.recipe) for k in pipeline.build(passes.run(nodes), {}).kernels]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_beside_plain_loops(name):
+    y, x, k, g, fed, spec = made(name)
+    nodes = [y, *gradients([y], [x, k], seeds=[g])]
+    got = check(nodes, fed, threads=(1, 2, 3, 4), added=3000)
+    want = slow(fed[x], fed[k], *spec), *slow_gradients(fed[x], fed[k], fed[g], *spec)
+    for a, b in zip(got, want, strict=True):
+        check_close(a, b.astype(np.float32), 3000)
+    found = recipes(nodes)
+    assert found.count(winograd.Filtering) == 2
+    assert found.count(winograd.Learning) == 1
+
+
+def test_error_is_that_of_the_plain_formula():
+    """Beside float64: as near as the sums of the plain formula are, and no nearer."""
+    y, x, k, g, fed, spec = made("one image")
+    nodes = [y, *gradients([y], [x, k], seeds=[g])]
+    want = slow(fed[x], fed[k], *spec), *slow_gradients(fed[x], fed[k], fed[g], *spec)
+    for a, b in zip(check(nodes, fed, threads=(2,), added=3000), want, strict=True):
+        assert np.abs(a - b).max() < 2e-6 * np.abs(b).max()
+
+
+@pytest.mark.parametrize("name", ["even", "odd", "no padding"])
+def test_what_is_made_of_the_results_is_made_with_them(name):
+    y, x, k, g, fed, _ = made(name)
+    b, r = placeholder(float32, (y.shape[-1],), "b"), placeholder(float32, y.shape, "r")
+    rng = np.random.default_rng(2)
+    fed[b], fed[r] = rng.uniform(-1, 1, b.shape).astype(np.float32), rng.uniform(-1, 1, r.shape).astype(np.float32)
+    z = e.relu(y + b) * r
+    nodes = [z, y, *gradients([sum_(z * g)], [x, k, b])]
+    check(nodes, fed, threads=(1, 2), added=3000)
+
+
+def test_filters_in_any_order():
+    """As PyTorch keeps them: filters, channels, height, width; and added to their gradient where it is made."""
+    from tinyflow.ops.movement import permute
+
+    n, h, w, c, o, pad = SIZES["odd"]
+    x, k = placeholder(float32, (n, h, w, c), "x"), placeholder(float32, (o, c, 3, 3), "w")
+    y = convolution(x, permute(k, (2, 3, 1, 0)), (1, 1), (pad, pad), (h, w), (1, 1))
+    rng = np.random.default_rng(1)
+    fed = {leaf: rng.uniform(-1, 1, leaf.shape).astype(np.float32) for leaf in (x, k)}
+    gx, gk = gradients([sum_(y * y)], [x, k])
+    check([y, gx, k - 0.1 * gk], fed, threads=(1, 2), added=100_000)
+
+
+@pytest.mark.parametrize("name", ["even", "odd"])
+def test_float64_and_small_ones_are_computed_plainly(name):
+    y, *_ = made(name, float64)
+    assert winograd.Filtering not in recipes([y])
+    x, k = placeholder(float32, (1, 8, 8, 16), "x"), placeholder(float32, (3, 3, 16, 16), "w")
+    assert winograd.Filtering not in recipes([convolution(x, k, (1, 1), (1, 1), (8, 8), (1, 1))])
