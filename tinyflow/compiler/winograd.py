@@ -1,32 +1,34 @@
-"""The recipe of 3x3 convolutions that move by one: Winograd's minimal filtering (Lavin and Gray, 2015), F(2x2, 3x3).
+"""The recipe of filters by Winograd's minimal filtering (`minimal.py` has the formulas and what they fit).
 
-    y  =  A [(G g G') * (B d B')] A'              2x2 results of a tile d of 4x4: 16 multiplications instead of 36
-    g' =  G' [sum of (A' y' A) * (B d B')] G      the gradient of g, by the same transforms turned around
+With many channels `*` is so many products of matrices, (tiles, channels) times (channels, columns):
 
-With many channels `*` is sixteen products of matrices, (tiles, channels) times (channels, columns). Blocks of tiles are
-transformed into the memory of one thread, multiplied by the micro-kernel, and transformed back as they are stored: what
-is between never leaves the second cache. Transforms are expressions: what is fused with a convolution is with this one.
+    filtering     the filter is transformed; blocks of tiles are transformed, multiplied, and transformed back as they are
+                  stored
+    learning      the gradient of the filter: blocks of tiles of the image and of the results are transformed and
+                  multiplied; the sums are transformed back at the end
 
-Of numbers of 24 bits the transforms lose about as many as the longer sums of the plain formula do. What is not finite
-may reach the other results of its 2x2.
+What is between lies in the memory of one thread and does not leave its second cache. Transforms are expressions, so what
+is fused with a convolution is fused with this one, and the order of additions depends on sizes alone. What is not
+finite may reach the other results of its 2x2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyflow.compiler.buffers import Buffers
-from tinyflow.compiler.contraction import Scratch, extent, opened_read, roles
+from tinyflow.compiler.contraction import Scratch, opened_read
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import Kernel, Store, Target, loads, stride
 from tinyflow.compiler.lower import Reader, Scope
 from tinyflow.compiler.microkernel import Tile
+from tinyflow.compiler.minimal import Form, both, count, form_of, number, pays
 from tinyflow.core import expr
 from tinyflow.core.dtypes import float32
-from tinyflow.core.expr import Expr, Index, Index_, apply, const
+from tinyflow.core.expr import Expr, Index, Index_, const
 from tinyflow.graph.node import Node
 from tinyflow.ops import rules
 from tinyflow.ops.contraction import Spec
@@ -36,134 +38,23 @@ from tinyflow.runtime import target as targets
 if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
 
-FEWEST_TILES = 128  # of fewer, transforming the filter is most of the work
-WASTE = 1.4  # places computed for each that is wanted, where sizes are odd
-BLOCK = 512 * 1024  # bytes of a block of transformed tiles: it stays in the second cache
+BLOCK = 512 * 1024  # bytes of a block of transformed tiles, which stay in the second cache
 MOST = 4  # micro-kernels, one under the other, in a block
+DEEP = 32, 128  # the least and the most tiles that are summed over at once
 ALONE = 5 << 20  # bytes of a filter that each thread transforms for itself
 EVEN = 4  # blocks come in multiples of this, so that threads have as many
 
-Line = Sequence[Expr]
-PLACES = tuple(product(range(4), repeat=2))
-
-
-def add(a: Expr, b: Expr) -> Expr:
-    return apply("add", a, b)
-
-
-def sub(a: Expr, b: Expr) -> Expr:
-    return apply("sub", a, b)
-
-
-def half(a: Expr) -> Expr:
-    return apply("mul", a, const(0.5, float32))
-
-
-# The transforms, of one line; `both` does it down and across.
-
-
-def of_image(d: Line) -> Line:
-    return sub(d[0], d[2]), add(d[1], d[2]), sub(d[2], d[1]), sub(d[1], d[3])
-
-
-def of_filter(g: Line) -> Line:
-    ends = add(g[0], g[2])
-    return g[0], half(add(ends, g[1])), half(sub(ends, g[1])), g[2]
-
-
-def to_results(m: Line) -> Line:
-    return add(add(m[0], m[1]), m[2]), sub(sub(m[1], m[2]), m[3])
-
-
-def of_results(y: Line) -> Line:
-    return y[0], add(y[0], y[1]), sub(y[0], y[1]), apply("neg", y[1])
-
-
-def to_filter(m: Line) -> Line:
-    middle = half(add(m[1], m[2]))
-    return add(m[0], middle), half(sub(m[1], m[2])), add(middle, m[3])
-
-
-def both(transform: Callable[[Line], Line], at: Callable[[int, int], Expr], n: int) -> list[list[Expr]]:
-    """A square transformed down its columns, then along its rows."""
-    down = [transform([at(u, v) for u in range(n)]) for v in range(n)]
-    return [list(transform([line[k] for line in down])) for k in range(len(down[0]))]
-
-
-# ------------------------------------------------------------------------------------------ what fits
-
-
-class Form(NamedTuple):
-    """The letters of a contraction that is such a convolution, or the gradient of one's filter."""
-
-    gradient: bool
-    images: tuple[str, ...]
-    places: tuple[str, ...]  # h, w of the results
-    taps: tuple[str, ...]  # i, j of the filter
-    flipped: tuple[bool, ...]  # whether a tap is subtracted from a place, not added
-    channels: tuple[str, ...]
-    columns: tuple[str, ...]
-    a: int
-    b: int
-
-
-def form_of(core: Node) -> Form | None:
-    """None where the plain recipe is to do it."""
-    spec: Spec = core.attrs["spec"]
-    found = roles(spec)
-    if found is None or found.batch or core.dtype is not float32 or spec.pairs:
-        return None
-    if not all(isinstance(n, int) and n for n in spec.size.values()):
-        return None
-    windows = [p for p in spec.operands[found.a] if not p.letter]
-    inside = {a for p in windows for a, _ in p.terms}
-    of_b = {p.letter for p in spec.operands[found.b]}
-    single = all(p.divisor == 1 and isinstance(p.offset, int) and len(p.terms) == 2 for p in windows)
-    if len(windows) != 2 or not single or len(inside) != 4 or None in of_b:
-        return None
-    shared = [tuple(a for a, _ in p.terms if a in of_b) for p in windows]
-    if any(len(x) != 1 for x in shared):
-        return None
-    own = [tuple(a for a, _ in p.terms if a not in of_b) for p in windows]
-    gradient = any(spec.size[x] != 3 for (x,) in shared)
-    places, taps = (tuple(x for (x,) in letters) for letters in ((shared, own) if gradient else (own, shared)))
-    steps = [dict(p.terms) for p in windows]
-    good = all(spec.size[i] == 3 and abs(t[i]) == 1 and t[h] == 1 for t, h, i in zip(steps, places, taps, strict=True))
-    once = all(sum(p.letter == a for x in spec.operands for p in x) == (a in of_b) for a in inside)
-    if not good or not once:
-        return None
-    images, channels = (
-        tuple(a for a in letters if a not in inside)
-        for letters in ((found.k, found.m) if gradient else (found.m, found.k))
-    )
-    flipped = tuple(t[i] < 0 for t, i in zip(steps, taps, strict=True))
-    return Form(gradient, images, places, taps, flipped, channels, found.n, found.a, found.b)
-
-
-def pays(form: Form, spec: Spec, lanes: int) -> bool:
-    h, w = (number(spec.size[x]) for x in form.places)
-    tiles = count(spec, form.images) * -(-h // 2) * -(-w // 2)
-    wide = count(spec, form.channels) >= lanes and count(spec, form.columns) >= lanes
-    return wide and tiles >= FEWEST_TILES and 4 * -(-h // 2) * -(-w // 2) <= WASTE * h * w
-
-
-def count(spec: Spec, letters: Sequence[str]) -> int:
-    return number(extent(spec, letters))
-
-
-def number(n: Index_) -> int:
-    assert isinstance(n, int), "form_of sees to it"
-    return n
-
-
-# ------------------------------------------------------------------------------------------ lowering
+Homes = Mapping[Node, Sequence[Target]]
+Letters = dict[str, Index_]
+Square = Sequence[Sequence[Expr]]
 
 
 @dataclass(frozen=True, eq=False)
-class Sixteen:
-    """What both recipes know: how tiles are transformed, and what the products are called with."""
+class Products:
+    """What both recipes know: how tiles are transformed, and what the micro-kernel is called with."""
 
     spec: Spec
+    count: int  # of products: 16 for a filter of 3x3
     sizes: tuple[int, int, int]  # tiles, channels, columns
     block: int  # most tiles of a block
     tile: Index  # the tile's number
@@ -171,9 +62,12 @@ class Sixteen:
     channel: Index
     panel: Index
     column: Index
-    image: tuple[Store, ...]  # transformed, into memory of the thread's own
     like: Tile
-    where: tuple[tuple[Expr, ...], ...]  # what must hold for each group of stores, where sizes are odd
+    image: tuple[Store, ...]  # transformed
+    tiles: Scratch  # [product][tile][channel], a block
+    where: tuple[
+        tuple[Expr, ...], ...
+    ]  # what must hold for the stores of each place of the results, where sizes are odd
     written: tuple[Scratch, ...]
 
     @property
@@ -182,7 +76,7 @@ class Sixteen:
 
     @property
     def panels(self) -> int:
-        return -(-self.sizes[2] // self.width)
+        return number(self.panel.extent)
 
     @property
     def flops(self) -> int:
@@ -194,19 +88,19 @@ class Sixteen:
         each = len(kernel.stores) // len(self.where)
         return [(w, kernel.stores[k * each : (k + 1) * each]) for k, w in enumerate(self.where)]
 
-
-@dataclass(frozen=True, eq=False)
-class Filtering(Sixteen):
-    """Tiles times the filter."""
-
-    filter: Scratch  # [panel][16][channel][column of the panel]
-    tiles: Scratch  # [16][tile][channel], a block
-    products: Scratch  # [16][tile][column], of a block and a panel
-    packing: Kernel | None  # done by each thread for itself
-
     def __str__(self) -> str:
         t, c, n = self.sizes
-        return f"filter {self.spec}: 16 products of {t} tiles x {c} channels x {n} columns, in blocks of {self.block} tiles"
+        how = f"{self.count} products of {t} tiles, {c} channels, {n} columns, in blocks of {self.block} tiles"
+        return f"{type(self).__name__.lower()} {self.spec}: {how}"
+
+
+@dataclass(frozen=True, eq=False)
+class Filtering(Products):
+    """Tiles times the filter."""
+
+    filter: Scratch  # [panel][product][channel][column of the panel]
+    products: Scratch  # [product][tile][column of the panel], of a block
+    packing: Kernel | None  # done by each thread for itself
 
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
         from tinyflow.compiler.winograd_loops import emit_filtering
@@ -215,29 +109,27 @@ class Filtering(Sixteen):
 
 
 @dataclass(frozen=True, eq=False)
-class Learning(Sixteen):
-    """Tiles times tiles of the results' gradient, summed over all of them: the gradient of the filter."""
+class Learning(Products):
+    """Tiles of the image times tiles of the results' gradient, summed over all of them."""
 
-    part: Index  # a tile of rows
+    part: Index  # a tile of rows: of channels
     row: Index  # in it
-    results: tuple[Store, ...]
-    tiles: Scratch  # [16][tile][channel], a block
-    right: Scratch  # [16][panel][tile][column of the panel], a block
-    sums: Scratch  # [tile of rows][panel][16][row][column of the panel]
+    results: tuple[Store, ...]  # transformed
+    right: Scratch  # [product][panel][tile][column of the panel], a block
+    sums: Scratch  # [tile of rows][panel][product][row][column of the panel]; of one at a time where there is one block
 
     @property
-    def rows(self) -> int:
-        """Tiles of rows."""
-        return number(self.part.extent)
-
-    def __str__(self) -> str:
-        t, c, n = self.sizes
-        return f"filter's gradient {self.spec}: 16 products of {c} channels x {t} tiles x {n} columns, in blocks of {self.block} tiles"
+    def whole(self) -> bool:
+        """Whether all tiles are one block."""
+        return self.block == self.sizes[0]
 
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
         from tinyflow.compiler.winograd_loops import emit_learning
 
         return emit_learning(em, kernel, self)
+
+
+# ------------------------------------------------------------------------------------------ reading
 
 
 class Reading(NamedTuple):
@@ -247,37 +139,40 @@ class Reading(NamedTuple):
     spec: Spec
     core: Node
     scope: Scope
+    sizes: tuple[int, int, int]
     tile: Index
     channel: Index
     column: Index
 
-    def letters(self) -> dict[str, Index_]:
+    def letters(self) -> Letters:
         """Of images, channels and columns; and the tile's place, in steps of two."""
         spec, f = self.spec, self.form
         halves = tuple(-(-number(spec.size[x]) // 2) for x in f.places)
-        names = (f.images + f.places, f.channels, f.columns)
-        shapes = tuple(tuple(spec.size[x] for x in letters) for letters in (f.images, f.channels, f.columns))
-        numbers = split(self.tile, (*shapes[0], *halves)), split(self.channel, shapes[1]), split(self.column, shapes[2])
-        return {a: i for letters, at in zip(names, numbers, strict=True) for a, i in zip(letters, at, strict=True)}
+        images, channels, columns = (tuple(spec.size[x] for x in names) for names in (f.images, f.channels, f.columns))
+        found = dict(zip(f.images + f.places, split(self.tile, (*images, *halves)), strict=True))
+        found.update(zip(f.channels, split(self.channel, channels), strict=True))
+        found.update(zip(f.columns, split(self.column, columns), strict=True))
+        return found
 
-    def at(self, u: int, v: int) -> dict[str, Index_]:
+    def at(self, u: int, v: int) -> Letters:
         """The letters at one place of a tile."""
         found = self.letters()
         return found | {x: expr.add(expr.mul(found[x], 2), k) for x, k in zip(self.form.places, (u, v), strict=True)}
 
-    def tap(self, i: int, j: int) -> dict[str, Index_]:
+    def tap(self, i: int, j: int) -> Letters:
         """The letters of a tap, counted the way the image is."""
-        return {x: 2 - k if f else k for x, k, f in zip(self.form.taps, (i, j), self.form.flipped, strict=True)}
-
-    def read(self, operand: int, letters: Mapping[str, Index_]) -> Expr:
-        reader = Reader(self.core.inputs[operand], self.scope, self.core)
-        return opened_read(reader, self.spec.operands[operand], letters)
+        last = self.form.transforms.taps - 1
+        return {x: last - k if f else k for x, k, f in zip(self.form.taps, (i, j), self.form.flipped, strict=True)}
 
     def inside(self, u: int, v: int) -> tuple[Expr, ...]:
         """What must hold for a place to be one, where sizes are odd."""
         at = self.at(u, v)
         edges = [(at[x], number(self.spec.size[x])) for x, k in zip(self.form.places, (u, v), strict=True) if k]
         return tuple(rules.less(expr.as_expr(i), expr.as_expr(n)) for i, n in edges if n % 2)
+
+    def read(self, operand: int, letters: Letters) -> Expr:
+        reader = Reader(self.core.inputs[operand], self.scope, self.core)
+        return opened_read(reader, self.spec.operands[operand], letters)
 
     def image(self, u: int, v: int) -> Expr:
         return self.read(self.form.a, self.at(u, v) | self.tap(0, 0))
@@ -289,106 +184,33 @@ class Reading(NamedTuple):
         return rules.guard(rules.both(*self.inside(u, v)), self.read(self.form.b, self.at(u, v)), const(0.0, float32))
 
 
-def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel] | None:
-    """None where the plain recipe is to do it."""
-    core = group.core
-    assert core is not None
-    form = form_of(core)
-    if form is None or not pays(form, core.attrs["spec"], targets.current().lanes(float32)):
-        return None
-    spec: Spec = core.attrs["spec"]
-    h, w = (-(-number(spec.size[x]) // 2) for x in form.places)
-    sizes = count(spec, form.images) * h * w, count(spec, form.channels), count(spec, form.columns)
-    hints = ("tile", "channel", "column")
-    scope = Scope(buffered, {}, core.ndim)
-    reading = Reading(form, spec, core, scope, *(expr.index(n, x) for n, x in zip(sizes, hints, strict=True)))
-    image = both(of_image, reading.image, 4)
-    along = all(stride(x.offset, reading.channel) == 1 for line in image for e in line for x in loads(e))
-    if scope.checks or not along:
-        return None
-    found = (learning if form.gradient else filtering)(reading, sizes, image, group, homes, name)
-    return None if scope.checks else found
+class Panels(NamedTuple):
+    """How columns are cut."""
 
+    like: Tile
+    panel: Index
+    j: Index  # a column of the panel
 
-def stored(reading: Reading, results: Mapping[tuple[int, int], tuple[dict[str, Index_], Expr]], group: Group, homes: Mapping[Node, Sequence[Target]], lane: Index) -> list[Store]:  # fmt: skip
-    """What is made of each result, at the letters that it has."""
-    core, scope = reading.core, reading.scope
-    values = {tuple(letters[x] for x in reading.spec.out): value for letters, value in results.values()}
-    scope.group, scope.replaced[core] = set(group.stores), values.__getitem__
-    stores = []
-    for index in values:
-        for s in group.stores:
-            value = expr.as_expr(expr.opened(scope.read(s, index)))
-            stores += [Store(t, (), expr.add(flatten(index, core.shape), t.at), value, lane) for t in homes[s]]
-    return stores
-
-
-def into(scratch: Scratch, square: Sequence[Sequence[Expr]], line: int, at: Index_, lane: Index) -> tuple[Store, ...]:
-    """The sixteen values of a transformed square, each to its own part of the memory."""
-    home = Target(scratch, "own", float32)
-    return tuple(Store(home, (lane,), expr.add(at, k * line), square[u][v], lane) for k, (u, v) in enumerate(PLACES))
-
-
-def filtering(reading: Reading, sizes: tuple[int, int, int], image: list[list[Expr]], group: Group, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:  # fmt: skip
-    core, scope = reading.core, reading.scope
-    target = targets.current()
-    tiles, channels, columns = sizes
-    height, lanes = target.tile(float32)[0], target.lanes(float32)
-    vectors = min(target.tile(float32)[1], -(-columns // lanes))
-    width = vectors * lanes
-    block = height * max(min(BLOCK // (64 * channels * height), MOST), 1)
-    block = -(-tiles // blocks(tiles, block))
-    line, deep, panels = apart(block * channels), apart(channels * width), -(-columns // width)
-    local, panel = expr.index(block, "local"), expr.index(panels, "panel")
-
-    transformed = Scratch(f"tiles of {core.label}", 64 * line, per_thread=True)
-    products = Scratch(f"products of {core.label}", 64 * block * width, per_thread=True)
-    size = 64 * panels * deep
-    own = size <= ALONE and not scope.buffered.repeated
-    packed = Scratch(f"filter of {core.label}", size, per_thread=own)
-
-    j = expr.index(width, "column")
-    value = both(of_filter, reading.filter, 3)
-    here = expr.as_expr(expr.add(expr.mul(panel, width), j))
-    in_panel = [[expr.as_expr(expr.substitute(e, {reading.column: here})) for e in square] for square in value]
-    if columns % width:
+    def cut(self, square: Square, column: Index) -> list[list[Expr]]:
+        """Values of columns, as those of a panel: zero after the last one."""
+        columns, width = number(column.extent), self.like.width
+        here = expr.as_expr(expr.add(expr.mul(self.panel, width), self.j))
+        found = [[expr.as_expr(expr.substitute(e, {column: here})) for e in line] for line in square]
+        if columns % width == 0:
+            return found
         test, zero = rules.less(here, expr.as_expr(columns)), const(0.0, float32)
-        in_panel = [[rules.guard(test, e, zero) for e in square] for square in in_panel]
-    at = expr.add(expr.mul(panel, 16 * deep), flatten((reading.channel, j), (channels, width)))
-    stores = into(packed, in_panel, deep, at, j)
-    cost = 4 * panels * channels * width
-    packing = Kernel(f"{name}p", (panel, reading.channel), stores, (), cost, None, group.conditions, (core,))
+        return [[rules.guard(test, e, zero) for e in line] for line in found]
 
-    at = expr.add(expr.add(expr.mul(local, width), reading.column), expr.mul(panel, -width))
-    made = [expr.load(products, expr.add(at, k * block * width), float32) for k in range(16)]
-    square = both(to_results, lambda u, v: made[4 * u + v], 4)
-    results = {(u, v): (reading.at(u, v), square[u][v]) for u in range(2) for v in range(2)}
-    after = stored(reading, results, group, homes, reading.column)
-    recipe = Filtering(
-        spec=reading.spec,
-        sizes=sizes,
-        block=block,
-        tile=reading.tile,
-        local=local,
-        channel=reading.channel,
-        panel=panel,
-        column=reading.column,
-        image=into(transformed, image, line, expr.add(expr.mul(local, channels), reading.channel), reading.channel),
-        like=Tile(height, vectors, lanes, float32, None, None),
-        where=tuple(reading.inside(u, v) for u, v in results),
-        written=(transformed, products, *([packed] if own else [])),
-        filter=packed,
-        tiles=transformed,
-        products=products,
-        packing=packing if own else None,
-    )
-    cost = 4 * tiles * channels * columns
-    main = Kernel(name, (), tuple(after), (), cost, recipe, group.conditions, tuple(group.stores))
-    return [main] if own else [packing, main]
+
+def panels_of(columns: int) -> Panels:
+    target = targets.current()
+    (height, vectors), lanes = target.tile(float32), target.lanes(float32)
+    like = Tile(height, min(vectors, -(-columns // lanes)), lanes, float32, None, None)
+    return Panels(like, expr.index(-(-columns // like.width), "panel"), expr.index(like.width, "column"))
 
 
 def apart(n: int) -> int:
-    """From one of the sixteen to the next: not a multiple of a page, or all would fall into one set of the cache."""
+    """From one product to the next: not a multiple of a page, or all would fall into one set of the cache."""
     return n + 2 * targets.current().lanes(float32)
 
 
@@ -398,60 +220,153 @@ def blocks(n: int, most: int) -> int:
     return -(-found // EVEN) * EVEN if n >= EVEN else found
 
 
-def learning(reading: Reading, sizes: tuple[int, int, int], image: list[list[Expr]], group: Group, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:  # fmt: skip
-    core = reading.core
-    target = targets.current()
-    tiles, channels, columns = sizes
-    height, lanes = target.tile(float32)[0], target.lanes(float32)
-    vectors = min(target.tile(float32)[1], -(-columns // lanes))
-    width = vectors * lanes
-    block = min(max(BLOCK // (64 * (columns + channels // 2)), 32), 128, tiles)
-    block = -(-tiles // -(-tiles // block))
-    rows = blocks(channels, height)
-    most = -(-channels // rows)
-    panels = -(-columns // width)
-    line, across = apart(block * channels), apart(panels * block * width)
-    local, panel, row = expr.index(block, "local"), expr.index(panels, "panel"), expr.index(most, "row")
+# ------------------------------------------------------------------------------------------ lowering
 
-    transformed = Scratch(f"tiles of {core.label}", 64 * line, per_thread=True)
-    right = Scratch(f"results of {core.label}", 64 * across, per_thread=True)
-    sums = Scratch(f"sums of {core.label}", 64 * rows * most * panels * width)
 
-    j = expr.index(width, "column")
-    here = expr.as_expr(expr.add(expr.mul(panel, width), j))
-    value = both(of_results, reading.result, 2)
-    in_panel = [[expr.as_expr(expr.substitute(e, {reading.column: here})) for e in square] for square in value]
-    if columns % width:
-        test, zero = rules.less(here, expr.as_expr(columns)), const(0.0, float32)
-        in_panel = [[rules.guard(test, e, zero) for e in square] for square in in_panel]
-    at = flatten((panel, local, j), (panels, block, width))
+def lower(group: Group, buffered: Buffers, homes: Homes, name: str) -> list[Kernel] | None:
+    """None where the plain recipe is to do it."""
+    core = group.core
+    assert core is not None
+    form, spec = form_of(core), core.attrs["spec"]
+    if form is None or not pays(form, spec, targets.current().lanes(float32)):
+        return None
+    h, w = (-(-number(spec.size[x]) // 2) for x in form.places)
+    sizes = count(spec, form.images) * h * w, count(spec, form.channels), count(spec, form.columns)
+    tile, channel, column = (expr.index(n, x) for n, x in zip(sizes, ("tile", "channel", "column"), strict=True))
+    r = Reading(form, spec, core, Scope(buffered, {}, core.ndim), sizes, tile, channel, column)
+    image = both(form.transforms.image, r.image, form.transforms.taps + 1)
+    along = all(stride(x.offset, channel) == 1 for line in image for e in line for x in loads(e))
+    if r.scope.checks or not along:
+        return None
+    kernels = (learning if form.gradient else filtering)(r, image, group, homes, name)
+    return None if r.scope.checks else kernels
 
-    part = expr.index(rows, "part")
-    first = flatten((part, panel, 0, row), (rows, panels, 16, most))
-    base = expr.add(expr.add(expr.mul(first, width), reading.column), expr.mul(panel, -width))
-    made = [expr.load(sums, expr.add(base, k * most * width), float32) for k in range(16)]
-    square = both(to_filter, lambda u, v: made[4 * u + v], 4)
-    results = {(u, v): (reading.letters() | reading.tap(u, v), square[u][v]) for u in range(3) for v in range(3)}
-    after = stored(reading, results, group, homes, reading.column)
-    recipe = Learning(
-        spec=reading.spec,
-        sizes=sizes,
+
+def filtering(r: Reading, image: Square, group: Group, homes: Homes, name: str) -> list[Kernel]:
+    core, transforms = r.core, r.form.transforms
+    tiles, channels, columns = r.sizes
+    p = panels_of(columns)
+    width, height, n = p.like.width, p.like.rows, transforms.products**2
+    tall = min(max(BLOCK // (4 * n * height * (channels + width)), 1), MOST)
+    block = -(-tiles // blocks(tiles, height * tall))
+    local, deep = expr.index(block, "local"), apart(channels * width)
+
+    size = 4 * n * number(p.panel.extent) * deep
+    own = size <= ALONE and not r.scope.buffered.repeated  # what does not change is transformed once for all steps
+    packed = Scratch(f"filter of {core.label}", size, per_thread=own)
+    square = p.cut(both(transforms.filter, r.filter, transforms.taps), r.column)
+    at = expr.add(expr.mul(p.panel, n * deep), flatten((r.channel, p.j), (channels, width)))
+    stores = into(packed, square, deep, at, p.j)
+    packing = Kernel(f"{name}p", (p.panel, r.channel), stores, (), n * channels * columns, None, group.conditions, (core,))  # fmt: skip
+
+    products = Scratch(f"products of {core.label}", 4 * n * block * width, per_thread=True)
+    at = expr.add(flatten((local, r.column), (block, width)), expr.mul(p.panel, -width))
+    square = back(products, transforms.results, transforms.products, block * width, at)
+    results = [(r.at(u, v), square[u][v]) for u, v in product(range(2), repeat=2)]
+    after = stored(r, results, group, homes)
+    transformed, of_image = image_tiles(r, image, block, local)
+    recipe = Filtering(
+        spec=r.spec,
+        count=n,
+        sizes=r.sizes,
         block=block,
-        tile=reading.tile,
+        tile=r.tile,
         local=local,
-        channel=reading.channel,
-        panel=panel,
-        column=reading.column,
-        image=into(transformed, image, line, expr.add(expr.mul(local, channels), reading.channel), reading.channel),
-        like=Tile(height, vectors, lanes, float32, None, None),
-        where=((),) * 9,
+        channel=r.channel,
+        panel=p.panel,
+        column=r.column,
+        like=p.like,
+        image=of_image,
+        tiles=transformed,
+        where=tuple(r.inside(u, v) for u, v in product(range(2), repeat=2)),
+        written=(transformed, products, *([packed] if own else [])),
+        filter=packed,
+        products=products,
+        packing=packing if own else None,
+    )
+    main = Kernel(name, (), after, (), n * tiles * channels * columns // 4, recipe, group.conditions, tuple(group.stores))  # fmt: skip
+    return [main] if own else [packing, main]
+
+
+def learning(r: Reading, image: Square, group: Group, homes: Homes, name: str) -> list[Kernel]:
+    core, transforms = r.core, r.form.transforms
+    tiles, channels, columns = r.sizes
+    p = panels_of(columns)
+    width, panels, n = p.like.width, number(p.panel.extent), transforms.products**2
+    least, most = DEEP
+    block = min(max(BLOCK // (4 * n * (columns + channels // 2)), least), most)
+    block = -(-tiles // (1 if tiles <= most else -(-tiles // block)))
+    rows = blocks(channels, p.like.rows)
+    tall = -(-channels // rows)
+    local, part, row = expr.index(block, "local"), expr.index(rows, "part"), expr.index(tall, "row")
+
+    right = Scratch(f"results of {core.label}", 4 * n * apart(panels * block * width), per_thread=True)
+    square = p.cut(both(transforms.of_results, r.result, 2), r.column)
+    at = flatten((p.panel, local, p.j), (panels, block, width))
+    of_results = into(right, square, apart(panels * block * width), at, p.j)
+
+    whole = block == tiles
+    sums = Scratch(f"sums of {core.label}", 4 * n * tall * width * (1 if whole else rows * panels), per_thread=whole)
+    chunk = 0 if whole else flatten((part, p.panel), (rows, panels))
+    at = expr.add(expr.add(flatten((chunk, 0, row), (rows * panels, n, tall)) * width, r.column), p.panel * -width)
+    square = back(sums, transforms.to_filter, transforms.products, tall * width, at)
+    taps = tuple(product(range(transforms.taps), repeat=2))
+    after = stored(r, [(r.letters() | r.tap(u, v), square[u][v]) for u, v in taps], group, homes)
+    transformed, of_image = image_tiles(r, image, block, local)
+    recipe = Learning(
+        spec=r.spec,
+        count=n,
+        sizes=r.sizes,
+        block=block,
+        tile=r.tile,
+        local=local,
+        channel=r.channel,
+        panel=p.panel,
+        column=r.column,
+        like=p.like,
+        image=of_image,
+        tiles=transformed,
+        where=((),) * len(taps),
         written=(transformed, right, sums),
         part=part,
         row=row,
-        results=into(right, in_panel, across, at, j),
-        tiles=transformed,
+        results=of_results,
         right=right,
         sums=sums,
     )
-    cost = 4 * tiles * channels * columns
-    return [Kernel(name, (), tuple(after), (), cost, recipe, group.conditions, tuple(group.stores))]
+    cost = n * tiles * channels * columns // 4
+    return [Kernel(name, (), after, (), cost, recipe, group.conditions, tuple(group.stores))]
+
+
+def image_tiles(r: Reading, image: Square, block: int, local: Index) -> tuple[Scratch, tuple[Store, ...]]:
+    """The memory of a block of transformed tiles, and how they get there."""
+    channels = r.sizes[1]
+    line = apart(block * channels)
+    scratch = Scratch(f"tiles of {r.core.label}", 4 * len(image) ** 2 * line, per_thread=True)
+    return scratch, into(scratch, image, line, flatten((local, r.channel), (block, channels)), r.channel)
+
+
+def into(scratch: Scratch, square: Square, line: int, at: Index_, lane: Index) -> tuple[Store, ...]:
+    """The values of a transformed square, each to the memory of its product."""
+    home = Target(scratch, "own", float32)
+    values = [e for each in square for e in each]
+    return tuple(Store(home, (lane,), expr.add(at, k * line), e, lane) for k, e in enumerate(values))
+
+
+def back(scratch: Scratch, transform: object, n: int, line: int, at: Index_) -> list[list[Expr]]:
+    """What the products come to."""
+    made = [expr.load(scratch, expr.add(at, k * line), float32) for k in range(n * n)]
+    return both(transform, lambda u, v: made[n * u + v], n)  # type: ignore[arg-type]
+
+
+def stored(r: Reading, results: Sequence[tuple[Letters, Expr]], group: Group, homes: Homes) -> tuple[Store, ...]:
+    """What is made of each result, at the letters that it has."""
+    core, scope = r.core, r.scope
+    values = {tuple(letters[x] for x in r.spec.out): value for letters, value in results}
+    scope.group, scope.replaced[core] = set(group.stores), values.__getitem__
+    stores = []
+    for index in values:
+        for s in group.stores:
+            value = expr.as_expr(expr.opened(scope.read(s, index)))
+            stores += [Store(t, (), expr.add(flatten(index, core.shape), t.at), value, r.column) for t in homes[s]]
+    return tuple(stores)

@@ -1,4 +1,4 @@
-"""The loops of 3x3 convolutions by Winograd's minimal filtering."""
+"""The loops of filters by Winograd's minimal filtering."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import share, store_all, work
 from tinyflow.compiler.loops import Kernel, Store
 from tinyflow.compiler.tiling import add, call_tile, const, least, mul, pointer, when
-from tinyflow.compiler.winograd import Filtering, Learning, Sixteen, apart
+from tinyflow.compiler.winograd import Filtering, Learning, Products, apart
 from tinyflow.compiler.writer import Value
 from tinyflow.core.dtypes import bool_, int64
-from tinyflow.core.expr import Index, Index_
+from tinyflow.core.expr import Index_
 
 
 def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
-    """Block by block: tiles are transformed; for each panel, sixteen products, and what is made of them."""
+    """Block by block: tiles are transformed; for each panel, the products, and what is made of them."""
     em.lanes = t.like.lanes
     if t.packing is not None:
         em.alone = True
@@ -24,30 +24,28 @@ def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
         em.alone = False
     tiles, channels, _ = t.sizes
     count = -(-tiles // t.block)
-    smaller = tiles // count
-    under = -(-t.block // t.like.rows)  # micro-kernels, one under the other
-    heights = tuple(sorted({h for n in {smaller, t.block} for h in (n // under, -(-n // under)) if h}, reverse=True))
+    parts = -(-t.block // t.like.rows)  # micro-kernels, one under the other
+    heights = tuple(
+        sorted({h for n in {tiles // count, t.block} for h in (n // parts, -(-n // parts)) if h}, reverse=True)
+    )
+    line, deep = apart(t.block * channels), apart(channels * t.width)
     with share(em, count) as block:
         start, end = cut(em, const(tiles), const(count), block)
         size = sub(em, end, start)
         transform(em, t, t.image, start, size, const(0), const(channels))
         with em.loop(t.panel, "0", str(t.panels)):
-            panel = em.env[t.panel]
-            with em.counting("0", "16") as q, em.counting("0", str(under)) as part:
-                low, high = cut(em, size, const(under), part)
-                a = at(
-                    em, t, t.tiles, add(em, mul(em, q, const(apart(t.block * channels))), mul(em, low, const(channels)))
-                )
-                which = add(em, mul(em, panel, const(16)), q)
-                b = at(em, t, t.filter, mul(em, which, const(apart(channels * t.width))))
-                line = add(em, mul(em, q, const(t.block)), low)
-                c = at(em, t, t.products, mul(em, line, const(t.width)))
+            with em.counting("0", str(t.count)) as q, em.counting("0", str(parts)) as part:
+                low, high = cut(em, size, const(parts), part)
+                a = at(em, t, t.tiles, add(em, mul(em, q, const(line)), mul(em, low, const(channels))))
+                which = add(em, mul(em, em.env[t.panel], const(t.count)), q)
+                b = at(em, t, t.filter, mul(em, which, const(deep)))
+                c = at(em, t, t.products, mul(em, add(em, mul(em, q, const(t.block)), low), const(t.width)))
                 args = [str(channels), a, str(channels), "1", b, c, str(t.width), "true"]
                 call_tile(em, heights, t.like, sub(em, high, low), args)
             with em.counting("0", size.name) as i:
-                bind(em, t, start, i)
-                back(em, kernel, t)
-                unbind(em, t)
+                em.env[t.tile], em.env[t.local] = add(em, start, i), i
+                finish(em, kernel, t)
+                del em.env[t.tile], em.env[t.local]
     return count
 
 
@@ -55,13 +53,14 @@ def emit_learning(em: Emitter, kernel: Kernel, t: Learning) -> Index_:
     """Each thread has some of the channels: block by block, tiles of both operands are transformed and multiplied."""
     em.lanes = t.like.lanes
     tiles, channels, _ = t.sizes
+    rows, tall = t.part.extent, t.row.extent
+    assert isinstance(rows, int) and isinstance(tall, int)
+    heights = tuple(dict.fromkeys((tall, channels // rows)))
+    line, across = apart(t.block * channels), apart(t.panels * t.block * t.width)
     threads, tid = Value("%nthreads", int64, False), Value("%tid", int64, False)
-    low, high = cut(em, const(t.rows), threads, tid)
-    first, _ = cut(em, const(channels), const(t.rows), low)
-    end, _ = cut(em, const(channels), const(t.rows), high)
-    most = t.row.extent
-    assert isinstance(most, int)
-    heights = tuple(dict.fromkeys((most, channels // t.rows)))
+    low, high = cut(em, const(rows), threads, tid)
+    first, _ = cut(em, const(channels), const(rows), low)
+    end, _ = cut(em, const(channels), const(rows), high)
     some = em.op("icmp slt {t} {0}, {1}", [low, high], bool_)
     with when(em, some), em.counting("0", str(tiles), t.block) as start:
         size = least(em, const(t.block), sub(em, const(tiles), start))
@@ -70,42 +69,43 @@ def emit_learning(em: Emitter, kernel: Kernel, t: Learning) -> Index_:
         transform(em, t, t.image, start, size, first, end)
         with em.loop(t.panel, "0", str(t.panels)):
             transform(em, t, t.results, start, size, const(0), const(t.width))
-        with em.counting(low.name, high.name) as part, em.loop(t.panel, "0", str(t.panels)):
-            row, after = cut(em, const(channels), const(t.rows), part)
-            chunk = mul(em, add(em, mul(em, part, const(t.panels)), em.env[t.panel]), const(16))
-            with em.counting("0", "16") as q:
-                a = at(em, t, t.tiles, add(em, mul(em, q, const(apart(t.block * channels))), row))
-                which = mul(em, q, const(apart(t.panels * t.block * t.width)))
-                b = at(em, t, t.right, add(em, which, mul(em, em.env[t.panel], const(t.block * t.width))))
-                c = at(em, t, t.sums, mul(em, add(em, chunk, q), const(most * t.width)))
+        with em.loop(t.part, low.name, high.name), em.loop(t.panel, "0", str(t.panels)):
+            row, after = cut(em, const(channels), const(rows), em.env[t.part])
+            height = sub(em, after, row)
+            chunk = const(0)
+            if not t.whole:
+                chunk = add(em, mul(em, em.env[t.part], const(t.panels)), em.env[t.panel])
+                chunk = mul(em, chunk, const(t.count))
+            with em.counting("0", str(t.count)) as q:
+                a = at(em, t, t.tiles, add(em, mul(em, q, const(line)), row))
+                panel = mul(em, em.env[t.panel], const(t.block * t.width))
+                b = at(em, t, t.right, add(em, mul(em, q, const(across)), panel))
+                c = at(em, t, t.sums, mul(em, add(em, chunk, q), const(tall * t.width)))
                 args = [size.name, a, "1", str(channels), b, c, str(t.width), begins.name]
-                call_tile(em, heights, t.like, sub(em, after, row), args)
-            with when(em, ends), em.loop(t.row, "0", sub(em, after, row).name):
-                em.env[t.part] = part
+                call_tile(em, heights, t.like, height, args)
+            with when(em, ends), em.loop(t.row, "0", height.name):
                 em.env[t.channel] = add(em, row, em.env[t.row])
-                back(em, kernel, t)
-                del em.env[t.part], em.env[t.channel]
-    return t.rows
+                finish(em, kernel, t)
+                del em.env[t.channel]
+    return rows
 
 
-def transform(em: Emitter, t: Sixteen, stores: Sequence[Store], start: Value, size: Value, low: Value, high: Value) -> None:  # fmt: skip
-    """The sixteen values of each tile of a block, channels or columns from low to high in lanes."""
-    lane = stores[0].lanes
-    assert isinstance(lane, Index)
-    known = int(high.name) - int(low.name) if not (high.name + low.name).count("%") else None
+def transform(em: Emitter, t: Products, stores: Sequence[Store], start: Value, size: Value, low: Value, high: Value) -> None:  # fmt: skip
+    """The values of each tile of a block; channels or columns from low to high in lanes."""
+    (lane,) = stores[0].inner
+    known = int(high.name) - int(low.name) if "%" not in high.name + low.name else None
     with em.counting("0", size.name) as i:
-        bind(em, t, start, i)
+        em.env[t.tile], em.env[t.local] = add(em, start, i), i
         em.hoist_all([s.value for s in stores], lane)
         em.in_lanes(lane, low.name, high.name, lambda: store_all(em, stores), known)
-        unbind(em, t)
+        del em.env[t.tile], em.env[t.local]
 
 
-def back(em: Emitter, kernel: Kernel, t: Sixteen) -> None:
+def finish(em: Emitter, kernel: Kernel, t: Products) -> None:
     """What is made of the products, for the columns of a panel."""
     columns = t.sizes[2]
     low = mul(em, em.env[t.panel], const(t.width))
     high = least(em, add(em, low, const(t.width)), const(columns))
-    known = t.width if columns % t.width == 0 else None
     em.hoist_all([s.value for s in kernel.stores], t.column)
 
     def places() -> None:
@@ -115,15 +115,7 @@ def back(em: Emitter, kernel: Kernel, t: Sixteen) -> None:
                     inside.enter_context(when(em, em.value(test)))
                 store_all(em, stores)
 
-    em.in_lanes(t.column, low.name, high.name, places, known)
-
-
-def bind(em: Emitter, t: Sixteen, start: Value, i: Value) -> None:
-    em.env[t.tile], em.env[t.local] = add(em, start, i), i
-
-
-def unbind(em: Emitter, t: Sixteen) -> None:
-    del em.env[t.tile], em.env[t.local]
+    em.in_lanes(t.column, low.name, high.name, places, t.width if columns % t.width == 0 else None)
 
 
 def cut(em: Emitter, n: Value, count: Value, k: Value) -> tuple[Value, Value]:
@@ -138,5 +130,5 @@ def sub(em: Emitter, a: Value, b: Value) -> Value:
     return em.op("sub {t} {0}, {1}", [a, b])
 
 
-def at(em: Emitter, t: Sixteen, scratch: object, offset: Value) -> str:
+def at(em: Emitter, t: Products, scratch: object, offset: Value) -> str:
     return pointer(em, scratch, offset, t.like.dtype.llvm)
