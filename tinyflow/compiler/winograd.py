@@ -15,7 +15,7 @@ finite may reach the other results of its 2x2.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -252,7 +252,9 @@ def filtering(r: Reading, image: Square, group: Group, homes: Homes, name: str) 
     local, deep = expr.index(block, "local"), apart(channels * width)
 
     size = 4 * n * number(p.panel.extent) * deep
-    own = size <= ALONE and not r.scope.buffered.repeated  # what does not change is transformed once for all steps
+    lasting = core.inputs[r.form.b] in r.scope.buffered.lasting
+    # What does not change is transformed once: for all steps of a loop, for all runs.
+    own = size <= ALONE and not r.scope.buffered.repeated and not lasting
     packed = Scratch(f"filter of {core.label}", size, per_thread=own)
     square = p.cut(both(transforms.filter, r.filter, transforms.taps), r.column)
     at = expr.add(expr.mul(p.panel, n * deep), flatten((r.channel, p.j), (channels, width)))
@@ -285,7 +287,7 @@ def filtering(r: Reading, image: Square, group: Group, homes: Homes, name: str) 
         packing=packing if own else None,
     )
     main = Kernel(name, (), after, (), n * tiles * channels * columns // 4, recipe, group.conditions, tuple(group.stores))  # fmt: skip
-    return [main] if own else [packing, main]
+    return [main] if own else [replace(packing, lasting=lasting), main]
 
 
 def learning(r: Reading, image: Square, group: Group, homes: Homes, name: str) -> list[Kernel]:
