@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 from tinyflow.core import expr
 from tinyflow.core.expr import Index_
-from tinyflow.graph.node import Node, is_static
+from tinyflow.graph.node import Node, is_static, toposort
 from tinyflow.ops.movement import CONCAT, RESHAPE
 from tinyflow.passes.state import Conditions
 from tinyflow.runtime.program import Slot
@@ -21,6 +21,23 @@ class Buffers(set[Node]):
         self.start: dict[Node, Index_] = {}  # where in its buffer a node begins, if not at 0; of leaves too
         self.lasting: set[Node] = set()  # made of leaves alone that stay the same from run to run
         self.repeated = False  # whether the graph is the body of a loop
+
+    def form(self, roots: Sequence[Node], inside: Collection[Node]) -> tuple[Hashable, list[Node]]:
+        """What some nodes are in terms of the buffers and leaves that they are computed of, with nodes by number; and the nodes.
+        Those `inside` are computed, though they have a buffer."""
+
+        def is_read(n: Node) -> bool:
+            return n.op.kind == "leaf" or (n in self and n not in inside)
+
+        order = toposort(roots, stop=is_read)
+        place = {n: k for k, n in enumerate(order)}
+        rows = tuple(
+            (n.shape, n.dtype, self.start.get(n, 0))
+            if is_read(n)
+            else (n.op, tuple([place[x] for x in n.inputs]), tuple(n.attrs.values()), n in self)
+            for n in order
+        )
+        return (rows, tuple([place[n] for n in roots])), order
 
 
 class Memory:

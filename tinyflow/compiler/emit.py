@@ -33,6 +33,9 @@ class Code(NamedTuple):
     dims: tuple[Expr, ...]
     checks: tuple[Any, ...]
     tasks: Index_
+    written: frozenset[Any]  # those of the buffers that it stores to
+    touched: tuple[tuple[Any, Index_ | None], ...]  # how many bytes of which buffer it reads and writes; None: all
+    flops: Index_
 
 
 class Emitter(Writer):

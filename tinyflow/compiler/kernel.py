@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tinyflow.compiler import vecmath
 from tinyflow.compiler.emit import BLOCK, Code, Emitter
-from tinyflow.compiler.loops import Kernel, Store, folds, free, loads, stride
+from tinyflow.compiler.loops import Kernel, Store, folds, free, loads, stride, traffic
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import int64
@@ -27,7 +28,7 @@ def emit(kernel: Kernel, target: Target) -> Code:
     """The text of a kernel, canonical: kernels of one structure give one text."""
     em = Emitter(target)
     em.checks = list(kernel.checks)
-    return finish(em, work(em, kernel))
+    return finish(em, kernel, work(em, kernel))
 
 
 def work(em: Emitter, kernel: Kernel) -> Index_:
@@ -213,7 +214,7 @@ def size_of_part(em: Emitter, size: Index_) -> tuple[str, list[str]]:
     return name, lines
 
 
-def finish(em: Emitter, tasks: Index_) -> Code:
+def finish(em: Emitter, kernel: Kernel, tasks: Index_) -> Code:
     """The whole module: arguments, body, and the functions that it calls."""
     for e in expr.walk(tasks):
         if isinstance(e, expr.Dim):
@@ -255,4 +256,11 @@ def finish(em: Emitter, tasks: Index_) -> Code:
     text = "\n".join(
         [*functions, *head, *em.allocas, *em.lines, *end, "  ret void", "}", *em.extra, *declared, METADATA, ""]
     )
-    return Code(text, tuple(em.buffers), tuple(em.dims), tuple(em.checks), tasks)
+    buffers = tuple(em.buffers)
+    written = kernel.written & em.buffers.keys()
+    read, stored = traffic(kernel)
+    touched: list[tuple[Any, Index_ | None]] = [*read.items(), *stored.items()]
+    if kernel.recipe is not None:  # it touches all of its buffers
+        touched = [(b, None) for b in buffers if b not in written or b in read] + [(b, None) for b in buffers if b in written]
+    flops = getattr(kernel.recipe, "flops", kernel.cost)
+    return Code(text, buffers, tuple(em.dims), tuple(em.checks), tasks, written, tuple(touched), flops)

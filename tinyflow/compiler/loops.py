@@ -67,6 +67,11 @@ class Kernel:
     nodes: tuple[Any, ...] = field(default=())  # what is computed here, for people
     lasting: bool = False  # made of leaves alone that stay the same from run to run
 
+    @property
+    def written(self) -> frozenset[Any]:
+        """The keys of the buffers that it stores to."""
+        return frozenset(s.target.key for s in self.stores).union(self.recipe.written if self.recipe is not None else ())
+
 
 _free: dict[Expr, frozenset[Index]] = {}
 

@@ -5,7 +5,9 @@ Reading an inlined operand at an index is asking its op in turn: that is all tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyflow.compiler import loops
@@ -119,22 +121,29 @@ def real(indices: Sequence[Index_]) -> tuple[Index, ...]:
     return tuple(i for i in indices if isinstance(i, Index))
 
 
-class Lowered(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Formula:
+    """A node's value at its indices."""
+
     indices: tuple[Index_, ...]
     value: Expr | None
-    reads: tuple[tuple[Node, tuple[Index_, ...]], ...]
     checked: bool  # whether an index from data is used
-    waits: tuple[Node, ...]  # what must have run before, though it is not read
 
-    @property
+    @cached_property
     def folds(self) -> list[Fold]:
         return loops.folds(self.value) if self.value is not None else []
 
-    @property
+    @cached_property
     def runs_down(self) -> bool:
         """Whether a fold adds up columns: its neighbours in memory belong to neighbouring results."""
         last = real(self.indices)[-1:]
         return bool(last) and down_columns(self.value, last[0])
+
+
+class Lowered(NamedTuple):
+    formula: Formula  # of all nodes of one form the same
+    reads: tuple[tuple[Node, tuple[Index_, ...]], ...]
+    waits: tuple[Node, ...]  # what must have run before, though it is not read
 
 
 def down_columns(value: Expr | None, last: Index) -> bool:
@@ -157,18 +166,29 @@ class Lowering:
     def __init__(self, buffered: Buffers) -> None:
         self.buffered = buffered
         self.made: dict[Node, Lowered] = {}
+        self.forms: dict[Hashable, tuple[list[Node], Lowered]] = {}
 
     def of(self, node: Node) -> Lowered:
         found = self.made.get(node)
         if found is None:
-            scope = Scope(self.buffered, {}, 0)
-            indices = axes(node.shape)
-            value = value_of(scope, node, indices)
-            value = None if value is None else expr.as_expr(expr.opened(value))
-            found = self.made[node] = Lowered(
-                indices, value, tuple(scope.reads), bool(scope.checks), tuple(scope.waits)
-            )
+            form, order = self.buffered.form((node,), (node,))
+            if form in self.forms:
+                nodes, like = self.forms[form]
+                called = dict(zip(nodes, order, strict=True))
+                reads = tuple([(called[x], index) for x, index in like.reads])
+                found = Lowered(like.formula, reads, tuple([called[x] for x in like.waits]))
+            else:
+                found = self.lowered(node)
+                self.forms[form] = order, found
+            self.made[node] = found
         return found
+
+    def lowered(self, node: Node) -> Lowered:
+        scope = Scope(self.buffered, {}, 0)
+        indices = axes(node.shape)
+        value = value_of(scope, node, indices)
+        value = None if value is None else expr.as_expr(expr.opened(value))
+        return Lowered(Formula(indices, value, bool(scope.checks)), tuple(scope.reads), tuple(scope.waits))
 
 
 def value_of(scope: Scope, node: Node, index: tuple[Index_, ...]) -> Expr | None:

@@ -17,9 +17,10 @@ from tinyflow.compiler import attention, contraction, cumulative, finding, loops
 from tinyflow.compiler import kernel as frame
 from tinyflow.compiler.buffers import Buffers, Memory
 from tinyflow.compiler.emit import Code
+from tinyflow.compiler.forms import Alike, Forms
 from tinyflow.compiler.loops import Kernel, Target
 from tinyflow.compiler.lower import lower
-from tinyflow.compiler.recurrence import Item, Repeat, Until, kernels_of, repeats_of, stored
+from tinyflow.compiler.recurrence import Item, Repeat, Until, kernels_of, repeats_of
 from tinyflow.compiler.schedule import Group, Schedule
 from tinyflow.core import expr
 from tinyflow.core.config import config
@@ -91,9 +92,16 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node], lasting: Collect
     for n in given:
         memory.add(n, "given", n)
     homes = assign_homes(schedule, outputs, changes, memory)
-    items = [k for n, g in enumerate(schedule.groups) for k in lower_group(g, schedule, homes, f"k{n}", memory)]
+    forms = Forms(schedule.buffered, homes)
+    items = [
+        k
+        for n, g in enumerate(schedule.groups)
+        for k in forms.lower(g, f"k{n}", partial(lower_group, g, schedule, homes, f"k{n}", memory))
+    ]
     kernels = kernels_of(items)
-    codes = {k: emitted(k, target) for k in kernels}
+    codes: dict[Kernel, Code] = {}
+    for k in kernels:
+        codes[k] = k.names.code(codes[k.like]) if isinstance(k, Alike) else emitted(k, target)
     inspect(schedule, codes)
     program, checks = assemble(items, codes, memory)
     loops.forget()
@@ -201,7 +209,7 @@ def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
     if (
         v.shape != n.shape
         or n.op.kind == "loop"
-        or any(schedule.lowering.of(s).checked for s in {*group.stores, *([group.core] if group.core else [])})
+        or any(schedule.lowering.of(s).formula.checked for s in {*group.stores, *([group.core] if group.core else [])})
     ):
         return False
     whole = group.depth is None or all(s.ndim == group.depth for s in group.stores)
@@ -224,10 +232,10 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
                 slots.append(b.slot()._replace(where=k.nodes[0].where if k.nodes else ""))
     repeats = repeats_of(items)
     counters = {r.counter: n for n, r in enumerate(repeats)}
-    touched = {k: traffic(k, code, slots, where) for k, code in codes.items()}
+    touched = {k: traffic(code, slots, where) for k, code in codes.items()}
     sizes: list[Index_] = [*(s.size for s in slots), *(r.count for r in repeats)]
     for k, code in codes.items():
-        sizes += [code.tasks, k.cost, getattr(k.recipe, "flops", 0), *code.dims, *(n for _, n in touched[k])]
+        sizes += [code.tasks, k.cost, code.flops, *code.dims, *(n for _, n in touched[k])]
     dims = dict.fromkeys(a for e in sizes for a in expr.walk(e) if isinstance(a, Dim) and a not in counters)
     numbers: dict[Expr, int] = {d: n for n, d in enumerate([*dims, *counters])}
     tells = {n.attrs["size"]: where[n] for k in codes for n in k.nodes if n.op.kind == "find"}
@@ -241,7 +249,7 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
 
     def call(k: Kernel, repeated: bool) -> Call:
         code, guards = codes[k], guards_of(k)
-        if checks and any(s.target.home == "write" for s in k.stores):
+        if checks and any(isinstance(b, Target) and b.home == "write" for b in code.written):
             guards = (*guards, (0, 0))  # a variable keeps its value when an index was out of range
         before = all(checked.get(indexed(n), {None}) <= set(k.conditions) for n in code.checks) and not repeated
         if not repeated:
@@ -254,12 +262,12 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
             buffers=tuple(where[b] for b in code.buffers),
             dims=tuple(numbers[d] for d in code.dims),
             checks=tuple(2 * (first + j) + 1 for j in range(len(code.checks))),  # odd: the low byte is never 0
-            writes=frozenset([*(where[b] for b in code.buffers if b in stored(k)), *([0] if code.checks else [])]),
+            writes=frozenset([*(where[b] for b in code.written), *([0] if code.checks else [])]),
             tasks=code.tasks,
             cost=k.cost,
             guards=guards,
             label=", ".join(n.label for n in k.nodes),
-            flops=getattr(k.recipe, "flops", k.cost),
+            flops=code.flops,
             traffic=touched[k],
             where=line_of(k),
             checked_before=before and bool(code.checks),
@@ -308,14 +316,9 @@ def line_of(k: Kernel) -> str:
     return f"{os.path.basename(where.file)}:{where.line}" if where else ""
 
 
-def traffic(k: Kernel, code: Code, slots: Sequence[Slot], where: Mapping[Any, int]) -> tuple[tuple[int, Index_], ...]:
-    """(slot, bytes) of what a kernel reads, then of what it writes. A recipe touches all of its buffers."""
-    read, written = loops.traffic(k)
-    if k.recipe is not None:
-        out = stored(k)
-        read = {b: slots[where[b]].size for b in code.buffers if b not in out or b in read}
-        written = {b: slots[where[b]].size for b in code.buffers if b in out}
-    touched = [(where[b], n) for each in (read, written) for b, n in each.items()]
+def traffic(code: Code, slots: Sequence[Slot], where: Mapping[Any, int]) -> tuple[tuple[int, Index_], ...]:
+    """(slot, bytes) of what a kernel reads, then of what it writes."""
+    touched = [(where[b], slots[where[b]].size if n is None else n) for b, n in code.touched]
     return tuple((s, n) for s, n in touched if not slots[s].per_thread)
 
 

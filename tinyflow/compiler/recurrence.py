@@ -186,7 +186,7 @@ class Lowerer:
     def parted(self, items: Sequence[Item], states: Sequence[State]) -> tuple[list[Item], list[Item]]:
         """What can run once before the loop, and what is done in every step."""
         where = self.memory.where
-        slots = [{where.get(key, key) for k in kernels_of([item]) for key in stored(k)} for item in items]
+        slots = [{where.get(key, key) for k in kernels_of([item]) for key in k.written} for item in items]
         writers = Counted(chain.from_iterable(slots))
         changing: set[Any] = {where[t._replace(at=0)] for s in states for t in s.targets}
         once: list[Item] = []
@@ -213,11 +213,6 @@ def is_fixed(k: Kernel, changing: Set[Any], where: Mapping[Any, int]) -> bool:
     if any(isinstance(x, Counter) for e in parts for x in expr.walk(e)):
         return False
     return not any(where.get(x.buffer, x.buffer) in changing for e in parts for x in loads(e))
-
-
-def stored(k: Kernel) -> set[Any]:
-    """The keys of the buffers that a kernel stores to."""
-    return {s.target.key for s in k.stores} | (set(k.recipe.written) if k.recipe is not None else set())
 
 
 def under(item: Item, conditions: Conditions) -> Item:

@@ -108,7 +108,7 @@ class Schedule:
             for s in {*group.stores, *([group.core] if group.core else [])}:
                 lowered = self.lowering.of(s)
                 for x, index in lowered.reads:
-                    found.setdefault(x, []).append((k, index, lowered.indices))
+                    found.setdefault(x, []).append((k, index, lowered.formula.indices))
         return found
 
     # ------------------------------------------------------------------------------------------ buffers
@@ -241,7 +241,7 @@ class Schedule:
             return None
         if first.core is not None:
             same = all(s.shape == first.core.shape for s in stores) and not any(
-                self.lowering.of(s).folds for s in second.stores
+                self.lowering.of(s).formula.folds for s in second.stores
             )
             if not same or not self.depth_fits(stores, first.core.ndim):
                 return None
@@ -264,19 +264,19 @@ class Schedule:
         inside = set(stores)
         for s in stores:
             lowered = self.lowering.of(s)
-            if any(x in inside and index[:depth] != lowered.indices[:depth] for x, index in lowered.reads):
+            if any(x in inside and index[:depth] != lowered.formula.indices[:depth] for x, index in lowered.reads):
                 return False
         return True
 
     def worthwhile(self, stores: Sequence[Node], depth: int) -> bool:
         rows = expr.product(stores[0].shape[:depth])
         inner = max((n for s in stores for n in [self.work(s, depth)] if isinstance(n, int)), default=LONG_ROW)
-        column = any(self.lowering.of(s).runs_down for s in stores)
+        column = any(self.lowering.of(s).formula.runs_down for s in stores)
         return not column and not (isinstance(rows, int) and rows < ENOUGH_ROWS and inner > LONG_ROW)
 
     def work(self, s: Node, depth: int) -> Index_:
         """How much one row of a store takes: its elements, times what each folds."""
-        folded = [expr.product(i.extent for i in f.over) for f in self.lowering.of(s).folds]
+        folded = [expr.product(i.extent for i in f.over) for f in self.lowering.of(s).formula.folds]
         return expr.product((*s.shape[depth:], max((n for n in folded if isinstance(n, int)), default=1)))
 
     def between(self, first: Group, second: Group) -> bool:
@@ -346,7 +346,7 @@ class Schedule:
                     group.core is None
                     and isinstance(inner, int)
                     and inner > 1
-                    and (self.lowering.of(n).folds or n.op.name in HEAVY)
+                    and (self.lowering.of(n).formula.folds or n.op.name in HEAVY)
                 ):
                     group.local[n] = inner
                     continue

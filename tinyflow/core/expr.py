@@ -185,6 +185,11 @@ def load(buffer: Any, offset: Index_, dtype: DType) -> Expr:
     return apply("widen", stored, dtype=dtype.computed) if dtype.is_low else stored
 
 
+def from_buffer(buffer: Any, e: Load) -> Expr:
+    """The same element of another buffer."""
+    return _intern(Load, e.dtype, (buffer, e.offset), buffer=buffer, offset=e.offset)
+
+
 def apply(fn: str, *args: Expr | int, dtype: DType | None = None) -> Expr:
     wrapped = tuple(const(a) if isinstance(a, int) else a for a in args)
     return _intern(Apply, (dtype or wrapped[0].dtype).computed, (fn, *wrapped), fn=fn, args=wrapped)
