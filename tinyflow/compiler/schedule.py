@@ -45,14 +45,6 @@ class Group:
     local: dict[Node, int] = field(default_factory=dict)  # stores of one row only, in a thread's own memory, by size
     needs: list[Node] | None = None  # what it reads, once that was asked for
 
-    @cached_property
-    def first(self) -> int:
-        """The oldest of its nodes: whatever is older cannot depend on it."""
-        return min(s.uid for s in self.stores)
-
-    @cached_property
-    def last(self) -> int:
-        return max(s.uid for s in self.stores)
 
 
 class Schedule:
@@ -61,7 +53,7 @@ class Schedule:
     def __init__(
         self, roots: Sequence[Node], has_recipe: object, lasting: Collection[Node] = (), repeated: bool = False
     ) -> None:
-        self.roots = [n for n in dict.fromkeys(roots) if n.op.kind != "leaf"]
+        self.roots = dict.fromkeys(n for n in roots if n.op.kind != "leaf")
         self.order = toposort(roots)
         self.conditions = conditions(roots)
         self.has_recipe = has_recipe
@@ -76,19 +68,16 @@ class Schedule:
         self.joined = {} if repeated else joined(self.buffered, self.users, self.roots, self.conditions)
         self.lowering = Lowering(self.buffered)
         self.home: dict[Node, Group] = {}
-        self.merged: list[Group] = []
+        self.at = {n: k for k, n in enumerate(self.order)}
+        self.spanned = bytearray(len(self.order))  # at k: whether a group has nodes both before k and from there on
         for results in loops_of(self.order).values():
-            group = Group(results, self.conditions[results[0]])
-            self.home.update(dict.fromkeys(results, group))
-            self.merged += [group] if len(results) > 1 else []
+            self.settle(Group(results, self.conditions[results[0]]))
         for n in self.order:
             if n in self.buffered and n not in self.home:
                 core = n if n.op is CONTRACT and has_recipe(n) else None  # type: ignore[operator]
                 self.home[n] = Group([n], self.conditions[n], core=core)
         for together in gradients_of_one(self.order):
-            group = Group(together, self.conditions[together[0]])
-            self.home.update(dict.fromkeys(together, group))
-            self.merged.append(group)
+            self.settle(Group(together, self.conditions[together[0]]))
         for n in self.order:
             if n in self.home:
                 self.absorb(n)
@@ -220,9 +209,14 @@ class Schedule:
                 continue
             merged = self.merge(other, mine)
             if merged is not None:
-                self.merged = [*(g for g in self.merged if g is not other and g is not mine), merged]
-                for store in merged.stores:
-                    self.home[store] = merged
+                self.settle(merged)
+
+    def settle(self, group: Group) -> None:
+        """From here on its nodes are computed in this group."""
+        self.home.update(dict.fromkeys(group.stores, group))
+        places = [self.at[s] for s in group.stores]
+        first, last = min(places), max(places)
+        self.spanned[first + 1 : last + 1] = b"\1" * (last - first)
 
     def merge(self, first: Group, second: Group) -> Group | None:
         """Both as one pass, if that is possible and nothing else must run between them."""
@@ -282,19 +276,22 @@ class Schedule:
     def between(self, first: Group, second: Group) -> bool:
         """Whether some other group must run after the first and before the second.
 
-        Older nodes do not need newer ones, so older groups need not be looked into: unless one with both is in the way.
+        Nodes do not need those after them: no group is looked into that lies before a place which no group spans,
+        and the first group behind it.
         """
-        mixed = any(g.first < first.first <= g.last and g is not second for g in self.merged)
+        bound = self.spanned.rfind(0, 0, min(self.at[s] for s in first.stores) + 1)
         stack = [g for g in self.inputs(second) if g is not first]
         seen: set[Group] = set()
         while stack:
             g = stack.pop()
             if g is first:
                 return True
-            if g in seen or (g.last < first.first and not mixed):
+            if g in seen:
                 continue
             seen.add(g)
-            stack.extend(self.inputs(g))
+            if all(self.at[s] < bound for s in g.stores):
+                continue
+            stack.extend(sorted(self.inputs(g), key=lambda g: -self.at[g.stores[0]]))  # the oldest first: it is soonest there
         return False
 
     def inputs(self, group: Group) -> list[Group]:
