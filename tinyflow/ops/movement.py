@@ -154,7 +154,8 @@ def concat_at(i: Any, *xs: Any, axis: int) -> Expr:
 
     def among(first: int, last: int) -> Expr:
         if last - first == 1:
-            return as_value(xs[first](*(a - starts[first] if d == axis else a for d, a in enumerate(i))))
+            there = 0 if xs[first].shape[axis] == 1 else i[axis] - starts[first]
+            return as_value(xs[first](*(there if d == axis else a for d, a in enumerate(i))))
         middle = (first + last) // 2
         after, before = among(middle, last), among(first, middle)
         inside = apply("le", starts[middle], i[axis], dtype=bool_)
