@@ -272,8 +272,13 @@ def _unwrap(e: Index_) -> Index_:
 
 
 def add(a: Index_, b: Index_) -> Index_:
-    if isinstance(a, int) and isinstance(b, int):
-        return a + b
+    if isinstance(a, int):
+        if isinstance(b, int):
+            return a + b
+        if not a:
+            return b
+    elif b == 0:
+        return a
     total = dict(terms_of(a))
     for monomial, c in terms_of(b):
         total[monomial] = total.get(monomial, 0) + c
@@ -281,8 +286,13 @@ def add(a: Index_, b: Index_) -> Index_:
 
 
 def mul(a: Index_, b: Index_) -> Index_:
-    if isinstance(a, int) and isinstance(b, int):
-        return a * b
+    if isinstance(a, int):
+        if isinstance(b, int):
+            return a * b
+        if a == 1:
+            return b
+    elif b == 1:
+        return a
     total: dict[tuple[Expr, ...], int] = {}
     for (m1, c1), (m2, c2) in itertools.product(terms_of(a), terms_of(b)):
         monomial = tuple(sorted(m1 + m2, key=lambda x: x.serial))
