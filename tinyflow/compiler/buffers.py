@@ -59,7 +59,10 @@ class Memory:
 
 
 def joined(
-    chosen: Buffers, users: Mapping[Node, Sequence[Node]], roots: Sequence[Node], conditions: Mapping[Node, Conditions]
+    chosen: Buffers,
+    users: Mapping[Node, Sequence[Node]],
+    roots: Collection[Node],
+    conditions: Mapping[Node, Conditions],
 ) -> dict[Node, list[Node]]:
     """Concatenations whose parts are each stored where they belong in it, and those parts: they take no pass of their own."""
 

@@ -36,7 +36,7 @@ class Forms:
         predicates = [p for p, _ in group.conditions]
         key, order = self.buffered.form(stores, set(stores))
         numbers = {n: k for k, n in enumerate(dict.fromkeys([*order, *(t.node for t in targets), *predicates]))}
-        homes = tuple([(numbers[t.node], t.home, t.dtype, t.at) for t in targets])
+        homes = tuple([(numbers[t.node], *t[1:]) for t in targets])
         local = tuple([(len(self.homes.get(n, ())), group.local.get(n)) for n in stores])
         under = tuple([(numbers[p], side) for p, side in group.conditions])
         key = (key, group.depth, group.core is None, homes, local, under)
@@ -100,9 +100,9 @@ class Alike(Kernel):
         vars(self).update(conditions=conditions, checks=checks, nodes=nodes)
 
     @cached_property
-    def stores(self) -> tuple[Store, ...]:  # type: ignore[override]
+    def stores(self) -> tuple[Store, ...]:
         return self.names.of(self.like.stores)  # type: ignore[no-any-return]
 
     @cached_property
-    def recipe(self) -> Any:  # type: ignore[override]
+    def recipe(self) -> Any:
         return self.names.of(self.like.recipe)

@@ -261,6 +261,8 @@ def finish(em: Emitter, kernel: Kernel, tasks: Index_) -> Code:
     read, stored = traffic(kernel)
     touched: list[tuple[Any, Index_ | None]] = [*read.items(), *stored.items()]
     if kernel.recipe is not None:  # it touches all of its buffers
-        touched = [(b, None) for b in buffers if b not in written or b in read] + [(b, None) for b in buffers if b in written]
+        touched = [(b, None) for b in buffers if b not in written or b in read] + [
+            (b, None) for b in buffers if b in written
+        ]
     flops = getattr(kernel.recipe, "flops", kernel.cost)
     return Code(text, buffers, tuple(em.dims), tuple(em.checks), tasks, written, tuple(touched), flops)

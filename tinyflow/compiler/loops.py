@@ -70,7 +70,9 @@ class Kernel:
     @property
     def written(self) -> frozenset[Any]:
         """The keys of the buffers that it stores to."""
-        return frozenset(s.target.key for s in self.stores).union(self.recipe.written if self.recipe is not None else ())
+        return frozenset(s.target.key for s in self.stores).union(
+            self.recipe.written if self.recipe is not None else ()
+        )
 
 
 _free: dict[Expr, frozenset[Index]] = {}

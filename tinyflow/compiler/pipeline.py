@@ -96,6 +96,7 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node], lasting: Collect
     items = [
         k
         for n, g in enumerate(schedule.groups)
+        if g.stores[0] not in schedule.joined
         for k in forms.lower(g, f"k{n}", partial(lower_group, g, schedule, homes, f"k{n}", memory))
     ]
     kernels = kernels_of(items)
@@ -143,8 +144,6 @@ WHOLE: dict[str, Lower] = {
 def lower_group(group: Group, schedule: Schedule, homes: Mapping[Node, Sequence[Target]], name: str, memory: Memory) -> list[Item]:  # fmt: skip
     if group.stores[0].op.kind == "loop":
         return recurrence.lower(group, schedule, homes, name, memory, lower_group)
-    if group.stores[0] in schedule.joined:
-        return []
     if group.core is not None:
         args = group, schedule.buffered, homes, name
         kernels = winograd.lower(*args) or contraction.lower(*args)

@@ -46,7 +46,6 @@ class Group:
     needs: list[Node] | None = None  # what it reads, once that was asked for
 
 
-
 class Schedule:
     """The groups of a graph, in an order in which they can run."""
 
@@ -291,7 +290,9 @@ class Schedule:
             seen.add(g)
             if all(self.at[s] < bound for s in g.stores):
                 continue
-            stack.extend(sorted(self.inputs(g), key=lambda g: -self.at[g.stores[0]]))  # the oldest first: it is soonest there
+            stack.extend(
+                sorted(self.inputs(g), key=lambda g: -self.at[g.stores[0]])
+            )  # the oldest first: it is soonest there
         return False
 
     def inputs(self, group: Group) -> list[Group]:
