@@ -32,9 +32,9 @@ class Buffers(set[Node]):
         order = toposort(roots, stop=is_read)
         place = {n: k for k, n in enumerate(order)}
         rows = tuple(
-            (n.shape, n.dtype, self.start.get(n, 0))
+            (n.shape, n.dtype, self.start.get(n, 0), n in self.lasting)
             if is_read(n)
-            else (n.op, tuple([place[x] for x in n.inputs]), tuple(n.attrs.values()), n in self)
+            else (n.op, tuple([place[x] for x in n.inputs]), tuple(n.attrs.values()), n in self, n in self.lasting)
             for n in order
         )
         return (rows, tuple([place[n] for n in roots])), order

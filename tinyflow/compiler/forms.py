@@ -96,7 +96,7 @@ class Alike(Kernel):
 
     def __init__(self, like: Kernel, name: str, names: Names) -> None:
         conditions, checks, nodes = names.of((like.conditions, like.checks, like.nodes))
-        vars(self).update(like=like, names=names, name=name, rows=like.rows, cost=like.cost)
+        vars(self).update(like=like, names=names, name=name, rows=like.rows, cost=like.cost, lasting=like.lasting)
         vars(self).update(conditions=conditions, checks=checks, nodes=nodes)
 
     @cached_property
