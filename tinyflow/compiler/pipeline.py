@@ -22,6 +22,7 @@ from tinyflow.compiler.loops import Kernel, Target
 from tinyflow.compiler.lower import lower
 from tinyflow.compiler.recurrence import Item, Repeat, Until, kernels_of, repeats_of
 from tinyflow.compiler.schedule import Group, Schedule
+from tinyflow.compiler.transpose import turned_copy
 from tinyflow.core import expr
 from tinyflow.core.config import config
 from tinyflow.core.errors import CompileError
@@ -150,7 +151,7 @@ def lower_group(group: Group, schedule: Schedule, homes: Mapping[Node, Sequence[
     elif (recipe := WHOLE.get(group.stores[0].op.kind)) is not None:
         kernels = recipe(group, schedule.buffered, homes, name)
     else:
-        kernels = [lower(group, schedule.buffered, homes, name)]
+        kernels = [turned_copy(lower(group, schedule.buffered, homes, name), targets.current().vector_bytes)]
     lasts = schedule.lasts(group)
     return [priced(replace(k, lasting=lasts or k.lasting)) for k in kernels]
 

@@ -22,7 +22,7 @@ from tinyflow.ops.attention import ATTENTION_GRAD
 from tinyflow.ops.contraction import CONTRACT, PAIRS
 from tinyflow.ops.control import MERGE
 from tinyflow.ops.elementwise import HEAVY
-from tinyflow.ops.movement import CONCAT, EXPAND
+from tinyflow.ops.movement import CONCAT, EXPAND, PERMUTE
 from tinyflow.ops.pooling import POOL_ARG, POOL_MAX, POOL_SUM, RESAMPLE, SPREAD
 from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
 from tinyflow.ops.scan import SCAN, loops_of
@@ -34,6 +34,7 @@ LONG_ROW = 1 << 14
 LONG_CHAIN = 50  # nodes inlined into each other: expressions are made and walked by recursion
 MOST_STORES = 24
 FEW_PARTS = 4
+MANY_CHANNELS = 16  # a vector of them
 
 
 @dataclass(eq=False)
@@ -118,6 +119,7 @@ class Schedule:
             if n.op.kind == "block":
                 chosen.update(y for x in n.inputs for y in costly_parts(x))
             if n.op is CONTRACT and self.has_recipe(n):  # type: ignore[operator]
+                chosen.update(turned_images(n))
                 chosen.update(
                     x
                     for x in map(through_views, n.inputs)
@@ -375,6 +377,17 @@ def is_fold(n: Node) -> bool:
         spec = n.attrs["spec"]
         return any(a not in spec.out for places in spec.operands for p in places for a, _ in p.terms)
     return n.op in FOLDS
+
+
+def turned_images(n: Node) -> list[Node]:
+    """The operands of a convolution that lie in memory with other axes last than those it adds up along: turning them once
+    takes less than packing every window from places far apart."""
+    found = []
+    for x, places in zip(n.inputs, n.attrs["spec"].operands, strict=True):
+        window = not all(p.letter for p in places) and places[-1].letter in n.attrs["spec"].folded
+        if window and x.op is PERMUTE and is_view(x) and x.attrs["order"][-1] != x.ndim - 1:
+            found += [x] if isinstance(x.shape[-1], int) and x.shape[-1] >= MANY_CHANNELS else []
+    return found
 
 
 def cheap_producer(n: Node) -> bool:

@@ -1,6 +1,7 @@
-"""The recipe of packing a transposed operand: square blocks turned in registers.
+"""The recipes of what is transposed: square blocks turned in registers.
 
     panels[b, p, k, j] = B[b, k, p*width + j]      where B's neighbours in memory are neighbours along some letters of k
+    y[.., i, .., j] = x[.., j, .., i]              a copy in another order
 
 A gather would touch as many cache lines as there are lanes for every vector; a block of lanes x lanes is read by whole
 vectors, turned in log2(lanes) rounds of shuffles, and written by whole vectors.
@@ -9,14 +10,14 @@ vectors, turned in log2(lanes) rounds of shuffles, and written by whole vectors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import bind_rows, share
-from tinyflow.compiler.loops import Kernel, stride
+from tinyflow.compiler.loops import Kernel, Store, stride
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
-from tinyflow.core.dtypes import DType, int64
+from tinyflow.core.dtypes import DType, bool_, int64
 from tinyflow.core.expr import Apply, Expr, Index, Index_, Load
 from tinyflow.ops.movement import split
 
@@ -89,6 +90,86 @@ class Turn:
                 p = em.pointer(store.target.key, self.at(store.offset, v), self.dtype)
                 em.line(f"store {vector} {row}, ptr {p}, align {self.dtype.size}")
             del em.env[store.inner[0]]
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """Tasks are (other rows, block of the index along which neighbours are read). Blocks at the end overlap the ones before;
+    lines shorter than a vector are read or written under a mask."""
+
+    along: Index
+    others: tuple[Index, ...]
+    lanes: int
+    written: tuple[object, ...] = ()
+
+    def __str__(self) -> str:
+        return f"turned in blocks of {self.lanes} along {self.along.name}"
+
+    def emit(self, em: Emitter, kernel: Kernel) -> Index_:
+        em.lanes = self.lanes
+        (store,) = kernel.stores
+        (line,) = store.inner
+        assert isinstance(self.along.extent, int) and isinstance(line.extent, int)
+        block = expr.index(-(-self.along.extent // self.lanes), "block")
+        rows = (*self.others, block)
+        tasks = expr.product(i.extent for i in rows)
+        with share(em, tasks) as task:
+            bind_rows(em, rows, task)
+            em.env[self.along] = self.start(
+                em, em.op("mul {t} {0}, {1}", [em.env[block], number(self.lanes)]), self.along
+            )
+            with em.counting("0", str(line.extent), self.lanes) as j:
+                em.env[line] = self.start(em, j, line.extent)
+                self.block(em, store, min(self.along.extent, self.lanes), min(line.extent, self.lanes))
+                del em.env[line]
+            del em.env[self.along]
+        return tasks
+
+    def start(self, em: Emitter, first: Value, length: int) -> Value:
+        """Where a block begins: the last one ends with the line."""
+        return em.intrinsic("smin", [first, number(max(length - self.lanes, 0))], int64)
+
+    def block(self, em: Emitter, store: Store, read: int, written: int) -> None:
+        """`written` lines of `read` elements become `read` lines of `written` elements."""
+        load, (line,), dtype = store.value, store.inner, store.target.dtype
+        assert isinstance(load, Load)
+        vector, lines = f"<{self.lanes} x {dtype.llvm}>", ["zeroinitializer"] * self.lanes
+        for v in range(written):
+            p = em.pointer(load.buffer, expr.substitute(load.offset, {line: line + v}), dtype)
+            lines[v] = em.name("x")
+            if read < self.lanes:
+                em.masked_load(Value(lines[v], dtype, True), p, self.first(read))
+            else:
+                em.line(f"{lines[v]} = load {vector}, ptr {p}, align {dtype.size}")
+        for v, x in enumerate(turned(em, lines, vector)[:read]):
+            p = em.pointer(store.target.key, expr.substitute(store.offset, {self.along: self.along + v}), dtype)
+            if written < self.lanes:
+                em.masked_store(p, Value(x, dtype, True), self.first(written))
+            else:
+                em.line(f"store {vector} {x}, ptr {p}, align {dtype.size}")
+
+    def first(self, count: int) -> Value:
+        """A mask of so many lanes."""
+        return Value("<" + ", ".join(f"i1 {int(v < count)}" for v in range(self.lanes)) + ">", bool_, True)
+
+
+def turned_copy(kernel: Kernel, vector_bytes: int) -> Kernel:
+    """A copy whose neighbours lie apart where they are read, by blocks; any other kernel as it is."""
+    if kernel.recipe is not None or kernel.checks or len(kernel.stores) != 1:
+        return kernel
+    ((target, inner, offset, value, lane),) = kernel.stores
+    if not isinstance(value, Load) or value.dtype is not target.dtype or target.dtype.size < 4:
+        return kernel
+    along = next((i for i in kernel.rows if stride(value.offset, i) == 1), None)
+    if along is None or lane is None or inner != (lane,):
+        return kernel
+    lanes, lengths = vector_bytes // target.dtype.size, [i.extent for i in (along, lane) if isinstance(i.extent, int)]
+    strided = (
+        stride(offset, lane) == 1 and stride(value.offset, lane) not in (None, 0) and stride(offset, along) is not None
+    )
+    if len(lengths) < 2 or max(lengths) < lanes or not strided:
+        return kernel
+    return replace(kernel, recipe=Copy(along, tuple(i for i in kernel.rows if i is not along), lanes))
 
 
 def number(n: int) -> Value:
