@@ -115,9 +115,8 @@ class Copy:
         tasks = expr.product(i.extent for i in rows)
         with share(em, tasks) as task:
             bind_rows(em, rows, task)
-            em.env[self.along] = self.start(
-                em, em.op("mul {t} {0}, {1}", [em.env[block], number(self.lanes)]), self.along
-            )
+            first = em.op("mul {t} {0}, {1}", [em.env[block], number(self.lanes)])
+            em.env[self.along] = self.start(em, first, self.along.extent)
             with em.counting("0", str(line.extent), self.lanes) as j:
                 em.env[line] = self.start(em, j, line.extent)
                 self.block(em, store, min(self.along.extent, self.lanes), min(line.extent, self.lanes))
