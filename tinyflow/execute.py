@@ -448,6 +448,7 @@ def kept_or_compiled(runner: Runner, found: Signature, key: tuple[Any, ...]) -> 
 
 def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Native:
     from tinyflow.compiler.pipeline import build
+    from tinyflow.runtime import machine
     from tinyflow.runtime.native import placer
     from tinyflow.runtime.program import split
 
@@ -457,7 +458,8 @@ def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Na
     predicates = [p for n in nodes[:count] for p, _ in living[n]]
     outputs = list(dict.fromkeys([*nodes[:count], *predicates]))
     lasting = frozenset(runner.given_same[k] for k in runner.lasting)
-    made = build(outputs, dict(zip(runner.written_same, nodes[count:], strict=True)), lasting)
+    with machine.early() as begin:
+        made = build(outputs, dict(zip(runner.written_same, nodes[count:], strict=True)), lasting, begin)
     place = {n: k for k, n in enumerate(runner.given_same)}
     slot = {n: k for k, n in enumerate(made.leaves, 1)}
     written = tuple((w, slot[v], v in place) for w, v in zip(made.writes, runner.written_same, strict=True))

@@ -73,9 +73,13 @@ class Functions:
         return partial(self.address, k)
 
 
-def build(outputs: Sequence[Node], writes: Mapping[Node, Node], lasting: Collection[Node] = ()) -> Build:
+Begin = Callable[[str, str], None]
+
+
+def build(outputs: Sequence[Node], writes: Mapping[Node, Node], lasting: Collection[Node] = (), begin: Begin | None = None) -> Build:  # fmt: skip
     """The program that computes the outputs, and the variables' new values, in place where that is safe.
 
+    `begin`, if given, is told each text and its kernel's name as soon as it is there.
     `lasting` leaves stay the same from run to run: what is made of them alone is not fused with the rest.
     """
     target = targets.current()
@@ -94,16 +98,17 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node], lasting: Collect
         memory.add(n, "given", n)
     homes = assign_homes(schedule, outputs, changes, memory)
     forms = Forms(schedule.buffered, homes)
-    items = [
-        k
-        for n, g in enumerate(schedule.groups)
-        if g.stores[0] not in schedule.joined
-        for k in forms.lower(g, f"k{n}", partial(lower_group, g, schedule, homes, f"k{n}", memory))
-    ]
-    kernels = kernels_of(items)
+    items: list[Item] = []
     codes: dict[Kernel, Code] = {}
-    for k in kernels:
-        codes[k] = k.names.code(codes[k.like]) if isinstance(k, Alike) else emitted(k, target)
+    for at, g in enumerate(schedule.groups):
+        if g.stores[0] in schedule.joined:
+            continue
+        made = forms.lower(g, f"k{at}", partial(lower_group, g, schedule, homes, f"k{at}", memory))
+        for k in kernels_of(made):
+            codes[k] = k.names.code(codes[k.like]) if isinstance(k, Alike) else emitted(k, target)
+            if begin is not None and not isinstance(k, Alike):
+                begin(codes[k].text, title(k))
+        items += made
     inspect(schedule, codes)
     program, checks = assemble(items, codes, memory)
     loops.forget()
@@ -114,7 +119,7 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node], lasting: Collect
         tuple(where[Target(n, "own", n.dtype)] for n in outputs),
         placed,
         checks,
-        tuple(kernels),
+        tuple(codes),
         tuple(codes.values()),
     )
 
@@ -241,7 +246,7 @@ def assemble(items: Sequence[Item], codes: Mapping[Kernel, Code], memory: Memory
     tells = {n.attrs["size"]: where[n] for k in codes for n in k.nodes if n.op.kind == "find"}
     functions = Functions(
         [c.text for c in codes.values()],
-        [f"{k.name} ({', '.join(n.label for n in k.nodes)}, {line_of(k)})" for k in codes],
+        [title(k) for k in codes],
     )
     place = {k: n for n, k in enumerate(codes)}
     checks: list[Node] = []
@@ -308,6 +313,10 @@ def indexed(n: Node) -> tuple[Node, Index_]:
     if "size" in n.attrs:
         return index, n.attrs["size"]
     return index, n.inputs[0].shape[n.attrs["axis"] if "axis" in n.attrs else n.attrs["batch"]]
+
+
+def title(k: Kernel) -> str:
+    return f"{k.name} ({', '.join(n.label for n in k.nodes)}, {line_of(k)})"
 
 
 def line_of(k: Kernel) -> str:

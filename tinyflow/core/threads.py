@@ -2,6 +2,7 @@
 
 lock          held while a process forks, so that no child is born with it taken
 side_by_side  a function of each item, several at once
+helpers       threads that do what they are given until the end of a block
 park          a function, in a thread that may stay in it for good
 Local         values that each thread has for itself
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 import _thread
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -37,6 +39,15 @@ def side_by_side(function: Callable[[T], R], items: Iterable[T], limit: int) -> 
 
     with ThreadPoolExecutor(min(limit, len(waiting))) as executor:
         return list(executor.map(function, waiting))
+
+
+@contextmanager
+def helpers(count: int) -> Iterator[Callable[[Callable[[], R]], Callable[[], R]]]:
+    """`with helpers(n) as start:` start(f) has f() done by one of n threads; what it returns waits for the result."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(count) as executor:
+        yield lambda function: executor.submit(function).result
 
 
 def park(function: Callable[..., object], *arguments: object) -> None:

@@ -14,8 +14,9 @@ import ctypes
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from tinyflow.core.config import default_threads
-from tinyflow.core.threads import lock_over_fork, side_by_side
+from tinyflow.core.threads import helpers, lock_over_fork, side_by_side
 from tinyflow.runtime import objects
 from tinyflow.runtime.objects import Object
 from tinyflow.runtime.target import Target, current, host_arch, rows, runs_here
@@ -59,6 +60,7 @@ class Library:
 
 
 MEMORY: dict[tuple[str, tuple[tuple[str, int], ...]], Library] = {}
+BEGUN: dict[str, Callable[[], Object]] = {}  # waits for what another thread makes, by key
 IDLE: dict[Target, list[Any]] = {}  # target machines that no thread is using; making one takes 0.7 ms
 NUMBERS = itertools.count()
 LOCK = lock_over_fork()
@@ -81,6 +83,22 @@ def compile_many(modules: Iterable[tuple[str, str]], symbols: Mapping[str, int] 
         return [MEMORY[source.key, imports] for source in sources]
 
 
+@contextmanager
+def early() -> Iterator[Callable[[str, str], None]]:
+    """`with early() as begin:` begin(text, name) has a module made by another thread, while the caller writes the next one.
+    At the end all are made, and `compile_many` finds them."""
+    with LOCK, helpers(default_threads()) as start:
+        target = runnable(current())
+
+        def begin(text: str, name: str) -> None:
+            source = Source(objects.key_of(text, made_by(target)), name, text)
+            if source.key not in BEGUN and (source.key, ()) not in MEMORY and objects.load(source.key) is None:
+                BEGUN[source.key] = start(partial(build, source, target))
+
+        BEGUN.clear()  # of a program that was given up
+        yield begin
+
+
 @cache
 def made_by(target: Target) -> str:
     """All that the code of a given text depends on."""
@@ -92,7 +110,8 @@ def made_objects(sources: list[Source], target: Target) -> list[Object]:
     start = time.perf_counter()
     found = {source.key: made for source in sources if (made := objects.load(source.key))}
     missing = [source for source in sources if source.key not in found]
-    for source, made in zip(missing, side_by_side(lambda s: build(s, target), missing, default_threads()), strict=True):
+    waits = [BEGUN.pop(source.key, partial(build, source, target)) for source in missing]
+    for source, made in zip(missing, side_by_side(lambda wait: wait(), waits, default_threads()), strict=True):
         objects.store(source.key, made)
         found[source.key] = made
     if sources:
