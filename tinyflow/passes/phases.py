@@ -6,6 +6,8 @@ all but one in s of its products are with zero. For the rows h = s*q + r of one 
     (h + p - i) / s  =  q - k + (r + p - i0) / s
 
 so each r is a contraction of its own with part of the filter, and the results are put together again.
+
+Where the filter is as long as its step, h = s*k + i for one k and one i: the position is k, and h is two letters.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import NamedTuple
 from tinyflow.graph.node import Node, at_line, make
 from tinyflow.ops.contraction import CONTRACT, Position, Spec
 from tinyflow.ops.functions import zeros
-from tinyflow.ops.movement import concat, expand_dims, pad, reshape, slice_
+from tinyflow.ops.movement import concat, expand_dims, pad, permute, reshape, slice_
 
 
 class Sparse(NamedTuple):
@@ -34,6 +36,8 @@ class Sparse(NamedTuple):
 
 
 def phases(node: Node) -> Node:
+    if node.op is CONTRACT and (apart := whole_steps(node)) is not None:
+        return phases(apart) if apart.op is CONTRACT else apart
     found = (
         sparse(node) if node.op is CONTRACT and len(node.inputs) > 1 else None
     )  # sums of windows are cheap as they are
@@ -68,6 +72,50 @@ def sparse(node: Node) -> Sparse | None:
             if abs(c) == 1 and known and plain:
                 return Sparse(k, axis, a, c, i, d, p.offset, p.divisor)
     return None
+
+
+def whole_steps(node: Node) -> Node | None:
+    """The contraction with two letters for one, where a position is (h - i) / s and i has s values."""
+    spec: Spec = node.attrs["spec"]
+    size = spec.size
+    for places in spec.operands:
+        for p in places:
+            letters = {c: a for a, c in p.terms}
+            if p.divisor == 1 or p.offset != 0 or set(letters) != {1, -1} or len(p.terms) != 2:
+                continue
+            h, i, s = letters[1], letters[-1], p.divisor
+            n, others = size[h], [q for x in spec.operands for q in x if q is not p]
+            plain = all(q.letter in (h, i) for q in others if uses(q, h) or uses(q, i))
+            if size[i] == s and isinstance(n, int) and n and n % s == 0 and plain:
+                return two_letters(node, p, h, i, n // s)
+    return None
+
+
+def two_letters(node: Node, p: Position, h: str, i: str, n: int) -> Node:
+    """h as s*k + i. In the result the places i come before the last axis, and are then moved to where they belong."""
+    spec: Spec = node.attrs["spec"]
+    k, s = next(a for a in map(chr, range(0x3B1, 0x3C9)) if a not in spec.size), p.divisor
+    inputs, operands = [], []
+    for x, places in zip(node.inputs, spec.operands, strict=True):
+        shape = [m for q, d in zip(places, x.shape, strict=True) for m in ((n, s) if q.letter == h else (d,))]
+        inputs.append(reshape(x, tuple(shape)))
+        each = [(k, i) if q.letter == h else (k,) if q is p else q for q in places]
+        operands.append(tuple(q for e in each for q in ([e] if isinstance(e, Position) else map(letter, e))))
+    sizes = tuple((k, n) if a == h else (a, m) for a, m in spec.sizes)
+    if h not in spec.out:
+        return at_line(node, make(CONTRACT, *inputs, spec=Spec(tuple(operands), spec.out, sizes)))
+    out = [k if a == h else a for a in spec.out]
+    at = max(len(out) - 1, out.index(k) + 1)
+    result = phases(
+        at_line(node, make(CONTRACT, *inputs, spec=Spec(tuple(operands), (*out[:at], i, *out[at:]), sizes)))
+    )
+    order = [d for d in range(len(out) + 1) if d != at]
+    order.insert(out.index(k) + 1, at)
+    return at_line(node, reshape(permute(result, order), node.shape))
+
+
+def letter(a: str) -> Position:
+    return Position(((a, 1),))
 
 
 def uses(p: Position, letter: str) -> bool:
