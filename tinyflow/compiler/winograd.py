@@ -143,20 +143,11 @@ class Reading(NamedTuple):
     tile: Index
     channel: Index
     column: Index
-
-    def letters(self) -> Letters:
-        """Of images, channels and columns; and the tile's place, in steps of two."""
-        spec, f = self.spec, self.form
-        halves = tuple(-(-number(spec.size[x]) // 2) for x in f.places)
-        images, channels, columns = (tuple(spec.size[x] for x in names) for names in (f.images, f.channels, f.columns))
-        found = dict(zip(f.images + f.places, split(self.tile, (*images, *halves)), strict=True))
-        found.update(zip(f.channels, split(self.channel, channels), strict=True))
-        found.update(zip(f.columns, split(self.column, columns), strict=True))
-        return found
+    letters: Letters  # of images, channels and columns; and the tile's place, in steps of two
 
     def at(self, u: int, v: int) -> Letters:
         """The letters at one place of a tile."""
-        found = self.letters()
+        found = self.letters
         return found | {x: expr.add(expr.mul(found[x], 2), k) for x, k in zip(self.form.places, (u, v), strict=True)}
 
     def tap(self, i: int, j: int) -> Letters:
@@ -178,7 +169,7 @@ class Reading(NamedTuple):
         return self.read(self.form.a, self.at(u, v) | self.tap(0, 0))
 
     def filter(self, i: int, j: int) -> Expr:
-        return self.read(self.form.b, self.letters() | self.tap(i, j))
+        return self.read(self.form.b, self.letters | self.tap(i, j))
 
     def result(self, u: int, v: int) -> Expr:
         return rules.guard(rules.both(*self.inside(u, v)), self.read(self.form.b, self.at(u, v)), const(0.0, float32))
@@ -191,15 +182,25 @@ class Panels(NamedTuple):
     panel: Index
     j: Index  # a column of the panel
 
-    def cut(self, square: Square, column: Index) -> list[list[Expr]]:
-        """Values of columns, as those of a panel: zero after the last one."""
-        columns, width = number(column.extent), self.like.width
-        here = expr.as_expr(expr.add(expr.mul(self.panel, width), self.j))
-        found = [[expr.as_expr(expr.substitute(e, {column: here})) for e in line] for line in square]
-        if columns % width == 0:
-            return found
-        test, zero = rules.less(here, expr.as_expr(columns)), const(0.0, float32)
-        return [[rules.guard(test, e, zero) for e in line] for line in found]
+    def reading(self, r: Reading) -> Reading:
+        """For a column of a panel."""
+        return r._replace(letters=r.letters | numbered(r.spec, r.form.columns, self.here))
+
+    @property
+    def here(self) -> Expr:
+        return expr.as_expr(expr.add(expr.mul(self.panel, self.like.width), self.j))
+
+    def cut(self, square: Square, columns: int) -> Square:
+        """Zero after the last column."""
+        if columns % self.like.width == 0:
+            return square
+        test, zero = rules.less(self.here, expr.as_expr(columns)), const(0.0, float32)
+        return [[rules.guard(test, e, zero) for e in line] for line in square]
+
+
+def numbered(spec: Spec, names: Sequence[str], i: Index_) -> Letters:
+    """What letters are at a number of theirs together."""
+    return dict(zip(names, split(i, tuple(spec.size[x] for x in names)), strict=True))
 
 
 def panels_of(columns: int) -> Panels:
@@ -233,7 +234,10 @@ def lower(group: Group, buffered: Buffers, homes: Homes, name: str) -> list[Kern
     h, w = (-(-number(spec.size[x]) // 2) for x in form.places)
     sizes = count(spec, form.images) * h * w, count(spec, form.channels), count(spec, form.columns)
     tile, channel, column = (expr.index(n, x) for n, x in zip(sizes, ("tile", "channel", "column"), strict=True))
-    r = Reading(form, spec, core, Scope(buffered, {}, core.ndim), sizes, tile, channel, column)
+    images = tuple(spec.size[x] for x in form.images)
+    letters = dict(zip(form.images + form.places, split(tile, (*images, h, w)), strict=True))
+    letters |= numbered(spec, form.channels, channel) | numbered(spec, form.columns, column)
+    r = Reading(form, spec, core, Scope(buffered, {}, core.ndim), sizes, tile, channel, column, letters)
     image = both(form.transforms.image, r.image, form.transforms.taps + 1)
     along = all(stride(x.offset, channel) == 1 for line in image for e in line for x in loads(e))
     if r.scope.checks or not along:
@@ -256,7 +260,7 @@ def filtering(r: Reading, image: Square, group: Group, homes: Homes, name: str) 
     # What does not change is transformed once: for all steps of a loop, for all runs.
     own = size <= ALONE and not r.scope.buffered.repeated and not lasting
     packed = Scratch(f"filter of {core.label}", size, per_thread=own)
-    square = p.cut(both(transforms.filter, r.filter, transforms.taps), r.column)
+    square = p.cut(both(transforms.filter, p.reading(r).filter, transforms.taps), columns)
     at = expr.add(expr.mul(p.panel, n * deep), flatten((r.channel, p.j), (channels, width)))
     stores = into(packed, square, deep, at, p.j)
     packing = Kernel(f"{name}p", (p.panel, r.channel), stores, (), n * channels * columns, None, group.conditions, (core,))  # fmt: skip
@@ -303,7 +307,7 @@ def learning(r: Reading, image: Square, group: Group, homes: Homes, name: str) -
     local, part, row = expr.index(block, "local"), expr.index(rows, "part"), expr.index(tall, "row")
 
     right = Scratch(f"results of {core.label}", 4 * n * apart(panels * block * width), per_thread=True)
-    square = p.cut(both(transforms.of_results, r.result, 2), r.column)
+    square = p.cut(both(transforms.of_results, p.reading(r).result, 2), columns)
     at = flatten((p.panel, local, p.j), (panels, block, width))
     of_results = into(right, square, apart(panels * block * width), at, p.j)
 
@@ -313,7 +317,7 @@ def learning(r: Reading, image: Square, group: Group, homes: Homes, name: str) -
     at = expr.add(expr.add(flatten((chunk, 0, row), (rows * panels, n, tall)) * width, r.column), p.panel * -width)
     square = back(sums, transforms.to_filter, transforms.products, tall * width, at)
     taps = tuple(product(range(transforms.taps), repeat=2))
-    after = stored(r, [(r.letters() | r.tap(u, v), square[u][v]) for u, v in taps], group, homes)
+    after = stored(r, [(r.letters | r.tap(u, v), square[u][v]) for u, v in taps], group, homes)
     transformed, of_image = image_tiles(r, image, block, local)
     recipe = Learning(
         spec=r.spec,
