@@ -20,7 +20,7 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyflow.compiler.buffers import Buffers
-from tinyflow.compiler.contraction import Scratch, opened_read
+from tinyflow.compiler.contraction import Scratch, in_memory_order, opened_read
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import Kernel, Store, Target, loads, stride
 from tinyflow.compiler.lower import Reader, Scope
@@ -260,10 +260,12 @@ def filtering(r: Reading, image: Square, group: Group, homes: Homes, name: str) 
     # What does not change is transformed once: for all steps of a loop, for all runs.
     own = size <= ALONE and not r.scope.buffered.repeated and not lasting
     packed = Scratch(f"filter of {core.label}", size, per_thread=own)
-    square = p.cut(both(transforms.filter, p.reading(r).filter, transforms.taps), columns)
+    one = p.reading(r)
+    square = p.cut(both(transforms.filter, one.filter, transforms.taps), columns)
     at = expr.add(expr.mul(p.panel, n * deep), flatten((r.channel, p.j), (channels, width)))
     stores = into(packed, square, deep, at, p.j)
-    packing = Kernel(f"{name}p", (p.panel, r.channel), stores, (), n * channels * columns, None, group.conditions, (core,))  # fmt: skip
+    rows = tuple(in_memory_order([p.panel, r.channel], one.filter(0, 0)))
+    packing = Kernel(f"{name}p", rows, stores, (), n * channels * columns, None, group.conditions, (core,))  # fmt: skip
 
     products = Scratch(f"products of {core.label}", 4 * n * block * width, per_thread=True)
     at = expr.add(flatten((local, r.column), (block, width)), expr.mul(p.panel, -width))
