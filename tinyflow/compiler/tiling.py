@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +10,7 @@ from tinyflow.compiler import ahead
 from tinyflow.compiler.borders import narrowed
 from tinyflow.compiler.emit import Emitter, first_lane
 from tinyflow.compiler.kernel import bind_rows, work
-from tinyflow.compiler.loops import Kernel, Store, stride
+from tinyflow.compiler.loops import Kernel, Store, loads, stride
 from tinyflow.compiler.microkernel import Tile, tile_declaration, tile_text
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
@@ -279,9 +279,14 @@ def results_at(em: Emitter, kernel: Kernel, t: Tiles, b: Value, start: Value, p:
         line = index(em, stride(store.offset, t.m))  # type: ignore[arg-type]
         del em.env[t.m], em.env[t.n]
         return c, line
+    return scratch_tile(em, t), const(t.width)
+
+
+def scratch_tile(em: Emitter, t: Tiles) -> str:
+    """Memory of the thread for a tile's results."""
     c = em.name("tile")
     em.allocas.append(f"  {c} = alloca [{t.rows[0] * t.width} x {t.dtype.llvm}], align 64")
-    return c, const(t.width)
+    return c
 
 
 def pointer(em: Emitter, buffer: object, at: Value, element: str) -> str:
@@ -426,20 +431,47 @@ def epilogue(
     low, high = columns[0], least(em, columns[1], index(em, t.n.extent))
     known = t.width if isinstance(t.n.extent, int) and t.n.extent % t.width == 0 and not t.tile_by_tile else None
     known = t.n.extent if t.panel_count == t.group and isinstance(t.n.extent, int) else known
-    with em.counting("0", rows.height.name) as r:
-        em.env[t.m] = add(em, rows.start, r)
-        line = em.op("sub {t} {0}, {1}", [mul(em, r, ldc), low])
-        em.hoist_all([s.value for s in stores], t.n)
+    kept = [scratch_tile(em, t) for _ in stores] if stores_late(stores, t) else None
 
-        def columns_of() -> None:
-            v, q = Value(em.name(), t.dtype, True), em.name("p")
-            em.line(f"{q} = getelementptr {t.dtype.llvm}, ptr {c}, i64 {add(em, line, lane_start(em, t.n)).name}")
-            em.line(f"{v.name} = load {v.type(em.lanes)}, ptr {q}, align {t.dtype.size}")
-            em.env[t.result] = v
-            values = [em.value(s.value) for s in stores]
-            for s, x in zip(stores, values, strict=True):
+    def vector(base: str, at: Value) -> str:
+        q = em.name("p")
+        em.line(f"{q} = getelementptr {t.dtype.llvm}, ptr {base}, i64 {add(em, at, lane_start(em, t.n)).name}")
+        return q
+
+    def loaded(base: str, at: Value) -> Value:
+        v = Value(em.name(), t.dtype, True)
+        em.line(f"{v.name} = load {v.type(em.lanes)}, ptr {vector(base, at)}, align {t.dtype.size}")
+        return v
+
+    def each_row(columns_of: Callable[[Value], None]) -> None:
+        with em.counting("0", rows.height.name) as r:
+            em.env[t.m] = add(em, rows.start, r)
+            em.hoist_all([s.value for s in stores], t.n)
+            em.in_lanes(t.n, low.name, high.name, lambda: columns_of(r), known)
+            del em.env[t.m]
+
+    def make(r: Value) -> None:
+        em.env[t.result] = loaded(c, em.op("sub {t} {0}, {1}", [mul(em, r, ldc), low]))
+        values = [em.value(s.value) for s in stores]
+        for k, (s, x) in enumerate(zip(stores, values, strict=True)):
+            if kept is None:
                 em.store(s.target.key, s.offset, x, s.target.dtype)
-            del em.env[t.result]
+            else:
+                x = em.widen(x)
+                em.line(f"store {x.type(em.lanes)} {x.name}, ptr {vector(kept[k], mul(em, r, const(t.width)))}, align 4")
+        del em.env[t.result]
 
-        em.in_lanes(t.n, low.name, high.name, columns_of, known)
-        del em.env[t.m]
+    def put(r: Value) -> None:
+        for s, tile in zip(stores, kept or (), strict=True):
+            em.store(s.target.key, s.offset, loaded(tile, mul(em, r, const(t.width))), s.target.dtype)
+
+    each_row(make)
+    if kept is not None:
+        each_row(put)
+
+
+def stores_late(stores: Sequence[Store], t: Tiles) -> bool:
+    """Whether all rows of a tile are made before any is stored: part of a vector is stored slowly to where the next
+    row is read from, since the processor takes them for one place."""
+    narrow = isinstance(t.n.extent, int) and t.n.extent < t.lanes and not any(s.target.dtype.is_low for s in stores)
+    return narrow and any(x.buffer is s.target.node for s in stores for x in loads(s.value))
