@@ -132,6 +132,7 @@ class Tiles:
     direct: bool  # whether tiles are written where they belong at once
     group: int  # panels that a tile meets one after the other
     tile_by_tile: bool  # whether a tile goes through all of K before the next one, else all tiles through each block
+    turned: int = 0  # columns, where lanes are rows: of tiles that have a vector of them
     local: Scratch | None = None
     upright: bool = False  # whether A is packed along its rows
     whole_runs: bool = False  # whether the rows of a run are packed together, when its first tile is due
@@ -146,7 +147,7 @@ class Tiles:
     @property
     def like(self) -> Tile:
         """The micro-kernel, but for its height and strides."""
-        return Tile(self.rows[0], self.vectors, self.lanes, self.dtype, None, None, self.spec.pairs)
+        return Tile(self.rows[0], self.vectors, self.lanes, self.dtype, None, None, self.spec.pairs, self.turned)
 
     def __str__(self) -> str:
         b, m, n, k = map(expr.show, self.sizes)
@@ -270,7 +271,11 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         flat = expr.index(depth, "k")
         a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True))))
         k = (flat,)
-    rows, blocks = heights(row.extent, height), blocks_of(k, left.around.taps - 1 if left.around else 0)
+    turned = turned_columns(a, row, columns, lanes) if inplace and not spec.pairs else 0
+    rows, blocks = (
+        halves(row.extent, 2 * lanes) if turned else heights(row.extent, height),
+        blocks_of(k, left.around.taps - 1 if left.around else 0),
+    )
     together = columns_at_once(columns, width)
     by_tile = isinstance(depth, int) and depth * together * width * dtype.size <= STAYS
     packed, whole_runs = rows[0], False
@@ -303,6 +308,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         direct=direct,
         group=together,
         tile_by_tile=by_tile,
+        turned=turned,
         local=None if inplace else local,
         upright=left.upright,
         whole_runs=whole_runs,
@@ -362,6 +368,19 @@ def heights(m: Index_, most: int) -> tuple[int, ...]:
         halves.append(step)
         step //= 2
     return tuple(dict.fromkeys(halves))
+
+
+def halves(m: Index_, most: int) -> tuple[int, ...]:
+    """The heights that m rows are cut into, if the greatest that fits is taken each time."""
+    assert isinstance(m, int)
+    halved = [most >> k for k in range(most.bit_length())]
+    return tuple(h for h in halved if (h == most and m >= h) or (h < most and m % most & h))
+
+
+def turned_columns(a: Expr, row: Index, columns: Index_, lanes: int) -> int:
+    """How many columns there are, if they are so few that rows had better be the lanes."""
+    upright = isinstance(a, Load) and stride(a.offset, row) == 1 and isinstance(row.extent, int) and row.extent >= lanes
+    return columns if upright and isinstance(columns, int) and columns <= lanes * 3 // 4 else 0
 
 
 class Blocks(NamedTuple):

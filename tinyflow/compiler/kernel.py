@@ -124,11 +124,13 @@ def block_size(stores: Sequence[Store], lanes: int) -> int:
 def bind_rows(em: Emitter, rows: Sequence[Index], task: Value) -> None:
     """A task's number, split into the rows' indices."""
     left = task
-    for i in reversed(rows[1:]):
+    first = next((k for k, i in enumerate(rows) if i.extent != 1), 0)  # nothing is divided by it
+    for i in reversed(rows[first + 1 :]):
         n = em.value(i.extent)
         em.env[i] = em.op("urem {t} {0}, {1}", [left, n])
         left = em.op("udiv {t} {0}, {1}", [left, n])
-    em.env[rows[0]] = left
+    em.env[rows[first]] = left
+    em.env.update((i, Value("0", int64, False)) for i in rows[:first])
 
 
 def row(em: Emitter, stores: Sequence[Store]) -> None:

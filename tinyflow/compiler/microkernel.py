@@ -4,10 +4,14 @@
 
 A tile of rows x (vectors * lanes) results lives in registers. B is a panel, one row of the tile's width for each p; A is
 read in place, one element broadcast at a time, so it needs strides and no packing.
+
+Of few columns most lanes would hold nothing. Where rows of A are neighbours (sm = 1) lanes are rows instead, elements of B are
+broadcast, and the tile is turned in the end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tinyflow.core.dtypes import DType
@@ -23,11 +27,12 @@ class Tile(NamedTuple):
     sm: Stride
     sk: Stride
     pairs: bool = False  # of bfloat16 in each element
+    columns: int = 0  # of a turned tile
 
     @property
     def name(self) -> str:
         strides = "_".join("x" if s is None else str(s) for s in (self.sm, self.sk))
-        return f"tile_{self.rows}x{self.vectors}_{'pairs' if self.pairs else self.dtype.name}_{strides}"
+        return f"tile_{self.rows}x{self.vectors}_{'pairs' if self.pairs else self.dtype.name}_{strides}{f'_turned{self.columns}' * bool(self.columns)}"
 
     @property
     def width(self) -> int:
@@ -36,15 +41,13 @@ class Tile(NamedTuple):
 
 def tile_text(t: Tile, attributes: str) -> str:
     """The function of one tile shape."""
+    if t.columns:
+        return turned_text(t, attributes)
     e, v = t.dtype.llvm, f"<{t.lanes} x {t.dtype.llvm}>"
-    suffix = f"v{t.lanes}{'f32' if e == 'float' else 'f64'}"
     places = [(r, j) for r in range(t.rows) for j in range(t.vectors)]
     sm = "%sm" if t.sm is None else str(t.sm)
     sk = "%sk" if t.sk is None else str(t.sk)
-    out = [
-        f"define internal void @{t.name}(i64 %k, ptr noalias readonly %A, i64 %sm, i64 %sk, ptr noalias readonly %B, ptr noalias %C, i64 %ldc, i1 %first) noinline {attributes} {{",
-        "entry:",
-    ]
+    out = [head(t, attributes), "entry:"]
     for r in range(t.rows):
         out += [
             f"  %ra{r} = mul i64 {sm}, {r}",
@@ -72,7 +75,7 @@ def tile_text(t: Tile, attributes: str) -> str:
     for r in range(t.rows):
         out += [f"  %ap{r} = getelementptr {e}, ptr %A{r}, i64 %ao", f"  %a{r} = load {e}, ptr %ap{r}, align {t.dtype.size}",
                 f"  %i{r} = insertelement {v} poison, {e} %a{r}, i32 0", f"  %w{r} = shufflevector {v} %i{r}, {v} poison, <{t.lanes} x i32> zeroinitializer"]  # fmt: skip
-        out += [line for j in range(t.vectors) for line in multiplied(t, v, suffix, r, j)]
+        out += [line for j in range(t.vectors) for line in multiplied(t, v, r, j)]
     out += ["  %p1 = add i64 %p, 1", "  br label %head", "done:"]
     for r, j in places:
         out += [
@@ -82,10 +85,70 @@ def tile_text(t: Tile, attributes: str) -> str:
     return "\n".join([*out, "  ret void", "}"])
 
 
-def multiplied(t: Tile, v: str, suffix: str, r: int, j: int) -> list[str]:
+def head(t: Tile, attributes: str) -> str:
+    given = "i64 %k, ptr noalias readonly %A, i64 %sm, i64 %sk, ptr noalias readonly %B, ptr noalias %C, i64 %ldc, i1 %first"
+    return f"define internal void @{t.name}({given}) noinline {attributes} {{"
+
+
+def turned_text(t: Tile, attributes: str) -> str:
+    """The function of a tile of few columns, each a few vectors of rows."""
+    e, v, size = t.dtype.llvm, f"<{t.lanes} x {t.dtype.llvm}>", t.dtype.size
+    blocks = t.rows // t.lanes
+    places = [(b, j) for b in range(blocks) for j in range(t.columns)]
+    out = [head(t, attributes), "entry:", "  br label %head", "head:", "  %p = phi i64 [ 0, %entry ], [ %p1, %body ]"]
+    out += [f"  %c{b}_{j} = phi {v} [ zeroinitializer, %entry ], [ %n{b}_{j}, %body ]" for b, j in places]
+    out += ["  %go = icmp slt i64 %p, %k", "  br i1 %go, label %body, label %done", "body:"]
+    out += [f"  %bo = mul i64 %p, {t.width}", f"  %b = getelementptr {e}, ptr %B, i64 %bo"]
+    out += [f"  %ao = mul i64 %p, {'%sk' if t.sk is None else t.sk}", f"  %a = getelementptr {e}, ptr %A, i64 %ao"]
+    for b in range(blocks):
+        out += [
+            f"  %ap{b} = getelementptr {e}, ptr %a, i64 {b * t.lanes}",
+            f"  %a{b} = load {v}, ptr %ap{b}, align {size}",
+        ]
+    for j in range(t.columns):
+        out += [f"  %bp{j} = getelementptr {e}, ptr %b, i64 {j}", f"  %b{j} = load {e}, ptr %bp{j}, align {size}",
+                f"  %i{j} = insertelement {v} poison, {e} %b{j}, i32 0", f"  %w{j} = shufflevector {v} %i{j}, {v} poison, <{t.lanes} x i32> zeroinitializer"]  # fmt: skip
+        for b in range(blocks):
+            out.append(f"  %n{b}_{j} = call {v} @{fma(t)}({v} %a{b}, {v} %w{j}, {v} %c{b}_{j})")
+    out += ["  %p1 = add i64 %p, 1", "  br label %head", "done:"]
+    for b in range(blocks):
+        columns = [f"%c{b}_{j}" if j < t.columns else "zeroinitializer" for j in range(t.lanes)]
+        lines, rows = transposed(columns, v, f"t{b}")
+        out += lines
+        for r, row in enumerate(rows, b * t.lanes):
+            out += [f"  %at{r} = mul i64 %ldc, {r}", f"  %C{r} = getelementptr {e}, ptr %C, i64 %at{r}", f"  %was{r} = load {v}, ptr %C{r}, align {size}",
+                    f"  %old{r} = select i1 %first, {v} zeroinitializer, {v} %was{r}", f"  %sum{r} = fadd {v} %old{r}, {row}",
+                    f"  store {v} %sum{r}, ptr %C{r}, align {size}"]  # fmt: skip
+    return "\n".join([*out, "  ret void", "}"])
+
+
+def transposed(rows: Sequence[str], vector: str, prefix: str) -> tuple[list[str], list[str]]:
+    """The transposition of as many vectors as they have lanes, as lines and the names of its rows. In round h, lanes whose
+    bit h differs change places between rows whose bit h differs."""
+    text, out, lanes, h = [], list(rows), len(rows), 1
+    while h < lanes:
+        for i in range(lanes):
+            if i & h:
+                continue
+            a, b = out[i], out[i | h]
+            low = [lane if not lane & h else lanes + (lane ^ h) for lane in range(lanes)]
+            high = [lane | h if not lane & h else lanes + lane for lane in range(lanes)]
+            for place, order in ((i, low), (i | h, high)):
+                out[place] = f"%{prefix}_{h}_{place}"
+                picks = ", ".join(f"i32 {k}" for k in order)
+                text.append(f"  {out[place]} = shufflevector {vector} {a}, {vector} {b}, <{lanes} x i32> <{picks}>")
+        h *= 2
+    return text, out
+
+
+def fma(t: Tile) -> str:
+    return f"llvm.fma.v{t.lanes}{'f32' if t.dtype.llvm == 'float' else 'f64'}"
+
+
+def multiplied(t: Tile, v: str, r: int, j: int) -> list[str]:
     """One multiplication of a row's element with a vector of B, added to the sums."""
     if not t.pairs:
-        return [f"  %n{r}_{j} = call {v} @llvm.fma.{suffix}({v} %w{r}, {v} %b{j}, {v} %c{r}_{j})"]
+        return [f"  %n{r}_{j} = call {v} @{fma(t)}({v} %w{r}, {v} %b{j}, {v} %c{r}_{j})"]
     p = f"<{2 * t.lanes} x bfloat>"
     return [
         f"  %wp{r}_{j} = bitcast {v} %w{r} to {p}",
@@ -101,4 +164,4 @@ def tile_declaration(t: Tile) -> str:
     v = f"<{t.lanes} x {t.dtype.llvm}>"
     if t.pairs:
         return f"declare {v} @{DOT}({v}, <{2 * t.lanes} x bfloat>, <{2 * t.lanes} x bfloat>)"
-    return f"declare {v} @llvm.fma.v{t.lanes}{'f32' if t.dtype.llvm == 'float' else 'f64'}({v}, {v}, {v})"
+    return f"declare {v} @{fma(t)}({v}, {v}, {v})"

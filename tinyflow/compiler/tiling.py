@@ -175,7 +175,7 @@ def row_tiles(em: Emitter, t: Tiles, grid: Grid, low: Value, high: Value) -> Ite
             em.env[t.run], tile = em.op("udiv {t} {0}, {1}", [tile, each]), em.op("urem {t} {0}, {1}", [tile, each])
         fresh = em.op("or {t} {0}, {1}", [fresh, em.op("icmp eq {t} {0}, {1}", [tile, const(0)], bool_)])
         m = t.m.extent
-        if isinstance(m, int):
+        if isinstance(m, int) and not t.turned:
             count = -(-m // t.rows[0])
             base, rest = m // count, m % count
             start = add(em, mul(em, tile, const(base)), least(em, tile, const(rest)))
@@ -403,7 +403,8 @@ def call_tile(em: Emitter, heights: Sequence[int], like: Tile, rows: Value, args
     kinds = ("i64", "ptr", "i64", "i64", "ptr", "ptr", "i64", "i1")
     text = ", ".join(f"{k} {a}" for k, a in zip(kinds, args, strict=True))
     sm, sk = (None if s.startswith("%") else int(s) for s in args[2:4])
-    shapes = [like._replace(rows=h, sm=sm, sk=sk) for h in heights]
+    turned = {h: like.columns if h >= like.lanes else 0 for h in heights}
+    shapes = [like._replace(rows=h, sm=sm, sk=sk, columns=turned[h]) for h in heights]
     for shape in shapes:
         em.extra[tile_text(shape, em.target.attributes)] = None
         em.declared[tile_declaration(shape)] = None
@@ -458,7 +459,9 @@ def epilogue(
                 em.store(s.target.key, s.offset, x, s.target.dtype)
             else:
                 x = em.widen(x)
-                em.line(f"store {x.type(em.lanes)} {x.name}, ptr {vector(kept[k], mul(em, r, const(t.width)))}, align 4")
+                em.line(
+                    f"store {x.type(em.lanes)} {x.name}, ptr {vector(kept[k], mul(em, r, const(t.width)))}, align 4"
+                )
         del em.env[t.result]
 
     def put(r: Value) -> None:

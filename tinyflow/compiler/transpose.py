@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import bind_rows, share
 from tinyflow.compiler.loops import Kernel, Store, stride
+from tinyflow.compiler.microkernel import transposed
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, bool_, int64
@@ -176,20 +177,8 @@ def number(n: int) -> Value:
 
 
 def turned(em: Emitter, rows: Sequence[str], vector: str) -> list[str]:
-    """The transposition: in round h, lanes whose bit h differs change places between rows whose bit h differs."""
-    out, lanes, h = list(rows), len(rows), 1
-    while h < lanes:
-        for i in range(lanes):
-            if i & h:
-                continue
-            a, b = out[i], out[i | h]
-            low = [lane if not lane & h else lanes + (lane ^ h) for lane in range(lanes)]
-            high = [lane | h if not lane & h else lanes + lane for lane in range(lanes)]
-            for place, order in ((i, low), (i | h, high)):
-                out[place] = em.name("x")
-                picks = ", ".join(f"i32 {k}" for k in order)
-                em.line(f"{out[place]} = shufflevector {vector} {a}, {vector} {b}, <{lanes} x i32> <{picks}>")
-        h *= 2
+    lines, out = transposed(rows, vector, em.name()[1:])
+    em.lines += lines
     return out
 
 
