@@ -80,6 +80,32 @@ def test_sizes_known_when_running(turned):
         check_close(got, want, k)
 
 
+def test_few_columns():
+    """Results of fewer columns than a vector has lanes: rows are the lanes where they are neighbours in the left operand."""
+    roots, fed = [], {}
+    for m, k, n in itertools.product((15, 16, 33, 61, 784), (1, 9, 500), (2, 3, 5, 6, 10, 12, 13)):
+        for dtype in (float32, float64) if m == 61 else (float32,):
+            node, a, b = product(m, k, n, (True, False), dtype)
+            v = placeholder(dtype, (m, n), "v")
+            roots += [node, v - e.exp(node) * 0.5]
+            fed |= fed_by((a, b, v))
+    check(roots, fed, threads=(1, 2, 3), added=520)
+
+
+def test_an_update_of_few_columns_in_place():
+    """A row is read where the row before was stored in part of a vector."""
+    for n in (1, 5, 10, 15):
+        node, a, b = product(40, 300, n, (True, False), float32)
+        v = variable(float32, (40, n), "v")
+        runner = execute.compile([], {v: v - 0.25 * node})
+        fed = fed_by((a, b, v))
+        for threads in THREADS:
+            store = {v: fed[v].copy()}
+            with config(THREADS=threads):
+                runner({a: fed[a], b: fed[b]}, store)
+            check_close(store[v], fed[v] - np.float32(0.25) * (fed[a].T @ fed[b]), 300)
+
+
 # fmt: off
 EINSUMS = [  # spec, shapes
     ("ij,jk->ik",          (40, 1000), (1000, 50)),     # several blocks of K
