@@ -152,7 +152,7 @@ class Tiles:
     def __str__(self) -> str:
         b, m, n, k = map(expr.show, self.sizes)
         how = "in place" if self.local is None else "packed by rows" if self.upright else "packed by tiles"
-        text = f"contract {self.spec}: batch {b}, M {m}, N {n}, K {k}; tiles of {self.rows} x {self.width}{", turned" * bool(self.turned)}, A {how}: {expr.show(self.a)}"
+        text = f"contract {self.spec}: batch {b}, M {m}, N {n}, K {k}; tiles of {self.rows} x {self.width}{', turned' * bool(self.turned)}, A {how}: {expr.show(self.a)}"
         return text if self.packing is None else f"{text}\neach thread for itself, {show(self.packing)}"
 
     @property
