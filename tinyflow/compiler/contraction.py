@@ -241,7 +241,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     if isinstance(columns, int):
         vectors = min(vectors, -(-columns // lanes))
     width = vectors * lanes
-    scope = Scope(buffered, {}, core.ndim)
+    scope = Scope(buffered, {}, None)
     left = left_operand(core, spec, found, scope, height)
     batch, run, row, column = left.indices
 
@@ -261,7 +261,8 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     scope.group, scope.replaced[core] = set(group.stores), lambda _: result
     stores = []
     for s in group.stores:
-        value = expr.as_expr(expr.opened(scope.read(s, index)))
+        place = index if s.shape == core.shape else tuple(split(flatten(index, core.shape), s.shape))
+        value = expr.as_expr(expr.opened(scope.read(s, place)))
         stores += [Store(t, (), t.place(index, core.shape), value, column) for t in homes[s]]
     direct = is_direct(stores, result, left.indices, width)
 
@@ -277,7 +278,9 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         blocks_of(k, left.around.taps - 1 if left.around else 0),
     )
     together = columns_at_once(columns, width)
-    by_tile = isinstance(depth, int) and depth * together * width * dtype.size <= STAYS
+    by_tile = isinstance(depth, int) and (
+        depth * together * width * dtype.size <= STAYS or (not direct and blocks.one(k))
+    )
     packed, whole_runs = rows[0], False
     if left.upright:
         n = row.extent

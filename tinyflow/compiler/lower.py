@@ -72,7 +72,7 @@ class Reader:
 class Scope:
     """Expressions of one kernel: which nodes are buffers, what has been read, which indices are checked."""
 
-    def __init__(self, buffered: Buffers, local: Mapping[Node, int], depth: int) -> None:
+    def __init__(self, buffered: Buffers, local: Mapping[Node, int], depth: int | None) -> None:
         self.buffered, self.local, self.depth = buffered, local, depth
         self.memo: dict[tuple[Node, tuple[Index_, ...]], Expr] = {}
         self.reads: dict[tuple[Node, tuple[Index_, ...]], None] = {}
@@ -84,7 +84,7 @@ class Scope:
     def read(self, node: Node, index: tuple[Index_, ...]) -> Expr:
         if node in self.replaced:
             return self.replaced[node](index)  # type: ignore[no-any-return]
-        if node in self.group and len(index) == self.depth:
+        if node in self.group and self.depth in (None, len(index)):
             return self.compute(node, index)  # of the place being computed: the value itself, not its buffer
         if node in self.buffered or node.op.kind == "leaf":
             self.reads[(node, index)] = None

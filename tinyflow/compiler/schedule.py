@@ -17,12 +17,12 @@ from tinyflow.compiler.lasting import edge, lasting_values
 from tinyflow.compiler.lower import Lowering, is_view, through_views
 from tinyflow.core import expr
 from tinyflow.core.expr import Expr, Index_
-from tinyflow.graph.node import Node, toposort
+from tinyflow.graph.node import Node, is_static, toposort
 from tinyflow.ops.attention import ATTENTION_GRAD
 from tinyflow.ops.contraction import CONTRACT, PAIRS
 from tinyflow.ops.control import MERGE
 from tinyflow.ops.elementwise import HEAVY
-from tinyflow.ops.movement import CONCAT, EXPAND, PERMUTE
+from tinyflow.ops.movement import CONCAT, EXPAND, PERMUTE, flatten
 from tinyflow.ops.pooling import POOL_ARG, POOL_MAX, POOL_SUM, RESAMPLE, SPREAD
 from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
 from tinyflow.ops.scan import SCAN, loops_of
@@ -78,9 +78,10 @@ class Schedule:
                 self.home[n] = Group([n], self.conditions[n], core=core)
         for together in gradients_of_one(self.order):
             self.settle(Group(together, self.conditions[together[0]]))
-        for n in self.order:
-            if n in self.home:
-                self.absorb(n)
+        for self.reshaped in (False, True):  # whether epilogues may have another shape: a pass over rows comes first
+            for n in self.order:
+                if n in self.home:
+                    self.absorb(n)
         self.drop_inner_buffers()
         self.groups = self.sorted_groups()
 
@@ -203,7 +204,7 @@ class Schedule:
 
     def absorb(self, n: Node) -> None:
         """Merges into the group of n the groups that it reads, nearest first."""
-        for x in sorted(self.needs(self.home[n]), key=lambda x: -x.uid):
+        for x in sorted({x for _, x, _ in self.reads(self.home[n])}, key=lambda x: -x.uid):
             mine = self.home[n]
             other = self.home.get(x)
             if other is None or other is mine:
@@ -235,10 +236,8 @@ class Schedule:
         ):
             return None
         if first.core is not None:
-            same = all(s.shape == first.core.shape for s in stores) and not any(
-                self.lowering.of(s).formula.folds for s in second.stores
-            )
-            if not same or not self.depth_fits(stores, first.core.ndim):
+            folds = any(self.lowering.of(s).formula.folds for s in second.stores)
+            if folds or not self.core_fits(stores, first.core):
                 return None
             return Group(stores, first.conditions, first.core.ndim, first.core)
         for depth in range(min(s.ndim for s in stores), -1, -1):
@@ -260,6 +259,24 @@ class Schedule:
         for s in stores:
             lowered = self.lowering.of(s)
             if any(x in inside and index[:depth] != lowered.formula.indices[:depth] for x, index in lowered.reads):
+                return False
+        return True
+
+    def core_fits(self, stores: Sequence[Node], core: Node) -> bool:
+        """Whether the stores have the shape of a contraction's results, or that of a matrix with its rows on several axes,
+        and read each other only at their own place."""
+        if all(s.shape == core.shape for s in stores):
+            return self.depth_fits(stores, core.ndim)
+        if not self.reshaped or core.ndim != 2 or not is_static(core.shape):
+            return False
+        size, columns = expr.product(core.shape), core.shape[-1]
+        inside = set(stores)
+        for s in stores:
+            lowered = self.lowering.of(s)
+            if not s.ndim or s.shape[-1] != columns or expr.product(s.shape) != size:
+                return False
+            place = flatten(lowered.formula.indices, s.shape)
+            if any(x in inside and flatten(index, x.shape) != place for x, index in lowered.reads):
                 return False
         return True
 

@@ -12,12 +12,14 @@ norm, gelu, dropout masks and casts are such values; conv and matmul outputs are
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from tinyflow.core import expr
 from tinyflow.core.config import config
 from tinyflow.core.expr import Expr
 from tinyflow.graph.node import Node, at_line, toposort, with_inputs
+from tinyflow.graph.op import lookup
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.control import again
 from tinyflow.ops.elementwise import HEAVY
@@ -32,6 +34,7 @@ MOST_ANCHORS = 4  # that are not small
 MOST_WORK = 32  # scalar operations of a cone
 USUAL = 32  # what a dimension known only when running is taken for
 
+ADD = lookup("add")
 VIEWS = (EXPAND, RESHAPE, PERMUTE, SLICE)
 CHEAP = {*VIEWS, PAD, CONCAT, UNIFORM}
 
@@ -52,6 +55,8 @@ class Plan:
         self.stage = stages(order)
         self.guarded = conditions(order)
         self.products = {through_views(x) for n in order if n.op is CONTRACT for x in n.inputs}
+        users = Counter(x for n in order for x in dict.fromkeys(n.inputs))
+        self.sums = {n for n in order if n.op is ADD and users[n] > 1 and not any(map(is_given, n.inputs))}
         self.far: set[Node] = set()  # what far users read: themselves, or in what they inline
         for n in reversed(order):
             inlined = n in self.far and is_cheap(n) and not self.is_stored(n)
@@ -91,8 +96,8 @@ class Plan:
                 self.kept.add(n)
 
     def is_stored(self, n: Node) -> bool:
-        """Whether a cheap value is likely to have a buffer: what a product reads, and what is costly."""
-        return n in self.products or n.op.name in HEAVY
+        """Whether a cheap value is likely to have a buffer: what a product reads, what is costly, a sum along a residual network."""
+        return n in self.products or n.op.name in HEAVY or n in self.sums
 
     def cone(self, n: Node, stored: Callable[[Node], bool] = lambda x: False) -> tuple[set[Node], set[Node]]:
         """(what a value is made of, itself included; its anchors, and what counts as one besides)"""
@@ -162,6 +167,12 @@ def size(n: Node) -> int:
     dims = {a: USUAL for d in n.shape if isinstance(d, Expr) for a in expr.walk(d) if isinstance(a, expr.Dim)}
     elements = expr.product(n.shape)
     return max(elements if isinstance(elements, int) else expr.evaluate(elements, dims), 1) * n.dtype.size
+
+
+def is_given(n: Node) -> bool:
+    """Whether it is a leaf, a number, or one of them stretched."""
+    n = through_views(n)
+    return not n.inputs
 
 
 def through_views(n: Node) -> Node:

@@ -27,8 +27,8 @@ def order(steps: Sequence[Touch], sizes: Mapping[int, int]) -> list[int]:
     before = list(range(len(steps)))
     if len(steps) < 3 or not sizes:
         return before
-    found = eager(steps, sizes)
-    return found if peak(steps, found, sizes) < peak(steps, before, sizes) else before
+    found = [eager(steps, sizes, loosely) for loosely in (False, True)]
+    return min((f for f in (before, *found) if len(f) == len(steps)), key=lambda f: peak(steps, f, sizes))
 
 
 def peak(steps: Sequence[Touch], order: Sequence[int], sizes: Mapping[int, int]) -> int:
@@ -51,9 +51,10 @@ def peak(steps: Sequence[Touch], order: Sequence[int], sizes: Mapping[int, int])
     return most
 
 
-def eager(steps: Sequence[Touch], sizes: Mapping[int, int]) -> list[int]:
+def eager(steps: Sequence[Touch], sizes: Mapping[int, int], loosely: bool) -> list[int]:
+    """An order; not of all steps, if clusters made loosely wait for each other."""
     before = dependencies(steps)
-    clusters = clustered(steps, before, sizes)
+    clusters = clustered(steps, before, sizes, loosely)
     home = {k: root for root, members in clusters.items() for k in members}
     waits = {root: {home[p] for k in ks for p in before[k]} - {root} for root, ks in clusters.items()}
     after: dict[int, list[int]] = {root: [] for root in clusters}
@@ -120,12 +121,15 @@ def dependencies(steps: Sequence[Touch]) -> list[set[int]]:
     return found
 
 
-def clustered(steps: Sequence[Touch], before: Sequence[set[int]], sizes: Mapping[int, int]) -> dict[int, list[int]]:
-    """Steps by the one that they are for, in their order."""
+def clustered(
+    steps: Sequence[Touch], before: Sequence[set[int]], sizes: Mapping[int, int], loosely: bool
+) -> dict[int, list[int]]:
+    """Steps by the one that they are for, in their order. Loosely: though others must wait to write over what they read."""
     after: list[set[int]] = [set() for _ in steps]
     for k, needed in enumerate(before):
         for p in needed:
-            after[p].add(k)
+            if not loosely or not steps[p].writes.isdisjoint(steps[k].reads | steps[k].writes):
+                after[p].add(k)
     clusters: dict[int, list[int]] = {}
     root = list(range(len(steps)))
     for k in reversed(range(len(steps))):
