@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 import warnings
 from array import array
-from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -20,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyflow.core.config import config
-from tinyflow.core.errors import CompileError, FallbackWarning, GraphError, IndexOutOfRange
+from tinyflow.core.errors import LINE, CompileError, FallbackWarning, GraphError, IndexOutOfRange, user_line
 from tinyflow.core.expr import Dim, Expr, Index_, is_found, product, walk
 from tinyflow.core.expr import evaluate as number
 from tinyflow.core.recent import Recent
@@ -440,10 +442,25 @@ def kept_or_compiled(runner: Runner, found: Signature, key: tuple[Any, ...]) -> 
     native = kept.recall(name) if name is not None else None
     if native is not None:
         return native._replace(place=placer(), numbers_at=native.numbers.buffer_info()[0])  # type: ignore[no-any-return]
-    native = compiled(runner, found.leaves, found.dims)
+    with undisturbed():
+        native = compiled(runner, found.leaves, found.dims)
     if name is not None:
         kept.keep(name, native._replace(place=len, numbers_at=0))  # both are of this process
     return native
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """The compiler makes much at once and drops it at the end: nobody looks for garbage meanwhile, nor for the user's line."""
+    before, collects = LINE.held, gc.isenabled()
+    LINE.held = user_line()
+    gc.disable()
+    try:
+        yield
+    finally:
+        LINE.held = before
+        if collects:
+            gc.enable()
 
 
 def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Native:
