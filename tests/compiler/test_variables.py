@@ -7,12 +7,13 @@ from tests.compiler.native import THREADS, check_close, same_bits
 from tinyflow import execute
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32, float64, int32
+from tinyflow.core.errors import IndexOutOfRange
 from tinyflow.core.expr import fresh_dim
 from tinyflow.graph.evaluate import evaluate
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops.contraction import matmul
-from tinyflow.ops.indexing import gather, scatter_add
+from tinyflow.ops.indexing import gather, scatter_add, scatter_onto, scatter_set
 from tinyflow.ops.leaf import placeholder, variable
 from tinyflow.ops.movement import concat, expand, flip, pad, permute, reshape, slice_
 from tinyflow.ops.reduction import max_, mean, sum_
@@ -37,6 +38,12 @@ UPDATES = {  # variable -> its new value
     "turned":            {V: concat([slice_(V, (5, 0), (N - 5, N)), slice_(V, (0, 0), (5, N))], 0)},
     "gathered":          {V: gather(V, f.arange(N - 1, -1, -1))},
     "scattered":         {V: scatter_add(V, f.arange(N - 1, -1, -1), N)},
+    "rows replaced":     {V: scatter_set(V, slice_(W, (0, 0), (3, N)), f.arange(5, 2, -1), 0)},
+    "rows added to":     {V: scatter_onto(V, slice_(W, (0, 0), (3, N)) * 2.0, f.arange(5, 2, -1), 0)},
+    "columns replaced":  {V: scatter_set(V, slice_(W, (0, 0), (N, 3)), expand(f.arange(5, 2, -1), (N, 3)), 1)},
+    "replaced by itself": {V: scatter_set(V, slice_(V, (4, 0), (3, N)), f.arange(5, 2, -1), 0)},
+    "both replaced":     {V: scatter_set(V, slice_(W, (0, 0), (3, N)), f.arange(0, 3), 0), W: scatter_set(W, slice_(V, (0, 0), (3, N)), f.arange(0, 3), 0)},
+    "replaced and read": {V: scatter_set(V, W, f.arange(N - 1, -1, -1), 0), W: matmul(scatter_set(V, W, f.arange(N - 1, -1, -1), 0), W)},
     "softmax":           {V: f.softmax(V)},
     "centred rows":      {V: V - mean(V, 1, keepdims=True)},
     "centred columns":   {V: V - mean(V, 0, keepdims=True)},
@@ -98,6 +105,35 @@ def test_the_arrays_stay_where_they_are():
         held = dict(store)
         execute.compile([], UPDATES[name])({}, store)
         assert all(store[v] is held[v] for v in held)
+
+
+I = placeholder(int32, (2,), "i")
+ROWS = {
+    "rows": scatter_set(V, slice_(W, (0, 0), (2, N)), I, 0),
+    "columns": scatter_set(V, slice_(W, (0, 0), (N, 2)), expand(I, (N, 2)), 1),
+    "added": scatter_onto(V, slice_(W, (0, 0), (2, N)), I, 0),
+}
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("name", ROWS)
+def test_entries_that_data_tells(name, checked):
+    """Written where they are, if the index is known to be in range by then; and never when it is not."""
+    roots = [gather(W, I) if checked else sum_(W)]
+    runner = execute.compile(roots, {V: ROWS[name]})
+    for count in THREADS:
+        with config(THREADS=count):
+            store = old()
+            held, given = store[V], {**old(), I: np.array([7, 3], np.int32)}
+            before = execute.compile(roots, {V: ROWS[name]}).memory({I: given[I]}, store).temporaries
+            runner({I: given[I]}, store)
+            np.testing.assert_array_equal(store[V], evaluate([ROWS[name]], given)[ROWS[name]])
+            assert store[V] is held and before == 0
+            for bad in ([0, N], [-1, 1]):
+                kept = store[V].copy()
+                with pytest.raises(IndexOutOfRange):
+                    runner({I: np.array(bad, np.int32)}, store)
+                np.testing.assert_array_equal(store[V], kept)
 
 
 ARRANGED = {

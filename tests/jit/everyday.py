@@ -241,6 +241,38 @@ def nonlocal_counter(compile: Compile) -> Any:
 
 
 @program
+def nonlocal_tensors(compile: Compile) -> Any:
+    """A state outside, whose entries are written one after the other."""
+    kept, place, last = [torch.zeros(3, 2), torch.ones(3, 2)], 0, None
+
+    def model(x, at, keys, values):
+        keys, values = keys.index_copy_(0, at, x), values.index_add_(0, at, x * 2)
+        return (keys * values).sum(0), keys, values
+
+    @compile
+    def f(x):
+        nonlocal kept, place, last
+        y, *kept = model(x, torch.tensor([place]), *kept)
+        last = first = y * 2
+        place = (place + 1) % 3
+        return first + y
+
+    seen = [f(ramp(1, 2) + k) for k in range(7)]
+    return [seen, kept, place, last, torch.tensor([place, 4]), torch.tensor(place)]
+
+
+@program
+def numbers_in_tensors(compile: Compile) -> Any:
+    @compile
+    def f(x, n):
+        at = torch.tensor([n, n + 1, 3])
+        return x[at] * torch.tensor(n) + torch.tensor([n, 0.5, 2])
+
+    out = [f(ramp(9), n) for n in range(5)]
+    return [out, [o.dtype == torch.float32 for o in out], torch.tensor([3, 4]).dtype == torch.int64]
+
+
+@program
 def object_state(compile: Compile) -> Any:
     class Meter:
         def __init__(self) -> None:

@@ -20,6 +20,7 @@ class Buffers(set[Node]):
         super().__init__(nodes)
         self.start: dict[Node, Index_] = {}  # where in its buffer a node begins, if not at 0; of leaves too
         self.lasting: set[Node] = set()  # made of leaves alone that stay the same from run to run
+        self.in_place: set[Node] = set()  # stored over what they are made of, entries that no index names stay
         self.repeated = False  # whether the graph is the body of a loop
 
     def form(self, roots: Sequence[Node], inside: Collection[Node]) -> tuple[Hashable, list[Node]]:
@@ -34,7 +35,14 @@ class Buffers(set[Node]):
         rows = tuple(
             (n.shape, n.dtype, self.start.get(n, 0), n in self.lasting)
             if is_read(n)
-            else (n.op, tuple([place[x] for x in n.inputs]), tuple(n.attrs.values()), n in self, n in self.lasting)
+            else (
+                n.op,
+                tuple([place[x] for x in n.inputs]),
+                tuple(n.attrs.values()),
+                n in self,
+                n in self.lasting,
+                n in self.in_place,
+            )
             for n in order
         )
         return (rows, tuple([place[n] for n in roots])), order

@@ -24,6 +24,7 @@ from tinyflow.runtime.program import Slot
 if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
 
+LONG_FOLD = 32
 VIEWS = ("reshape", "permute", "expand", "slice", "switch", "stop_gradient", "again")
 
 
@@ -127,7 +128,6 @@ class Formula:
 
     indices: tuple[Index_, ...]
     value: Expr | None
-    checked: bool  # whether an index from data is used
 
     @cached_property
     def folds(self) -> list[Fold]:
@@ -143,6 +143,7 @@ class Formula:
 class Lowered(NamedTuple):
     formula: Formula  # of all nodes of one form the same
     reads: tuple[tuple[Node, tuple[Index_, ...]], ...]
+    checks: tuple[Node, ...]  # those that take an index from data
     waits: tuple[Node, ...]  # what must have run before, though it is not read
 
 
@@ -151,13 +152,25 @@ def down_columns(value: Expr | None, last: Index) -> bool:
 
     What does not depend on it, the vector of a vector times a matrix, is as good either way.
     """
+    along, across = neighbours(value, last)
+    return along > across
+
+
+def neighbours(value: Expr | None, last: Index, least: int = 0) -> tuple[int, int]:
+    """How many of the reads in folds of at least some length meet neighbours along the last index, and along what they fold."""
     along = across = 0
     for f in loops.folds(value) if value is not None else ():
-        if last in free(f):
+        if last in free(f) and not (isinstance(n := expr.product(k.extent for k in f.over), int) and n < least):
             found = [x for x in loads(f.body) if last in free(x) and any(k in free(x) for k in f.over)]
             along += sum(stride(x.offset, last) == 1 for x in found)
             across += sum(any(stride(x.offset, k) == 1 for k in f.over) for x in found)
-    return along > across
+    return along, across
+
+
+def runs_across(value: Expr, last: Index) -> bool:
+    """Whether lanes along the last index would gather what lies side by side along a fold that is long enough for lanes itself."""
+    along, across = neighbours(value, last, LONG_FOLD)
+    return across > 0 == along
 
 
 class Lowering:
@@ -176,7 +189,8 @@ class Lowering:
                 nodes, like = self.forms[form]
                 called = dict(zip(nodes, order, strict=True))
                 reads = tuple([(called[x], index) for x, index in like.reads])
-                found = Lowered(like.formula, reads, tuple([called[x] for x in like.waits]))
+                checks, waits = (tuple([called[x] for x in xs]) for xs in (like.checks, like.waits))
+                found = Lowered(like.formula, reads, checks, waits)
             else:
                 found = self.lowered(node)
                 self.forms[form] = order, found
@@ -188,7 +202,7 @@ class Lowering:
         indices = axes(node.shape)
         value = value_of(scope, node, indices)
         value = None if value is None else expr.as_expr(expr.opened(value))
-        return Lowered(Formula(indices, value, bool(scope.checks)), tuple(scope.reads), tuple(scope.waits))
+        return Lowered(Formula(indices, value), tuple(scope.reads), tuple(scope.checks), tuple(scope.waits))
 
 
 def value_of(scope: Scope, node: Node, index: tuple[Index_, ...]) -> Expr | None:
@@ -240,7 +254,8 @@ def by_rows(group: Group, depth: int, buffered: Buffers, homes: Mapping[Node, Se
         inner = axes(n.shape[depth:])
         for s in stores_of(scope, n, (*row, *inner), real(inner), homes, group.local.get(n)):
             shorter, (s,) = collapsed(real(inner), [s])
-            stores.append(s._replace(inner=shorter, lanes=shorter[-1] if shorter else None))
+            lanes = shorter[-1] if shorter and not runs_across(s.value, shorter[-1]) else None
+            stores.append(s._replace(inner=shorter, lanes=lanes))
     rows, stores = collapsed(real(row), stores)
     return Kernel(
         name, rows, tuple(stores), tuple(scope.checks), conditions=group.conditions, nodes=tuple(group.stores)

@@ -29,6 +29,7 @@ from tinyflow.core.errors import CompileError
 from tinyflow.core.expr import Dim, Expr, Index_
 from tinyflow.graph.node import Node, rewrite, toposort
 from tinyflow.ops.elementwise import stop_gradient
+from tinyflow.ops.indexing import ONTO, PUT
 from tinyflow.passes.pairs import pairs
 from tinyflow.runtime import machine
 from tinyflow.runtime import target as targets
@@ -84,7 +85,8 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node], lasting: Collect
     """
     target = targets.current()
     outputs = [own(n) for n in outputs]
-    changes = {v: stop_gradient(n) if n.op.whole else own(n) for v, n in writes.items()}
+    alone = written_over(outputs, writes)
+    changes = {v: stop_gradient(n) if n.op.whole and v not in alone else own(n) for v, n in writes.items()}
     if target.pairs:
         new = rewrite([*outputs, *changes.values()], pairs)
         outputs, changes = [new[n] for n in outputs], {v: new[n] for v, n in changes.items()}
@@ -122,6 +124,19 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node], lasting: Collect
         tuple(codes),
         tuple(codes.values()),
     )
+
+
+def written_over(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> set[Node]:
+    """The variables that only an op reads which replaces entries of theirs: their new values."""
+    new, readers = list(writes.values()), dict[Node, int]()
+    for n in toposort([*outputs, *new]):
+        for x in n.inputs:
+            readers[x] = readers.get(x, 0) + 1
+    return {
+        v
+        for v, n in writes.items()
+        if n.op in (PUT, ONTO) and n.inputs[0] is v and readers[v] == new.count(n) == 1 and n not in outputs
+    }
 
 
 def emitted(k: Kernel, target: targets.Target) -> Code:
@@ -194,6 +209,8 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
                 add(n, Target(n, "own", n.dtype), "result")
             for v in written.get(n, ()):
                 safe = in_place(schedule, group, n, v)
+                if safe and n.op.whole:
+                    schedule.buffered.in_place.add(n)
                 add(n, Target(v, "write", n.dtype), where[v] if safe else "result")
             if not homes[n]:
                 add(n, Target(n, "own", n.dtype), "temp")
@@ -209,12 +226,25 @@ def targets_of_parts(n: Node) -> list[Target]:
     return [Target(n, "own", n.dtype, start, (length, whole)) for start, length in zip(starts, lengths)]
 
 
+def checked_before(schedule: Schedule, group: Group, n: Node) -> bool:
+    """Whether an earlier group checks a node's index in any case: then nothing is written where one is out of range."""
+    want, here = indexed(n), schedule.place[group]
+    for other in schedule.groups[:here]:
+        for s in other.stores if not other.conditions else ():
+            checks = (s,) if s.op.kind == "into" else schedule.lowering.of(s).checks
+            if any(indexed(c) == want for c in checks):
+                return True
+    return False
+
+
 def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
     """Whether the variable's old value is needed nowhere once its new one is stored."""
+    if n.op.whole and n.op.kind == "into":
+        return checked_before(schedule, group, n)
     if (
         v.shape != n.shape
         or n.op.kind == "loop"
-        or any(schedule.lowering.of(s).formula.checked for s in {*group.stores, *([group.core] if group.core else [])})
+        or any(schedule.lowering.of(s).checks for s in {*group.stores, *([group.core] if group.core else [])})
     ):
         return False
     whole = group.depth is None or all(s.ndim == group.depth for s in group.stores)
@@ -307,9 +337,14 @@ def nested(
     return [call(i, repeated) if isinstance(i, Kernel) else loop(i, nested(inner(i), call, loop, True)) for i in items]
 
 
+SAME_NUMBERS = ("reshape", "permute", "expand", "stop_gradient")
+
+
 def indexed(n: Node) -> tuple[Node, Index_]:
     """The index that a node checks, and how many entries there are for it."""
     index = n.inputs[-1] if n.op.kind == "into" else n.inputs[1]
+    while index.op.name in SAME_NUMBERS and expr.product(index.shape) != 0:
+        index = index.inputs[0]
     if "size" in n.attrs:
         return index, n.attrs["size"]
     return index, n.inputs[0].shape[n.attrs["axis"] if "axis" in n.attrs else n.attrs["batch"]]

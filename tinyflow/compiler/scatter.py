@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Push:
-    """out[batch, row, inner] = start; then out[batch, place, inner] = value, for all `entries` in order."""
+    """out[batch, row, inner] = start, unless it is there; then out[batch, place, inner] = value, for all `entries` in order."""
 
     batch: Index
     entry: Index
     inner: tuple[Index, ...]
     place: Expr  # the checked index, at batch and entry
     row: Index  # stands for the place once it is known to be this thread's
-    start: Expr
+    start: Expr | None
     written: tuple[object, ...] = ()
 
     def __str__(self) -> str:
@@ -45,12 +45,13 @@ class Push:
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
         (store,) = kernel.stores
         batches, columns, rows = self.bounds(em)
+        start = self.start
         with em.loop(self.batch, *names(batches)):
-            if self.inner:
+            if start is not None and self.inner:
                 with em.loop(self.row, *names(rows)):
-                    self.over_inner(em, store, self.start, columns)
-            else:
-                em.in_lanes(self.row, *names(rows), lambda: put(em, store, self.start), None)
+                    self.over_inner(em, store, start, columns)
+            elif start is not None:
+                em.in_lanes(self.row, *names(rows), lambda: put(em, store, start), None)
             with em.loop(self.entry):
                 at = em.value(self.place)
                 above = em.op("icmp sge {t} {0}, {1}", [at, rows[0]], bool_)
@@ -142,7 +143,8 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     start = Reader(base[0], scope, n)(*at) if base else expr.const(0, n.dtype)
     if n.op is not PUT:
         value = expr.apply("add", expr.load(target, offset, n.dtype), value)
-    push = Push(batch, entry, inner, place, row, expr.as_expr(expr.opened(start)))  # type: ignore[arg-type]
+    there = n in buffered.in_place
+    push = Push(batch, entry, inner, place, row, None if there else expr.as_expr(expr.opened(start)))  # type: ignore[arg-type]
     store = Store(target, inner, offset, expr.as_expr(expr.opened(value)), inner[-1] if inner else None)
-    cost = expr.mul(expr.product(updates.shape), 2) + expr.product(n.shape)
+    cost = expr.mul(expr.product(updates.shape), 2) + (0 if there else expr.product(n.shape))
     return [Kernel(name, (), (store,), tuple(scope.checks), cost, push, group.conditions, (n,))]

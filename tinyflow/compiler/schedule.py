@@ -35,6 +35,7 @@ LONG_CHAIN = 50  # nodes inlined into each other: expressions are made and walke
 MOST_STORES = 24
 FEW_PARTS = 4
 MANY_CHANNELS = 16  # a vector of them
+OFTEN = 8  # times that each element of an operand is read
 
 
 @dataclass(eq=False)
@@ -126,6 +127,8 @@ class Schedule:
                     for x in map(through_views, n.inputs)
                     if x.op.kind != "leaf" and (len(self.users[x]) > 1 or not cheap_producer(x))
                 )
+            elif n.op is CONTRACT:
+                chosen.update(x for x in map(through_views, repeated_operands(n)) if is_laborious(x))
         chosen |= edge(self.order, self.lasting)
         chosen |= self.shared(chosen)
         chosen |= self.sums_of_many(chosen, chosen | self.sums_of_many(chosen, chosen))
@@ -446,6 +449,29 @@ def gradients_of_one(order: Sequence[Node]) -> list[list[Node]]:
         if n.op is ATTENTION_GRAD:
             found.setdefault((n.inputs, n.attrs["steps"]), []).append(n)
     return [nodes for nodes in found.values() if len(nodes) > 1]
+
+
+def repeated_operands(n: Node) -> list[Node]:
+    """Those of a product whose elements are each read several times: the vector that meets all rows of a matrix."""
+    spec = n.attrs["spec"]
+    used = [{a for p in places for a, _ in p.terms} for places in spec.operands]
+    times = [expr.product(size for a, size in spec.size.items() if a not in u) for u in used]
+    return [x for x, k in zip(n.inputs, times, strict=True) if not isinstance(k, int) or k >= OFTEN]
+
+
+def is_laborious(n: Node) -> bool:
+    """Whether a value takes more arithmetic than an operation or two on what has a buffer anyway."""
+    stack, seen = [n], {n}
+    while stack:
+        x = stack.pop()
+        if not x.op.elementwise or x.op.kind == "leaf":
+            continue
+        if x.op.name in HEAVY or len(seen) > FEW_PARTS:
+            return True
+        below = set(map(through_views, x.inputs)) - seen
+        seen |= below
+        stack.extend(below)
+    return False
 
 
 def is_costly(n: Node) -> bool:

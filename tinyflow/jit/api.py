@@ -62,6 +62,7 @@ class Compiled:
         self.locals = set((self.arguments | x.assigned_names(self.syntax.body)) - self.declared)
         self.captured = x.captured_names(self.syntax.body)
         self.rebound = x.assigned_inside(self.syntax.body)
+        self.outside = x.outside_names(self.syntax.body)
         self.stable = x.stable_names(self.arguments, self.syntax.body)
         self.volatile: set[str] = set()
         self.temporaries: frozenset[str] = frozenset()

@@ -52,6 +52,7 @@ class Planner:
     ) -> list[Step]:
         """`needed`: names looked at later; `tail`: the function ends where the statements end; `caught`: an error may be caught
         outside."""
+        stmts = [part for st in stmts for part in self.computed_first(st)]
         alone = [caught or self.is_shared(st) or self.is_bare(st) for st in stmts]
         returns = bool(stmts) and (tail or isinstance(stmts[-1], ast.Return))
         if returns and not any(alone) and not any(map(jumps, stmts)):
@@ -69,6 +70,15 @@ class Planner:
             names = names.after([st])
         return steps + (self.returning(waiting, names) if tail and waiting else self.run(waiting, names, needed))
 
+    def computed_first(self, st: ast.stmt) -> list[ast.stmt]:
+        """Where a name of a function around is bound, which is for the function's own frame: temporary = value; names = temporary."""
+        if not isinstance(st, ast.Assign) or not x.assigned_names([st]) & self.owner.outside or is_trivial([st]):
+            return [st]
+        name = self.owner.temporary(st.value)
+        first = ast.copy_location(ast.Assign([x.store(name, st.value)], st.value), st)
+        then = ast.copy_location(ast.Assign(st.targets, x.load(name, st.value)), st)
+        return [ast.fix_missing_locations(first), ast.fix_missing_locations(then)]
+
     def is_shared(self, st: ast.stmt) -> bool:
         """Whether a statement binds a name that functions inside look at."""
         return bool(x.assigned_names([st]) & self.owner.captured & self.owner.locals)
@@ -78,7 +88,8 @@ class Planner:
         function that sees names which are bound anew elsewhere."""
         mentioned = x.read_names([st]) | x.assigned_names([st])
         inner = x.captured_names([st]) & self.owner.locals
-        return bool(mentioned & self.owner.rebound) or not inner <= self.owner.stable
+        outside = x.assigned_names([st]) & self.owner.outside
+        return bool(outside | (mentioned & self.owner.rebound)) or not inner <= self.owner.stable
 
     def single(self, st: ast.stmt, names: Names, needed: Any, caught: bool) -> list[Step]:
         """One statement by itself."""

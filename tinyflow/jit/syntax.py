@@ -174,7 +174,14 @@ def declared(nodes: Iterable[ast.AST]) -> set[str]:
 
 def assigned_inside(nodes: Iterable[ast.AST]) -> set[str]:
     """The names that functions inside declare nonlocal: calling them may bind these."""
-    return {name for node in nodes for n in ast.walk(node) if isinstance(n, ast.Nonlocal) for name in n.names}
+    own = set(map(id, here(nodes)))
+    every = (n for node in nodes for n in ast.walk(node))
+    return {name for n in every if isinstance(n, ast.Nonlocal) and id(n) not in own for name in n.names}
+
+
+def outside_names(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names of functions around, which these statements bind."""
+    return {name for n in here(nodes) if isinstance(n, ast.Nonlocal) for name in n.names}
 
 
 def stable_names(parameters: Iterable[str], body: Sequence[ast.stmt]) -> frozenset[str]:

@@ -12,21 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from tinyflow.core.dtypes import float64
+from tinyflow.core.dtypes import float64, int64
 from tinyflow.graph.node import Node
 from tinyflow.jit import sources as s
 from tinyflow.jit.attributes import get_item, iterate, keys
 from tinyflow.jit.effects import Call, Entry, check_history
-from tinyflow.jit.record import call_tensors
+from tinyflow.jit.record import Scalar, call_tensors
 from tinyflow.jit.sources import ById, Guard, Source
 from tinyflow.jit.trace import Trace
 from tinyflow.jit.values import NONE, Cut, Iterated, Known, Made, Sym, Tens, Value
 from tinyflow.ops.elementwise import cast
+from tinyflow.ops.leaf import constant
+from tinyflow.ops.movement import stack
 from tinyflow.torch import autograd, creation
 from tinyflow.torch.modes import MODE
 from tinyflow.torch.nn.module import Module, zero_grads
 from tinyflow.torch.optim.optimizer import NO_SETTINGS, Optimizer, initial, move_all
-from tinyflow.torch.tensor import Tensor
+from tinyflow.torch.tensor import Tensor, fresh
 
 Args = list[Value]
 Kwargs = dict[str, Value]
@@ -55,6 +57,10 @@ def tensor_of(raw: Callable[..., Any], shared: bool) -> Callable[..., Value | No
 
     def rule(t: Trace, args: Args, kwargs: Kwargs) -> Value | None:
         v = args[0] if args else None
+        if raw is creation.tensor and len(args) == 1 and not kwargs and (numbers := varying(v)):
+            return call_tensors(
+                t, of_numbers if isinstance(v, Made) else fresh, [Scalar(number(t, n)) for n in numbers]
+            )
         if not (isinstance(v, Known) and v.source is not None and isinstance(v.raw, np.ndarray)):
             return None
         dtype = t.concrete(kwargs["dtype"]) if "dtype" in kwargs else None
@@ -65,6 +71,26 @@ def tensor_of(raw: Callable[..., Any], shared: bool) -> Callable[..., Value | No
         return found if kept else call_tensors(t, Tensor.to, [found, Known(dtype)])
 
     return rule
+
+
+def varying(v: Value | None) -> list[Value]:
+    """The integers of a list, or one alone, if some differ from call to call; empty if not."""
+    numbers: list[Value] = (
+        [v] if isinstance(v, Sym) else list(v.raw) if isinstance(v, Made) and type(v.raw) is list else []
+    )
+    plain = all(isinstance(n, Known | Sym) and type(n.raw) is int for n in numbers)
+    fed = any(isinstance(n, Sym) for n in numbers) and not any(
+        isinstance(n, Sym) and n.dim is not None for n in numbers
+    )
+    return numbers if plain and fed else []
+
+
+def number(t: Trace, v: Value) -> Node:
+    return t.scalar(v) if isinstance(v, Sym) else constant(t.concrete(v), int64)
+
+
+def of_numbers(*nodes: Node) -> Tensor:
+    return fresh(stack(nodes))
 
 
 # ------------------------------------------------------------------------------------------ modules

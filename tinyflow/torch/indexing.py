@@ -326,10 +326,9 @@ def index_add(input: Node, dim: int, index: Node, source: Node, *, alpha: Any = 
 
 def put_axis(x: Node, dim: int, index: Node, v: Any, accumulate: bool) -> Node:
     d = normal_dim(dim, x.ndim)
-    first = (d, *(a for a in range(x.ndim) if a != d))
-    rows = m.permute(x, first)
-    v = m.permute(v, first) if isinstance(v, Node) and v.ndim else f.full((index.shape[0], *rows.shape[1:]), v, x.dtype)
-    return m.permute(placed(rows, e.cast(v, x.dtype), index, 0, accumulate), m.inverse(first))
+    lead, count = x.shape[:d], index.shape[0]
+    v = v if isinstance(v, Node) and v.ndim else f.full((*lead, count, *x.shape[d + 1 :]), v, x.dtype)
+    return placed(x, e.cast(v, x.dtype), m.expand(index, (*lead, count)), d, accumulate)
 
 
 # ------------------------------------------------------------------------------------------ what data alone can tell
