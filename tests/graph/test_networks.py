@@ -196,6 +196,26 @@ def test_gradients_of_weights_are_summed_in_chunks() -> None:
     check([gw], fed_by([gw]), added=1024)
 
 
+@pytest.mark.parametrize("text", ["ik,kj->ij", "ik,jk->ji", "ki,jk->ij"])
+def test_few_results_of_many_products_are_summed_in_chunks(text: str) -> None:
+    shape = {"k": 8192, "i": 6, "j": 5}
+    a, b = (leaf(*(shape[c] for c in term), name=term) for term in text.split("->")[0].split(","))
+    node = einsum(text, a, b)
+    parts = [n for n in toposort([after(chunks, node)]) if n.op is CONTRACT]
+    assert [n.shape for n in parts] == [(8, *node.shape)]
+    check([node], fed_by([node]), added=8192)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_gradients_of_small_windows_are_summed_in_chunks(kernel: int) -> None:
+    x, w = leaf(8, 16, 16, 6), leaf(kernel, kernel, 6, 5, name="w")
+    y = convolution(x, w, (1, 1), (kernel // 2, kernel // 2), (16, 16), (1, 1))
+    (gw,) = gradients([y], [w], seeds=[leaf(8, 16, 16, 5, name="g")])
+    parts = [n for n in toposort([after(chunks, gw)]) if n.op is CONTRACT]
+    assert [n.ndim for n in parts] == [5 if kernel == 1 else 4]
+    check([gw], fed_by([gw]), added=2048)
+
+
 @pytest.mark.parametrize(
     "rows, text", [(64, "ki,kj->ij"), (1031, "ki,kj->ij"), (1024, "bi,bj->bij"), (1024, "ik,kj->ij")]
 )

@@ -332,8 +332,10 @@ def left_operand(em: Emitter, t: Tiles, rows: Rows, block: Block) -> tuple[str, 
 
 
 def pack_rows(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) -> None:
-    """local[r][k] = A at row r, for a block of K: the last letter in lanes."""
+    """local[r][k] = A at row r, for a block of K: the last letter in lanes. Rows that lie apart are fetched a block ahead: too
+    little of each is read at once for the processor to see where it goes on."""
     last = t.k[-1]
+    along = t.a if isinstance(t.a, Load) and len(t.k) == 1 and stride(t.a.offset, last) == 1 else None
     with em.counting("0", rows.name) as r:
         em.env[t.m] = add(em, start, r)
         row = mul(em, r, const(t.blocks.most))
@@ -342,6 +344,8 @@ def pack_rows(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) ->
             def put() -> None:
                 at = em.op("sub {t} {0}, {1}", [add(em, line, lane_start(em, last)), low])
                 keep(em, t, at, em.value(t.a), em.mask)
+                if along is not None:
+                    em.fetch(along, t.blocks.step * t.dtype.size)
 
             em.in_lanes(last, low.name, high, put, known)
 

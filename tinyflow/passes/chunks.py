@@ -10,14 +10,20 @@ chunks there are depends on shapes alone, and so does the order of additions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tinyflow.core import expr
-from tinyflow.graph.node import Node, at_line, make
+from tinyflow.graph.node import Dim, Node, at_line, make
 from tinyflow.ops.contraction import CONTRACT, Position, Spec
 from tinyflow.ops.movement import reshape
 from tinyflow.ops.reduction import SUM
 
 LEAST = 512  # rows
-WORTH = ((16, 4), (4, 2))  # elements read for each element of the result, and how many chunks pay then
+WORTH = ((128, 8), (16, 4), (4, 2))  # elements read for each element of the result, and how many chunks pay then
+DEEP, MANY = (
+    128,
+    4096,
+)  # so many, of so many rows, that chunks pay wherever the rows lie: there are too few results to share
 
 
 def chunks(node: Node) -> Node:
@@ -40,17 +46,24 @@ def chunks(node: Node) -> Node:
 
 
 def shared_rows(node: Node, spec: Spec) -> tuple[str, int]:
-    """The letter that both operands have as their first axis, summed over; and how many chunks of it pay."""
-    first = [positions[0].letter for positions in spec.operands]
-    letter = first[0]
-    if letter is None or first[0] != first[1] or letter in spec.out or not spec.plain:
+    """The letter summed over that is cut, an axis of both operands, and how many chunks of it pay: one if none do."""
+    size = spec.size
+    if not all(p.letter or is_one(p, size) for positions in spec.operands for p in positions):
         return "", 1  # a convolution reads each image in many places: it is better off with few of its channels
-    alone = all(sum(p.letter == letter for p in positions) == 1 for positions in spec.operands)
     sizes = (*(expr.product(x.shape) for x in node.inputs), expr.product(node.shape))
-    rows = expr.product(spec.size[a] for a in spec.folded)
-    if not alone or not all(isinstance(n, int) for n in (*sizes, rows)) or rows < LEAST or not sizes[2]:  # type: ignore[operator]
+    rows = expr.product(size[a] for a in spec.folded)
+    if not all(isinstance(n, int) for n in (*sizes, rows)) or rows < LEAST or not sizes[2]:  # type: ignore[operator]
         return "", 1
     read = (sizes[0] + sizes[1]) / sizes[2]  # type: ignore[operator]
-    n = spec.size[letter]
-    count = next((c for least, c in WORTH if read >= least and n % c == 0), 1)
-    return letter, count
+    for letter in spec.folded:
+        axes = [[d for d, p in enumerate(positions) if p.letter == letter] for positions in spec.operands]
+        deep = read >= DEEP and rows >= MANY and all(len(found) == 1 for found in axes)
+        if axes == [[0], [0]] or deep:
+            n = size[letter]
+            return letter, next((c for least, c in WORTH if read >= least and n % c == 0), 1)
+    return "", 1
+
+
+def is_one(p: Position, size: Mapping[str, Dim]) -> bool:
+    """Whether a window has but one place."""
+    return p.offset == 0 and p.divisor == 1 and [c for a, c in p.terms if size[a] != 1] == [1]
