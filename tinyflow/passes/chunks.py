@@ -52,7 +52,7 @@ def shared_rows(node: Node, spec: Spec) -> tuple[str, int]:
         return "", 1  # a convolution reads each image in many places: it is better off with few of its channels
     sizes = (*(expr.product(x.shape) for x in node.inputs), expr.product(node.shape))
     rows = expr.product(size[a] for a in spec.folded)
-    if not all(isinstance(n, int) for n in (*sizes, rows)) or rows < LEAST or not sizes[2]:  # type: ignore[operator]
+    if not all(isinstance(n, int) for n in sizes) or not isinstance(rows, int) or rows < LEAST or not sizes[2]:
         return "", 1
     read = (sizes[0] + sizes[1]) / sizes[2]  # type: ignore[operator]
     for letter in spec.folded:
