@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.compiler.native import check_close
+from tests.compiler.native import check, check_close
 from tinyflow import execute
+from tinyflow.compiler.pipeline import build
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32, int32
 from tinyflow.core.errors import IndexOutOfRange
@@ -16,6 +17,9 @@ from tinyflow.ops import functions as f
 from tinyflow.ops.contraction import matmul
 from tinyflow.ops.indexing import gather
 from tinyflow.ops.leaf import placeholder, variable
+from tinyflow.ops.sorting import argsort
+from tinyflow.passes import pipeline
+from tinyflow.runtime.program import Binding
 
 CALLERS, RUNS = 4, 40
 
@@ -91,3 +95,18 @@ def test_errors_reach_the_caller_whose_they_are():
 
     with config(THREADS=2):
         assert from_all(run) == [RUNS // CALLERS] * CALLERS
+
+
+def test_long_steps_that_cannot_be_shared_run_beside_each_other():
+    """Sorts of one row each: every other one belongs to the second thread, and what reads two of them waits for both."""
+    xs = [placeholder(float32, (20_000,), f"x{k}") for k in range(3)]
+    orders = [argsort(x, 0) for x in xs]
+    both = orders[0] + orders[1]
+    with config(THREADS=2):
+        made = build(pipeline.run([*orders, both]), {})
+        binding = Binding(made.program, ())
+        steps = binding.table.steps
+        assert [(s.owner, s.barrier) for s in steps[:3]] == [(0, False), (1, False), (0, False)]
+        assert any(s.barrier for s in steps[3:])
+    rng = np.random.default_rng(0)
+    check([*orders, both], {x: rng.normal(size=x.shape).astype(np.float32) for x in xs})

@@ -180,9 +180,10 @@ class Binding:
         self.steps = tuple(flat(in_order(program, values, self.threads)))
         self.calls = tuple(s for s in self.steps if isinstance(s, Call))
         self.serial = serial = [is_serial(s, values) for s in self.steps]
-        if all(serial):
+        moments = beside(self.steps, [s and self.is_long(c) for s, c in zip(serial, self.steps, strict=True)])
+        if all(serial) and len(set(moments)) == len(moments):
             self.threads = 1
-        self.ranges, total = arrange(program, self.steps, values, self.threads)
+        self.ranges, total = arrange(program, self.steps, values, self.threads, moments)
         self.bytes, self.base = total, 0
         self.sparse = any(c.waits for c in self.calls)  # memory is laid out for the largest sizes that data may decide
         self.results = sum(number(s.size, values) for s in program.slots if s.kind == "result")
@@ -196,6 +197,10 @@ class Binding:
         self.count = len(self.steps)
         self.stamped: Any = None  # what a profiled run needs besides, once there was one
         self.slots_at, self.dims_at = self.slots.buffer_info()[0], self.dims.buffer_info()[0]
+
+    def is_long(self, step: AnyStep) -> bool:
+        """Whether a call is worth another thread, if this one is busy."""
+        return isinstance(step, Call) and number(step.cost, self.values) >= SMALL
 
     def check(self) -> None:
         """An error, with the largest buffers and their lines, if there is not memory enough."""
@@ -357,11 +362,31 @@ def lifetimes(steps: Sequence[AnyStep]) -> dict[int, tuple[int, int]]:
     return lives
 
 
+def beside(steps: Sequence[AnyStep], alone: Sequence[bool]) -> list[int]:
+    """The moment of each step: the number of the first that it may run beside, each on a thread of its own."""
+    found: list[int] = []
+    touched: set[int] = set()
+    written: set[int] = set()
+    depth = 0
+    for k, step in enumerate(steps):
+        depth += isinstance(step, Enter) - isinstance(step, Again)
+        free = alone[k] and not depth and isinstance(step, Call)
+        writes = step.writes if isinstance(step, Call) else frozenset[int]()
+        if not free or k == 0 or not alone[k - 1] or writes & touched or step.touched & written:
+            touched, written = set(), set()
+            found.append(k)
+        else:
+            found.append(found[-1])
+        touched |= step.touched
+        written |= writes
+    return found
+
+
 def arrange(
-    program: Program, steps: Sequence[AnyStep], values: Mapping[Expr, int], threads: int
+    program: Program, steps: Sequence[AnyStep], values: Mapping[Expr, int], threads: int, moments: Sequence[int]
 ) -> tuple[dict[int, tuple[int, int]], int]:
     """Where each temporary lies in the arena, (start, end), and how large that is."""
-    lives = lifetimes(steps)
+    lives = {s: (moments[first], moments[last]) for s, (first, last) in lifetimes(steps).items()}
     sizes = {k: n for k, n in temporaries(program, values, threads).items() if k in lives}
     offsets, total = plan([Life(n, *lives[k]) for k, n in sizes.items()])
     return {k: (at, at + n) for (k, n), at in zip(sizes.items(), offsets, strict=True)}, total
@@ -371,21 +396,39 @@ class Stepping:
     """The steps of a binding in native form; a barrier stands where one meets memory that another thread may still use.
 
     Every round of a loop begins behind a barrier, unless one thread does all of it; so does what comes after an exit.
+    Of long serial steps that do not meet, each thread takes some.
     """
 
     def __init__(self, binding: Binding, width: int) -> None:
         self.binding, self.width = binding, width
         self.since: dict[int, Call] = {}  # those since the last barrier, by number
+        self.owner: dict[int, int] = {}  # of serial steps: the thread that runs it
+        self.busy = [0] * binding.threads  # what each thread has to do alone, since the last barrier
         self.around: list[tuple[bool, dict[int, Call]]] = []  # loops: whether threads share them; `since` if skipped
 
     def steps(self) -> list[Step]:
         return [self.call(k, s) if isinstance(s, Call) else self.turn(k, s) for k, s in enumerate(self.binding.steps)]
 
     def call(self, k: int, call: Call) -> Step:
-        serial, ranges = self.binding.serial, self.binding.ranges
-        barrier = any(not (serial[k] and serial[j]) and conflict(call, c, ranges) for j, c in self.since.items())
-        self.since = {k: call} if barrier else {**self.since, k: call}
-        return Step(call.function(), (*call.buffers, *call.dims, *call.checks), barrier, serial[k], call.guards)
+        serial, ranges = self.binding.serial[k], self.binding.ranges
+        met = {self.owner.get(j) for j, c in self.since.items() if conflict(call, c, ranges)}  # None: all threads
+        owner = 0 if self.around or len(met) != 1 else next(iter(met))
+        barrier = bool(met) and not (serial and owner is not None and met == {owner})
+        if barrier:
+            self.since, self.busy = {}, [0] * len(self.busy)
+        if not met or barrier or owner is None:
+            owner = self.choose(call) if serial else 0
+        if serial:
+            self.owner[k] = owner
+            self.busy[owner] += number(call.cost, self.binding.values)
+        self.since = {**self.since, k: call}
+        return Step(
+            call.function(), (*call.buffers, *call.dims, *call.checks), barrier, serial, call.guards, owner=owner or 0
+        )
+
+    def choose(self, call: Call) -> int:
+        """The thread for a serial step that meets nothing. In a loop one thread does them all, so that rounds need not meet."""
+        return self.busy.index(min(self.busy)) if self.binding.is_long(call) and not self.around else 0
 
     def turn(self, k: int, step: Enter | Exit | Again) -> Step:
         counter = len(self.binding.program.dims) + step.loop.counter

@@ -36,7 +36,7 @@ class Step(NamedTuple):
     """One call. `guards` are (slot, value): the step runs if every slots[slot][0], a byte, is its value.
 
     A barrier stands before the step, and before its guards are read, and is kept when the step is skipped.
-    A serial step is run by thread 0 alone, which is told that there is one thread.
+    A serial step is run by one thread alone, its owner, which is told that there is one thread.
     `loop` is ENTER, AGAIN or LEAVE of spmd.py, and 0 for a call.
     """
 
@@ -46,6 +46,7 @@ class Step(NamedTuple):
     serial: bool = False
     guards: Sequence[tuple[int, int]] = ()
     loop: int = 0
+    owner: int = 0
 
 
 class StepTable:
@@ -68,7 +69,7 @@ class StepTable:
 
 
 def flags(step: Step) -> int:
-    return step.barrier * spmd.BARRIER | step.serial * spmd.SERIAL | step.loop
+    return step.barrier * spmd.BARRIER | step.serial * spmd.SERIAL | step.loop | step.owner << spmd.OWNER
 
 
 class Crew:

@@ -7,7 +7,7 @@
     table   := row*
     row     := function args flags nguards guards
     guards  := (slot value)*                       the step is skipped unless each byte slots[slot][0] is its value
-    flags   := BARRIER | SERIAL | ENTER | AGAIN | LEAVE
+    flags   := BARRIER | SERIAL | ENTER | AGAIN | LEAVE | owner << OWNER       a serial step is done by its owner alone
 
 Steps can be done over and over. ENTER, AGAIN and LEAVE have no function, but args := counter count target width:
 
@@ -28,6 +28,7 @@ from string import Template
 from typing import NamedTuple
 
 BARRIER, SERIAL, ENTER, AGAIN, LEAVE = (1 << i for i in range(5))
+OWNER = 8
 JUMPING, LOOPING = ENTER | LEAVE, ENTER | LEAVE | AGAIN
 EVENT = 128  # bytes: two cache lines, as processors fetch them in pairs
 LOCK, GO, ARRIVED, EPOCH, DONE = (EVENT * i for i in range(5))
@@ -300,7 +301,9 @@ divide:
   %serial = icmp ne i64 %serial.bit, 0
   br i1 %serial, label %alone, label %shared
 alone:
-  br i1 %leader, label %lead, label %advance
+  %owner = lshr i64 %flags, $OWNER
+  %owns = icmp eq i64 %tid, %owner
+  br i1 %owns, label %lead, label %advance
 lead:
   call void %function(ptr %slots, ptr %own, ptr %args, i64 0, i64 1)
   br label %advance
