@@ -20,7 +20,7 @@ from tinyflow.ops.contraction import Spec
 
 Line = Sequence[Expr]
 
-FEWEST_TILES = 128  # of fewer, transforming the filter is most of the work
+FEWEST = 32, 16  # tiles: of fewer, transforming a filter is most of the work; its gradient is transformed but once
 WASTE = 1.4  # places computed for each that is wanted, where sizes are odd
 
 
@@ -159,7 +159,7 @@ def pays(form: Form, spec: Spec, lanes: int) -> bool:
     h, w = (number(spec.size[x]) for x in form.places)
     tiles = count(spec, form.images) * -(-h // 2) * -(-w // 2)
     wide = count(spec, form.channels) >= lanes and count(spec, form.columns) >= lanes
-    return wide and tiles >= FEWEST_TILES and 4 * -(-h // 2) * -(-w // 2) <= WASTE * h * w
+    return wide and tiles >= FEWEST[form.gradient] and 4 * -(-h // 2) * -(-w // 2) <= WASTE * h * w
 
 
 def count(spec: Spec, letters: Sequence[str]) -> int:
