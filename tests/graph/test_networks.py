@@ -273,3 +273,32 @@ def test_overlapping_pieces_are_added() -> None:
     a = leaf(3, 4, name="a")
     y = pad(a, (0, 3), (0, 0)) + pad(a, (0, 0), (0, 3))
     assert after(joins, y) is y
+
+
+# ------------------------------------------------------------------------------------------ what comes after a product
+
+
+def rows_on_axes(a: Node, w: Node, b: Node) -> tuple[Node, Node]:
+    """A linear layer of (batch, length, width), and what is made of its results."""
+    h = reshape(matmul(reshape(a, (-1, a.shape[-1])), w), (*a.shape[:-1], w.shape[1]))
+    place = expand(reshape(b, (1, *b.shape)), h.shape)
+    return h, h * (e.erf(h * 0.7071) + 1.0) + place
+
+
+@pytest.mark.parametrize(("length", "width", "columns"), [(5, 7, 33), (64, 130, 512), (3, 600, 40), (1, 4, 1030)])
+def test_rows_on_several_axes_are_finished_with_their_product(length: int, width: int, columns: int) -> None:
+    a, w, b = leaf(3, length, width, name="a"), leaf(width, columns, name="w"), leaf(length, columns, name="b")
+    h, y = rows_on_axes(a, w, b)
+    schedule = Schedule([y], has_recipe)
+    assert [g.core is not None for g in schedule.groups] == [True]
+    check([y], fed_by([y]))
+    check([y, h, e.exp(h) * y], fed_by([y]))
+
+
+def test_a_pass_over_rows_comes_before_the_end_of_a_product() -> None:
+    """What a norm makes of its input stays with the norm: nothing is written down for it."""
+    a, w, b = leaf(2, 64, 48, name="a"), leaf(48, 64, name="w"), leaf(64, 64, name="b")
+    _, y = rows_on_axes(a, w, b)
+    schedule = Schedule([f.softmax(y)], has_recipe)
+    first = schedule.groups[0]
+    assert first.core is not None and len(first.stores) == 1

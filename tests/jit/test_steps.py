@@ -11,6 +11,7 @@ import pytest
 
 from tests.torch.compare import array, theirs
 from tinyflow import torch as ours
+from tinyflow.execute import Ready
 
 X = [array(6, 4, seed=k) for k in range(5)]
 Y = [array(6, 3, seed=10 + k) for k in range(5)]
@@ -479,6 +480,38 @@ def test_a_bad_batch_changes_nothing() -> None:
         found.append([np.array(p.tolist()) for p in w.net.parameters()])
     same(found[0], found[1])
     near(found[0], found[2])
+
+
+@pytest.mark.parametrize("clears", [True, False])
+def test_the_last_gradients_are_gone_before_the_next_are_made(monkeypatch: Any, clears: bool) -> None:
+    """Where nobody looks at them again; what adds to them has them, and what was kept stays."""
+
+    def maker(w: World) -> Any:
+        def step(x, y):
+            if clears:
+                w.opt.zero_grad()
+            loss = mse(w, x, y)
+            loss.backward()
+            w.opt.step()
+            return loss
+
+        return step
+
+    w, plain = world(ours), world(ours)
+    f, g = ours.compile(maker(w)), maker(plain)
+    held: list[bool] = []
+    run = Ready.__call__
+    monkeypatch.setattr(Ready, "__call__", lambda *a: held.append(w.net[0].weight._grad is not None) or run(*a))
+    for k in range(4):
+        f(X[k], Y[k])
+    assert held[-1] != clears
+    kept = w.net[0].weight.grad
+    before = kept.tolist()
+    f(X[4], Y[4])
+    assert (kept.tolist() == before) == clears  # what is added up is one tensor
+    for k in range(5):
+        g(X[k], Y[k])
+    same(w.values(), plain.values())
 
 
 def test_an_error_in_the_middle_leaves_what_plain_code_leaves() -> None:

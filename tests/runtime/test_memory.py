@@ -93,6 +93,21 @@ def test_what_is_only_packed_for_another_stays_with_it() -> None:
     assert order(steps, {10: 100, 11: 100}) == [1, 2, 0, 3]
 
 
+def test_a_step_whose_operand_is_written_over_later_stays_with_its_reader() -> None:
+    """A value computed again of what an update changes is not kept until all else is done."""
+    steps = [
+        Touch(frozenset([0]), frozenset([10])),  # a large value
+        Touch(frozenset([10]), frozenset([2])),
+        Touch(frozenset([1]), frozenset([11])),  # computed again of variable 1, for step 5
+        Touch(frozenset([2]), frozenset([12])),
+        Touch(frozenset([12]), frozenset([1])),  # the update of variable 1
+        Touch(frozenset([10, 11]), frozenset([3])),
+    ]
+    sizes = {10: 100, 11: 50, 12: 100}
+    assert peak(steps, list(range(6)), sizes) == 250
+    assert peak(steps, order(steps, sizes), sizes) == 150
+
+
 # ------------------------------------------------------------------------------------------ networks
 
 

@@ -41,6 +41,7 @@ class Direct:
         self.order = [(place.get(n, -1), n) for n in ready.leaves]
         self.draws = [k for k, i in enumerate(piece.inputs) if i.kind == "draw"]
         self.numbers = [(k, i.placeholder.dtype.numpy) for k, i in enumerate(piece.inputs) if i.symbol is None]
+        self.unseen = [k for k, i in enumerate(piece.inputs) if i.kind == "tensor" and i.source in piece.effects.unseen]
         self.tensors = [k for k, i in enumerate(piece.inputs) if i.kind == "tensor"]
         self.written = tuple(leaves[k] for k, _ in piece.effects.writes)
         self.places = [k for k, _ in piece.effects.writes]
@@ -59,6 +60,8 @@ class Direct:
             arrays[k] = STORE[arrays[k]._storage.leaf]
         taken = [arrays[k] if k >= 0 else STORE[leaf] for k, leaf in self.order]
         written = [arrays[k] for k in self.places]
+        for k in self.unseen:  # the memory of the last gradients is free for the next
+            given[k]._grad = None
         if self.in_place and all(a.flags.carray for a in written):
             found = self.ready(taken, (), {})
         else:

@@ -70,6 +70,7 @@ class Effects(NamedTuple):
     entries: list[Entry]
     calls: list[Call]
     looks: bool  # a leaf that requires gradients was written: all is computed at the end, as an optimiser's step does
+    unseen: frozenset[Source] = frozenset()  # leaves whose .grad changes, and what it was nobody looked at
 
     def __bool__(self) -> bool:
         return any(self[:4])
@@ -82,17 +83,18 @@ def effects_of(t: Any) -> Effects:
     """What a trace changed."""
     storages = [(k, i.symbol._storage) for k, i in enumerate(t.inputs) if i.symbol is not None]
     writes = [(k, storage) for k, storage in storages if storage.version]
-    gradients = []
+    gradients, unseen = [], set()
     for symbol, source in t.leaves:
         if symbol.changed():
             now = symbol.__dict__["now"]
             gradients.append((source, None if now is None else t.lift(now)))
+            unseen |= {source} if "was" not in symbol.__dict__ else set()
     if writes or gradients:
         places = [Source("attr", i.source, "_storage") for i in t.inputs if i.kind == "tensor"]
         each = ", ".join(f"{{{k}}}" for k in range(len(places)))
         words = "no two tensors are over the same memory, but for those that were so"
         t.guard(Guard("apart", f"len({{{{{each}}}}}) == {len(places)}", tuple(places), (), words))
-    return Effects(writes, gradients, t.entries, t.calls, any(s.grad_leaf for _, s in writes))
+    return Effects(writes, gradients, t.entries, t.calls, any(s.grad_leaf for _, s in writes), frozenset(unseen))
 
 
 def count_changes(t: Any) -> int:
