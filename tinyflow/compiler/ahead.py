@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tinyflow.compiler.writer import Value
 
 LINE = 64  # bytes of a line of a cache
+READ = 3  # matrices: one or two come by themselves, as soon as the processor sees them read in lines
 RESULTS, PRODUCTS = 1 << 16, 64  # from so many results on, of so many products each
 
 
@@ -34,21 +35,24 @@ class Place(NamedTuple):
 
 
 def touched(stores: Sequence[Store], t: Tiles) -> list[Place]:
-    """The matrices that are touched in rows, where they are large and there is time to bring them in."""
+    """The matrices that are touched in rows, where many are read, they are large and there is time to bring them in."""
     results, products = expr.product(t.sizes[:3]), t.sizes[3]
     if (isinstance(results, int) and results < RESULTS) or (isinstance(products, int) and products < PRODUCTS):
         return []
+
+    def in_rows(offset: Index_) -> bool:
+        here = free(offset) <= {t.batch, t.run, t.m, t.n}
+        return here and stride(offset, t.n) == 1 and stride(offset, t.m) not in (0, None)
+
     found: dict[object, Place] = {}
-    for x in (x for s in stores for x in loads(s.value)):
+    for x in (x for s in stores for x in loads(s.value) if in_rows(x.offset)):
         found[x.buffer, x.offset] = Place(x.buffer, x.offset, x.dtype, False)
+    if len(found) < READ:
+        return []
     for s in stores:  # a variable is most often written where it was read
-        found[s.target.node, s.offset] = Place(s.target.key, s.offset, s.target.dtype, True)
-
-    def in_rows(p: Place) -> bool:
-        here = free(p.offset) <= {t.batch, t.run, t.m, t.n}
-        return here and stride(p.offset, t.n) == 1 and stride(p.offset, t.m) not in (0, None)
-
-    return list(filter(in_rows, found.values()))
+        if in_rows(s.offset):
+            found[s.target.node, s.offset] = Place(s.target.key, s.offset, s.target.dtype, True)
+    return list(found.values())
 
 
 def fetch(em: Emitter, t: Tiles, places: Sequence[Place], rows: Rows, column: Value) -> None:
