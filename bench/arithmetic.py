@@ -51,8 +51,9 @@ class Meter:
 
         def counted(binding: program.Binding) -> None:
             run(binding)
-            roots, dims = self.graphs[binding.program]
-            each.append(work_of(roots, dict(zip(dims, binding.dims, strict=False))))
+            if binding.program in self.graphs:  # what lays weights out has no graph, and is no part of a step
+                roots, dims = self.graphs[binding.program]
+                each.append(work_of(roots, dict(zip(dims, binding.dims, strict=False))))
 
         program.Binding.run = counted  # type: ignore[method-assign,assignment]
         try:
