@@ -10,6 +10,7 @@ import pytest
 import tinyflow as tf
 import tinyflow.torch as torch
 from tinyflow.core.config import config
+from tinyflow.core.errors import CompileError, OutOfMemory
 from tinyflow.runtime import steady
 
 RUNS = 12  # enough for any watch to have looked twice
@@ -293,6 +294,18 @@ def test_no_more_than_there_is_room_for(monkeypatch):
     for k in range(RUNS):
         for net, step in zip(nets, steps):
             agrees(net, step, k)
+
+
+@pytest.mark.parametrize("error", [CompileError, OutOfMemory])
+def test_a_program_that_cannot_be_split_runs_whole(monkeypatch, error):
+    def fail(*_):
+        raise error("no")
+
+    monkeypatch.setattr(steady, "keep", fail)
+    net = Net().eval()
+    step = plain(net)
+    for k in range(RUNS):
+        agrees(net, step, k)
 
 
 def test_a_run_that_is_writing():

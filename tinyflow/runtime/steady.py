@@ -7,19 +7,22 @@
 A watch takes note of the arrays of a run: which they are, and a sample of their numbers. If the next run finds the same, the
 program is split, and the arrays are sealed: made read-only. Whoever writes a variable looks at that flag anyway and puts a new
 array in its place, so an array that is still the same one is unchanged, which is all that a run has to look at. Only memory
-that nobody but a store knows of can be sealed: an array with memory of its own, no part of another. A store that lets others see its memory holds a
-view from then on (`opened`). A writer that does not ask gets numpy's error: a forgotten case is never an old weight.
+that nobody but a store knows of can be sealed: an array with memory of its own, no part of another. A store that lets others
+see its memory holds a view from then on (`opened`). A writer that does not ask gets numpy's error: a forgotten case is never
+an old weight.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 from weakref import ref
 
 import numpy as np
 
+from tinyflow.core.errors import CompileError, OutOfMemory
 from tinyflow.runtime import available
 from tinyflow.runtime.memory import ALIGN, aligned
 from tinyflow.runtime.spare import owns
@@ -109,8 +112,10 @@ class Watch:
         if notes is None:
             self.notes = {k: Note(arrays[k]) for k in found}
             return None
-        cut = split(frozenset(k for k in found if k in notes and notes[k].is_of(arrays[k])))
-        kept = None if cut is None else keep(cut, arrays)
+        kept = None
+        with suppress(CompileError, OutOfMemory):  # the whole program runs all the same
+            cut = split(frozenset(k for k in found if k in notes and notes[k].is_of(arrays[k])))
+            kept = None if cut is None else keep(cut, arrays)
         if kept is None:
             self.pause()
         return kept
@@ -133,9 +138,11 @@ def opened(array: np.ndarray) -> np.ndarray:
 def keep(split: Split, arrays: Sequence[np.ndarray]) -> Kept | None:
     """Seals the arrays and computes what is made of them; None if memory is short, or a run may still be writing there."""
     memory = room(split.sizes)
+    if not memory:
+        return None
     for k in split.places:
         arrays[k].flags.writeable = False
-    if WRITERS or not memory:
+    if WRITERS:
         return None
     split.prepare(arrays, memory)
     KEPT.append(memory)
