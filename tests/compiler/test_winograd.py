@@ -10,6 +10,7 @@ from tinyflow.core.dtypes import float32, float64
 from tinyflow.ops import elementwise as e
 from tinyflow.ops.contraction import convolution
 from tinyflow.ops.leaf import placeholder
+from tinyflow.ops.movement import permute, reshape
 from tinyflow.ops.reduction import sum_
 from tinyflow.passes import pipeline as passes
 from tinyflow.passes.gradient import gradients
@@ -83,10 +84,14 @@ def test_what_is_made_of_the_results_is_made_with_them(name):
     check(nodes, fed, threads=(1, 2), added=3000)
 
 
+def test_results_seen_in_another_shape():
+    y, _, _, _, fed, _ = made("odd")
+    n, h, w, o = y.shape
+    check([reshape(e.relu(reshape(y, (n, h * w, o))), y.shape) * 2.0], fed, threads=(2,), added=3000)
+
+
 def test_filters_in_any_order():
     """As PyTorch keeps them: filters, channels, height, width; and added to their gradient where it is made."""
-    from tinyflow.ops.movement import permute
-
     n, h, w, c, o, pad, _ = SIZES["odd"]
     x, k = placeholder(float32, (n, h, w, c), "x"), placeholder(float32, (o, c, 3, 3), "w")
     y = convolution(x, permute(k, (2, 3, 1, 0)), (1, 1), (pad, pad), (h, w), (1, 1))

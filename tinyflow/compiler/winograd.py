@@ -370,10 +370,11 @@ def back(scratch: Scratch, transform: object, n: int, line: int, at: Index_) -> 
 def stored(r: Reading, results: Sequence[tuple[Letters, Expr]], group: Group, homes: Homes) -> tuple[Store, ...]:
     """What is made of each result, at the letters that it has."""
     core, scope = r.core, r.scope
-    values = {tuple(letters[x] for x in r.spec.out): value for letters, value in results}
-    scope.group, scope.replaced[core] = set(group.stores), values.__getitem__
+    scope.group = set(group.stores)
     stores = []
-    for index in values:
+    for letters, result in results:
+        scope.replaced[core] = lambda _, result=result: result
+        index = tuple(letters[x] for x in r.spec.out)
         for s in group.stores:
             value = expr.as_expr(expr.opened(scope.read(s, index)))
             stores += [Store(t, (), expr.add(flatten(index, core.shape), t.at), value, r.column) for t in homes[s]]
