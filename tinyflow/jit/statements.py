@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from tinyflow.jit.attributes import get_attribute, get_item, iterate
 from tinyflow.jit.calls import GradChoice
@@ -30,6 +30,7 @@ class Return:
 
 BREAK, CONTINUE = object(), object()
 Signal = Any
+T = TypeVar("T")
 
 
 def execute(t: Trace, f: Frame, s: ast.stmt) -> Signal:
@@ -63,12 +64,17 @@ def run_body(t: Trace, f: Frame, stmts: Sequence[ast.stmt]) -> Value:
 
 
 def truth_of(t: Trace, f: Frame, test: ast.expr) -> bool:
-    v = evaluate(t, f, test)
+    return looked_at(t, f, test, truth)
+
+
+def looked_at(t: Trace, f: Frame, node: ast.expr, look: Callable[[Trace, Value], T]) -> T:
+    """What is seen of an expression's value; if that needs a run, the function is cut there."""
+    v = evaluate(t, f, node)
     try:
-        return truth(t, v)
+        return look(t, v)
     except Cut as c:
         if f.top and c.at is None:
-            c.at, c.value = test, isinstance(v, Tens)
+            c.at, c.value = node, isinstance(v, Tens)
         raise
 
 
@@ -211,13 +217,7 @@ def loop(t: Trace, f: Frame, s: ast.For) -> Signal:
 
 
 def iterate_at(t: Trace, f: Frame, node: ast.expr) -> list[Value]:
-    v = evaluate(t, f, node)
-    try:
-        return iterate(t, v)
-    except Cut as c:
-        if f.top and c.at is None:
-            c.at, c.value = node, isinstance(v, Tens)
-        raise
+    return looked_at(t, f, node, iterate)
 
 
 def repeat(t: Trace, f: Frame, s: ast.While) -> Signal:

@@ -17,7 +17,66 @@ def place(index: Any, count: int) -> int:
     return i % count
 
 
-class Sequential(Module):
+class Numbered(Module):
+    """What holds modules or parameters by number: `_held` is theirs."""
+
+    @property
+    def _held(self) -> dict[str, Any]:
+        return self._modules
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._held.values())
+
+
+class Named(Module):
+    """What holds modules or parameters by name."""
+
+    @property
+    def _held(self) -> dict[str, Any]:
+        return self._modules
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._held
+
+    def __getitem__(self, key: str) -> Any:
+        return self._held[key]
+
+    def __delitem__(self, key: str) -> None:
+        del self._held[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise NotImplementedError
+
+    def keys(self) -> Any:
+        return self._held.keys()
+
+    def values(self) -> Any:
+        return self._held.values()
+
+    def items(self) -> Any:
+        return self._held.items()
+
+    def pop(self, key: str) -> Any:
+        return self._held.pop(key)
+
+    def clear(self) -> None:
+        self._held.clear()
+
+    def update(self, held: Any) -> None:
+        for name, value in held.items() if isinstance(held, Mapping) else held:
+            self[name] = value
+
+
+class Sequential(Numbered):
     """Modules called one after the other."""
 
     def __init__(self, *args: Any) -> None:
@@ -34,12 +93,6 @@ class Sequential(Module):
         for module in self._modules.values():
             input = module(input)
         return input
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -59,18 +112,12 @@ class Sequential(Module):
         return self
 
 
-class ModuleList(Module):
+class ModuleList(Numbered):
     """A list of modules."""
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
         self.extend(modules or [])
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -112,65 +159,48 @@ class ModuleList(Module):
         return "ModuleList(\n  " + "\n  ".join(lines) + "\n)"
 
 
-class ModuleDict(Module):
+class ModuleDict(Named):
     """Modules by name."""
 
     def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
         super().__init__()
         self.update(modules or {})
 
-    def __getitem__(self, key: str) -> Module:
-        return self._modules[key]
-
     def __setitem__(self, key: str, module: Module) -> None:
         self.add_module(key, module)
 
-    def __delitem__(self, key: str) -> None:
-        del self._modules[key]
 
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._modules
-
-    def keys(self) -> Any:
-        return self._modules.keys()
-
-    def values(self) -> Any:
-        return self._modules.values()
-
-    def items(self) -> Any:
-        return self._modules.items()
-
-    def update(self, modules: Any) -> None:
-        for name, module in modules.items() if isinstance(modules, Mapping) else modules:
-            self[name] = module
+def as_parameter(value: Any) -> Parameter:
+    return value if isinstance(value, Parameter) else Parameter(value)
 
 
-class ParameterList(Module):
+class ParameterList(Numbered):
     """A list of parameters."""
 
     def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
-        for v in values or []:
-            self.append(v)
+        self.extend(values or [])
+
+    @property
+    def _held(self) -> dict[str, Any]:
+        return self._parameters
 
     def append(self, value: Any) -> ParameterList:
-        self.register_parameter(str(len(self)), value if isinstance(value, Parameter) else Parameter(value))
+        self.register_parameter(str(len(self)), as_parameter(value))
         return self
 
-    def __len__(self) -> int:
-        return len(self._parameters)
+    def extend(self, values: Iterable[Any]) -> ParameterList:
+        for v in values:
+            self.append(v)
+        return self
 
-    def __iter__(self) -> Iterator[Parameter]:
-        return iter(self._parameters.values())
-
-    def __getitem__(self, index: int) -> Parameter:
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return type(self)(list(self)[index])
         return self._parameters[str(place(index, len(self)))]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self.register_parameter(str(place(index, len(self))), as_parameter(value))
 
     def extra_repr(self) -> str:
         return "\n".join(
@@ -179,34 +209,16 @@ class ParameterList(Module):
         )
 
 
-class ParameterDict(Module):
+class ParameterDict(Named):
     """Parameters by name."""
 
     def __init__(self, parameters: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        for k, v in (parameters or {}).items():
-            self[k] = v
+        self.update(parameters or {})
 
-    def __getitem__(self, key: str) -> Parameter:
-        return self._parameters[key]
+    @property
+    def _held(self) -> dict[str, Any]:
+        return self._parameters
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self.register_parameter(key, value if isinstance(value, Parameter) else Parameter(value))
-
-    def __len__(self) -> int:
-        return len(self._parameters)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parameters)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._parameters
-
-    def keys(self) -> Any:
-        return self._parameters.keys()
-
-    def values(self) -> Any:
-        return self._parameters.values()
-
-    def items(self) -> Any:
-        return self._parameters.items()
+        self.register_parameter(key, as_parameter(value))
