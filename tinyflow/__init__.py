@@ -52,7 +52,7 @@ from tinyflow.symbolic.filling import (
 )
 from tinyflow.symbolic.filling import linspace as lin_space
 from tinyflow.symbolic.filling import range_ as range
-from tinyflow.symbolic.gradient import gradients
+from tinyflow.symbolic.gradient import gradients, recompute_grad
 from tinyflow.symbolic.graph import (
     Graph,
     GraphKeys,

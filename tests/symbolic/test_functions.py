@@ -8,6 +8,7 @@ import pytest
 
 import tinyflow as tf
 from tinyflow.core.config import config
+from tinyflow.runtime import program
 from tinyflow.symbolic import math as tf_math
 from tinyflow.symbolic import nn as tf_nn
 
@@ -337,3 +338,47 @@ def test_types_of_constants() -> None:
         tf.constant(None)
     with pytest.raises(TypeError, match="object"):
         tf.constant(object())
+
+
+# ------------------------------------------------------------------------------------------ computed again
+
+
+def deep(again: bool) -> tuple[list[np.ndarray], int]:
+    """The gradients of layers one upon the other, and the bytes of the arena."""
+    program.ARENAS.clear()
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x = tf.placeholder(tf.float32, [512, 512])
+        h = x
+
+        def layer(h: Any, scale: float = 1.0) -> Any:
+            w = tf.get_variable("w", [512, 512], initializer=tf.random_normal_initializer(stddev=0.04, seed=1))
+            return h + tf.cos(tf.matmul(tf.sin(tf.tanh(tf.matmul(h, w))), w)) * scale
+
+        for k in range(6):
+            with tf.variable_scope(f"layer{k}"):
+                h = (tf.recompute_grad(layer) if again else layer)(h, scale=0.5)
+        found = tf.gradients(tf.reduce_mean(h * h), [x, *tf.trainable_variables()])
+        sess.run(tf.global_variables_initializer())
+        values = sess.run(found, {x: np.random.default_rng(0).standard_normal((512, 512), np.float32)})
+        return values, max(a.bytes for a in program.ARENAS)
+
+
+def test_recompute_grad() -> None:
+    (plain, kept), (again, fewer) = deep(False), deep(True)
+    for a, b in zip(plain, again):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5 * np.abs(a).max())
+    assert fewer < 0.8 * kept
+
+
+def test_recompute_grad_of_many_results(graph: tf.Graph) -> None:
+    x, n = tf.constant([1.0, 2.0, 3.0]), tf.constant([1, 2, 3])
+
+    @tf.contrib.layers.recompute_grad
+    def both(x: Any, n: Any) -> Any:
+        return tf.exp(x) * tf.cast(n, tf.float32), [x, n * 2]
+
+    y, (same, twice) = both(x, n)
+    (g,) = tf.gradients([y, same], [x])
+    sess = tf.Session()
+    assert sess.run(twice).tolist() == [2, 4, 6]
+    np.testing.assert_allclose(sess.run(g), np.exp([1, 2, 3]) * [1, 2, 3] + 1, rtol=1e-6)

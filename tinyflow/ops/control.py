@@ -4,12 +4,14 @@ switch(x, p, side)   x if p is `side`, else dead: what depends on a dead tensor 
 merge(p, f, t)       whichever is alive: f if p is false, t if it is true
 after(x, *others)    x, once the others have run
 again(x, *others)    x, for what is computed of it a second time once the others have run: see passes/checkpoint.py
+kept(x, given)       x, of which only what was given is kept for its gradient: see passes/gradient.py
 group(*others)       nothing, once the others have run
 assign(v, x)         x, which becomes the variable's value at the end of the run
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,9 @@ from tinyflow.core.dtypes import DType, bool_, float32
 from tinyflow.core.errors import ShapeError
 from tinyflow.core.expr import Expr, apply
 from tinyflow.graph.evaluate import DEAD
-from tinyflow.graph.node import Node, Shape, make
+from tinyflow.graph.node import Node, Shape, make, toposort
 from tinyflow.graph.op import Sample, define
+from tinyflow.ops.leaf import VARIABLE
 from tinyflow.ops.rules import matching, same
 
 
@@ -74,6 +77,8 @@ AFTER  = define("after",  numpy=lambda x, *others: x,                           
                 grad=lambda g, y, x, *others: (g, *(None for _ in others)), samples=(Sample((X, X)),))
 AGAIN  = define("again",  numpy=lambda x, *others: x,                              shape=lambda x, *_: x, dtype=lambda x, *_: x,       at=lambda i, x, *_: x(*i), kind="control",
                 grad=lambda g, y, x, *others: (g, *(None for _ in others)), samples=(Sample((X, X)),))
+KEPT   = define("kept",   numpy=lambda x, *of: x,                                  shape=lambda x, *_: x, dtype=lambda x, *_: x,       at=lambda i, x, *_: x(*i), kind="control",
+                grad=lambda g, y, x, *of: (g, *(None for _ in of)), samples=(Sample((X, X)),))
 GROUP  = define("group",  numpy=lambda *others: np.float32(0),                     shape=lambda *_: (),   dtype=lambda *_: float32,   at=None, grad=None, kind="control")
 ASSIGN = define("assign", numpy=lambda v, x: x,                                    shape=assign_shape,    dtype=matching,             at=lambda i, v, x: x(*i), kind="control",
                 grad=lambda g, y, v, x: (None, g), samples=())
@@ -101,6 +106,12 @@ def after(x: Node, *others: Node) -> Node:
 
 def again(x: Node, *others: Node) -> Node:
     return make(AGAIN, x, *others)
+
+
+def kept(x: Node, given: Sequence[Node]) -> Node:
+    """x; of what it is made of, only what was given and variables are kept for its gradient. The rest is computed again."""
+    found = [n for n in toposort([x], stop=given.__contains__) if n in given or n.op is VARIABLE]
+    return x if x in found else make(KEPT, x, *found)
 
 
 def group(*others: Node) -> Node:

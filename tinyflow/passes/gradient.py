@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tinyflow.core.errors import ShapeError
 from tinyflow.graph.node import Node, rewrite, shape_text, toposort
+from tinyflow.ops.control import KEPT, again
 from tinyflow.ops.functions import ones
 from tinyflow.ops.scan import loops_of
 from tinyflow.passes.rewrite import applier
@@ -51,13 +52,20 @@ def gradients(
             continue
         if y.op.grad is None or y in stop:
             continue
-        found = y.op.grad(g, y, *y.inputs, **y.attrs)
-        for x, gx in zip(y.inputs, found if isinstance(found, tuple) else (found,), strict=True):
+        each = computed_again(g, *y.inputs) if y.op is KEPT else y.op.grad(g, y, *y.inputs, **y.attrs)
+        for x, gx in zip(y.inputs, each if isinstance(each, tuple) else (each,), strict=True):
             if gx is not None and x in wanted and x.dtype.is_floating:
                 parts.setdefault(x, []).append(
                     gx() if callable(gx) else gx
                 )  # a costly one is made only if it is wanted
     return [result.get(t) for t in targets]
+
+
+def computed_again(g: Node, y: Node, *xs: Node) -> tuple[Node | None, ...]:
+    """The gradients of the xs, by way of y computed again of them once its gradient is there."""
+    copies = {x: again(x, g) for x in xs}
+    copy = rewrite([y], lambda n: n, start=copies)[y]
+    return (None, *gradients([copy], list(copies.values()), [g]))
 
 
 def stabilised(ys: Sequence[Node], keep: set[Node]) -> dict[Node, Node]:

@@ -13,6 +13,7 @@ from tinyflow.core import expr
 from tinyflow.graph.node import Node, at_line
 from tinyflow.graph.op import lookup
 from tinyflow.ops import elementwise as e
+from tinyflow.ops.control import KEPT
 from tinyflow.ops.leaf import CONSTANT, constant
 from tinyflow.ops.movement import EXPAND, PERMUTE, RESHAPE, expand, permute, reshape
 from tinyflow.ops.reduction import SUM
@@ -102,6 +103,7 @@ MOVEMENT: dict[object, Callable[[Node], Node]] = {
     PERMUTE: permute_of,
     SUM: sum_of,
     lookup("stop_gradient"): stop_of,
+    KEPT: stop_of,
 }
 
 # ------------------------------------------------------------------------------------------ folding

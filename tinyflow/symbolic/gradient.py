@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 from tinyflow.core.dtypes import bool_
@@ -11,9 +12,9 @@ from tinyflow.graph.node import Node, rewrite
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops import leaf
-from tinyflow.ops.control import AFTER
+from tinyflow.ops.control import AFTER, kept
 from tinyflow.passes import gradient as passes
-from tinyflow.symbolic.tensor import Tensor, convert, operation
+from tinyflow.symbolic.tensor import Tensor, convert, operation, tensor
 from tinyflow.symbolic.world import World
 
 
@@ -48,6 +49,24 @@ def gradients(ys: Any, xs: Any, grad_ys: Any = None, name: str = "gradients", co
     else:
         alive = [n is not None for n in op.nodes]
     return [t if ok else None for t, ok in zip(op.outputs, alive, strict=True)]
+
+
+def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f, of which only the arguments and variables are kept for the gradient; what lies in it is computed again."""
+
+    @wraps(f)
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        given = [x for a in (*args, *kwargs.values()) for x in elements(a) if x.dtype.is_floating]
+
+        def again(y: Any) -> Any:
+            if isinstance(y, tuple | list):
+                return type(y)([again(part) for part in y])
+            y = convert(y)
+            return tensor("RecomputeGrad", lambda y, *xs: kept(y, xs), [y, *given]) if y.dtype.is_floating else y
+
+        return again(f(*args, **kwargs))
+
+    return inner
 
 
 def elements(given: Any) -> list[Tensor]:

@@ -9,11 +9,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tinyflow.graph.node import Node, rewrite, toposort
-from tinyflow.ops.control import again
-from tinyflow.ops.leaf import VARIABLE
-from tinyflow.passes.gradient import gradients
-from tinyflow.torch.custom import Call, custom
+from tinyflow.graph.node import Node
+from tinyflow.ops.control import kept
 from tinyflow.torch.modes import MODE
 from tinyflow.torch.tensor import Tensor, fresh, use
 
@@ -76,14 +73,5 @@ def computed_again(y: Tensor, given: Sequence[Node]) -> Tensor:
     if not y.requires_grad:
         return y
     value = use(y)
-    below = toposort([value], stop=given.__contains__)
-    inputs = list(dict.fromkeys(n for n in below if n in given or n.op is VARIABLE))
-    if value in inputs:
-        return y
-
-    def grad(g: Node) -> tuple[Node | None, ...]:
-        copies = {x: again(x, g) for x in inputs}
-        copy = rewrite([value], lambda n: n, start=copies)[value]
-        return (None, *gradients([copy], list(copies.values()), [g]))
-
-    return fresh(custom(value, *inputs, call=Call(grad)), True, False, "CheckpointBackward")
+    out = kept(value, given)
+    return y if out is value else fresh(out, True, False, "CheckpointBackward")
