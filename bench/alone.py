@@ -59,11 +59,11 @@ def growth(layers: int) -> dict[str, float]:
     """The graph is there, no kernel is: the passes, the schedule, the loops, the machine code."""
     from bench.sides import BY_NAME, step_of
     from bench.workloads import TABLE
-    from tinyflow import execute
+    from tinyflow import programs
 
-    compiled, seconds = execute.compiled, 0.0
+    compiled, seconds = programs.compiled, 0.0
 
-    def timed(*graph: Any) -> execute.Native:
+    def timed(*graph: Any) -> programs.Native:
         nonlocal seconds
         start = perf_counter()
         native = compiled(*graph)
@@ -72,7 +72,7 @@ def growth(layers: int) -> dict[str, float]:
         seconds += perf_counter() - start
         return native
 
-    execute.compiled = timed
+    programs.compiled = timed
     row = TABLE["gpt-tiny"]
     row = row._replace(settings={**row.settings, "layers": layers})
     float(step_of(BY_NAME["tinyflow"], row)(*row.batches(1)[0]))

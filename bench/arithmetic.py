@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tinyflow import execute
+from tinyflow import execute, programs
 from tinyflow.core.expr import Expr, evaluate
 from tinyflow.graph.node import Node, bodies, toposort
 from tinyflow.ops.contraction import CONTRACT
@@ -35,14 +35,14 @@ class Meter:
 
     def __init__(self) -> None:
         self.graphs: dict[program.Program, tuple[tuple[Node, ...], list[Expr]]] = {}  # with its dimensions' names there
-        made = execute.kept_or_compiled
+        made = programs.kept_or_compiled
 
-        def known(runner: execute.Runner, *names: Any) -> execute.Native:
+        def known(runner: execute.Runner, *names: Any) -> programs.Native:
             native = made(runner, *names)
             self.graphs[native.program] = tuple(runner.nodes), [runner.dims[k] for k in native.dims]
             return native
 
-        execute.kept_or_compiled = known
+        programs.kept_or_compiled = known
 
     def work(self, step: Callable[[], object]) -> Work:
         """The work of all that the step runs."""

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "tinyflow"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 DOWN_TO_PASSES = {"core", "graph", "ops", "passes"}
-ENGINE = DOWN_TO_PASSES | {"compiler", "runtime", "execute"}
+ENGINE = DOWN_TO_PASSES | {"compiler", "runtime", "programs", "execute"}
 FACES = ENGINE | {"symbolic", "torch", "jit"}
 FACE = ""  # `import tinyflow`: the symbolic face, which stands on everything
 
@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "passes":      {"core", "graph", "ops"},
     "runtime":     {"core"},
     "compiler":    DOWN_TO_PASSES | {"runtime"},
-    "execute":     DOWN_TO_PASSES | {"runtime", "compiler"},
+    "programs":    DOWN_TO_PASSES | {"runtime", "compiler"},
+    "execute":     DOWN_TO_PASSES | {"runtime", "compiler", "programs"},
     "symbolic":    ENGINE,
     "torch":       ENGINE,
     "jit":         ENGINE | {"torch"},

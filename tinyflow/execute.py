@@ -8,13 +8,10 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import sys
 import warnings
-from array import array
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -22,55 +19,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyflow.core.config import config
-from tinyflow.core.errors import LINE, CompileError, FallbackWarning, GraphError, IndexOutOfRange, user_line
-from tinyflow.core.expr import Dim, Expr, Index_, is_found, product, walk
+from tinyflow.core.errors import CompileError, FallbackWarning, GraphError, IndexOutOfRange
+from tinyflow.core.expr import Dim, Expr, Index_, product, walk
 from tinyflow.core.expr import evaluate as number
 from tinyflow.core.recent import Recent
 from tinyflow.graph.evaluate import DEAD, alive, dead_message, evaluate
-from tinyflow.graph.node import Node, Op, shape_text, toposort, with_all_bodies, with_dims
-from tinyflow.graph.signature import Signature, signature
-from tinyflow.ops.contraction import CONTRACT
+from tinyflow.graph.node import Node, shape_text, toposort, with_all_bodies, with_dims
+from tinyflow.graph.signature import signature
 from tinyflow.ops.leaf import PLACEHOLDER, owner
 from tinyflow.passes import pipeline
 from tinyflow.passes.shapes import assumed_equal, check_fit, undecided
-from tinyflow.passes.state import conditions, effects
+from tinyflow.passes.state import effects
+from tinyflow.programs import MOST_PROGRAMS, Native, canonical, native_of, worth_keeping
 from tinyflow.runtime.spare import SPARE, maker
 from tinyflow.runtime.steady import WRITERS, Split, Watch
 
 Store = MutableMapping[Node, np.ndarray]
 NONE: dict[Node, Node] = {}
-MOST_PROGRAMS = 512
 MOST_SIZES = 64
 
 
 class MismatchError(GraphError):
     """Arrays whose sizes are not what the graph assumes of each other."""
-
-
-class Native(NamedTuple):
-    """A program, in terms of its graph's leaves by number."""
-
-    program: Any
-    place: Callable[..., object]
-    numbers: Any  # the slots of the leaves, then of the outputs
-    numbers_at: int
-    sharing: bool  # whether roots are not the outputs one by one, or may be dead
-    which: tuple[int, ...]  # the output that each root is
-    writes: tuple[
-        tuple[int | None, int, bool], ...
-    ]  # (slot or None: in place; the variable's; whether it is a leaf too)
-    shapes: tuple[Any, ...]  # of outputs, then of writes
-    static: bool  # whether no shape depends on a run
-    told: tuple[tuple[int, tuple[Any, ...]], ...]  # outputs whose size data tells, and their shapes
-    dtypes: tuple[Any, ...]
-    dims: tuple[int, ...]  # which of the graph's symbolic dimensions each of the program's is
-    checks: tuple[str, ...]  # what each checked index belongs to
-    alive: tuple[
-        tuple[tuple[int, bool], ...], ...
-    ]  # for each root: outputs that must be so; empty where none can be dead
-    prepare: Any = None  # the program of what lasts
-    places: tuple[int, ...] = ()  # of the given arrays that it takes
-    kept: tuple[int, ...] = ()  # bytes of what it makes, which the program takes behind what it is given
 
 
 class Sized(NamedTuple):
@@ -397,135 +367,7 @@ def first_nan(order: Sequence[Node], value: Mapping[Node, Any]) -> None:
         raise FloatingPointError(f"{n.label} {origin} {kind}: {n.op.name} of shape {shape_text(n.shape)}, {n.where}")
 
 
-# ------------------------------------------------------------------------------------------ programs by structure
-
-_programs: dict[Hashable, Native] = {}
-
-
-def canonical(k: int) -> Expr:
-    from tinyflow.core.expr import dim
-
-    return dim(f"@{k}")
-
-
-def native_of(runner: Runner) -> Native:
-    """The program of a graph of this structure, compiled at most once."""
-    from tinyflow.runtime import machine, target  # load LLVM, and only what runs has to
-
-    found = signature([*runner.nodes], [*runner.given_same, *runner.written_same])
-    runner.dims = found.dims
-    key = (found.key, len(runner.roots), tuple(sorted(runner.lasting)), target.current())
-    with machine.LOCK:  # the compiler notes what it finds out of expressions, for one program at a time
-        native = _programs.get(key)
-        if native is None:
-            while len(_programs) >= MOST_PROGRAMS:
-                _programs.pop(next(iter(_programs)))
-            native = _programs[key] = kept_or_compiled(runner, found, key)
-        elif config.DEBUG >= 1:
-            print("program found in memory", file=sys.stderr)
-    return native
-
-
-def kept_or_compiled(runner: Runner, found: Signature, key: tuple[Any, ...]) -> Native:
-    """From disk, where a process before this one made it of the same lines; else compiled, and kept."""
-    from tinyflow.runtime import kept, machine, target
-    from tinyflow.runtime.native import placer
-
-    name = None
-    if not (config.CHECK or config.DEBUG >= 3 or config.PROFILE or config.CACHE in ("", "0")):
-        order = toposort(runner.nodes)
-        lines = tuple(dict.fromkeys((n.where.file, n.where.line, n.where.function) for n in order))
-        passes = tuple(name for name, _ in pipeline.PIPELINE)
-        names = tuple(str(n.attrs.get("name")) for n in found.leaves)
-        options = (config.CHECKPOINT, machine.made_by(target.current()), passes)
-        name = kept.key_of(key[:3], lines, names, options, named=Op)
-    native = kept.recall(name) if name is not None else None
-    if native is not None:
-        return native._replace(place=placer(), numbers_at=native.numbers.buffer_info()[0])  # type: ignore[no-any-return]
-    with undisturbed():
-        native = compiled(runner, found.leaves, found.dims)
-    if name is not None:
-        kept.keep(name, native._replace(place=len, numbers_at=0))  # both are of this process
-    return native
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """The compiler makes much at once and drops it at the end: nobody looks for garbage meanwhile, nor for the user's line."""
-    before, collects = LINE.held, gc.isenabled()
-    LINE.held = user_line()
-    gc.disable()
-    try:
-        yield
-    finally:
-        LINE.held = before
-        if collects:
-            gc.enable()
-
-
-def compiled(runner: Runner, leaves: Sequence[Node], dims: Sequence[Expr]) -> Native:
-    from tinyflow.compiler.pipeline import build
-    from tinyflow.runtime import machine
-    from tinyflow.runtime.native import placer
-    from tinyflow.runtime.program import split
-
-    nodes = pipeline.run(runner.nodes)
-    count = len(runner.roots)
-    living = conditions(nodes)
-    predicates = [p for n in nodes[:count] for p, _ in living[n]]
-    outputs = list(dict.fromkeys([*nodes[:count], *predicates]))
-    lasting = frozenset(runner.given_same[k] for k in runner.lasting)
-    with machine.early() as begin:
-        made = build(outputs, dict(zip(runner.written_same, nodes[count:], strict=True)), lasting, begin)
-    place = {n: k for k, n in enumerate(runner.given_same)}
-    slot = {n: k for k, n in enumerate(made.leaves, 1)}
-    written = tuple((w, slot[v], v in place) for w, v in zip(made.writes, runner.written_same, strict=True))
-    rename = {d: canonical(k) for k, d in enumerate(dims)}
-    shapes = tuple(tuple(substituted(d, rename) for d in n.shape) for n in (*outputs, *nodes[count:]))
-    needed = (
-        tuple(tuple((outputs.index(p), side) for p, side in living[n]) for n in nodes[:count]) if predicates else ()
-    )
-    which = tuple(outputs.index(n) for n in nodes[:count])
-    prepare, program, kept = split(made.program) if lasting else (None, made.program, ())
-    unread = len(program.slots)
-    given = [slot.get(n, unread) for n in runner.given_same]
-    numbers = array("q", [*given, *kept, *made.outputs])
-    taken = frozenset[int]().union(*(i.touched for i in prepare.items)) if prepare is not None else ()
-    return Native(
-        program=program,
-        place=placer(),
-        numbers=numbers,
-        numbers_at=numbers.buffer_info()[0],
-        sharing=bool(predicates) or which != tuple(range(len(outputs))),
-        which=which,
-        writes=written,
-        shapes=shapes,
-        static=all(type(d) is int for s in shapes for d in s),
-        told=tuple((k, n.shape) for k, n in enumerate(outputs) if any(map(is_found, n.shape))),
-        dtypes=tuple(n.dtype.numpy for n in outputs),
-        dims=tuple(dims.index(d) for d in made.program.dims),
-        checks=tuple(f"{n.label}, {n.where}" for n in made.checks),
-        alive=needed,
-        prepare=prepare,
-        places=tuple(k for k, s in enumerate(given) if s in taken),
-        kept=tuple(number(program.slots[s].size, {}) for s in kept),
-    )
-
-
-def substituted(d: Index_, names: Mapping[Any, Index_]) -> Index_:
-    from tinyflow.core.expr import substitute
-
-    return substitute(d, names)
-
-
-def worth_keeping(roots: Sequence[Node], steady: set[Node]) -> bool:
-    """Whether an operand of a product, laid out anew at each run, is made of these leaves alone."""
-    from tinyflow.compiler.contraction import has_recipe, roles
-    from tinyflow.compiler.lasting import lasting_values
-
-    lasting = lasting_values(toposort(roots), steady) if steady else set()
-    products = [n for n in toposort(roots) if n.op is CONTRACT and not lasting.isdisjoint(n.inputs) and has_recipe(n)]
-    return any(n.inputs[roles(n.attrs["spec"]).b] in lasting for n in products)  # type: ignore[union-attr]
+# ------------------------------------------------------------------------------------------ graphs by identity and structure
 
 
 def compile(roots: Sequence[Node], writes: Mapping[Node, Node] = NONE, private: Sequence[Node] = ()) -> Runner:

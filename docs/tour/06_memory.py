@@ -5,7 +5,7 @@ Three things keep the arena small: the order of the steps, offsets from lifetime
 
 import numpy as np
 
-from tinyflow import execute
+from tinyflow import execute, programs
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32
 from tinyflow.ops import contraction, elementwise, leaf, reduction
@@ -51,7 +51,7 @@ store = {w: np.eye(512, dtype="f") for w in weights}
 unit, needed = 512 * 512 * 4, {}
 for flag in (0, 1):
     with config(CHECKPOINT=flag):
-        execute._programs.clear()
+        programs._programs.clear()
         needed[flag] = execute.compile(roots, new).memory(feeds, store).temporaries
 print(f"10 layers and their gradients: {needed[0] / unit:.0f} layers' values kept, or {needed[1] / unit:.0f}")
 assert needed[1] < 0.7 * needed[0]

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tinyflow import execute
+from tinyflow import programs
 from tinyflow.runtime import program
 
 
@@ -11,6 +11,6 @@ def small_steps_are_shared() -> Iterator[None]:
     """Steps that are too small to be worth several threads get them all the same: so threads are tested on small arrays."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "SMALL", 0)
-        execute._programs.clear()
+        programs._programs.clear()
         yield
-    execute._programs.clear()
+    programs._programs.clear()

@@ -5,7 +5,7 @@ import pytest
 
 from tests.compiler.native import check, needs_avx2
 from tests.compiler.test_fusion import FUNCTIONS, pair
-from tinyflow import execute
+from tinyflow import programs
 from tinyflow.compiler import kernel
 from tinyflow.compiler.pipeline import build
 from tinyflow.core.config import config
@@ -25,7 +25,7 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "LARGE", 1024)
     monkeypatch.setattr(kernel, "LONG", 64)
     monkeypatch.setattr(config, "CACHE", "0")
-    execute._programs.clear()
+    programs._programs.clear()
 
 
 def text(nodes):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.compiler.native import check, check_close
-from tinyflow import execute
+from tinyflow import execute, programs
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32
 from tinyflow.core.errors import GraphError, ShapeError
@@ -76,9 +76,9 @@ def test_one_program_for_all_sizes():
     node = [f.softmax(X), sum_(X, 0), mean(X), size(N * 4), flip(X, (0,))]
     for n in (1, 2, 3, 7, 64, 1000):
         check(node, {X: arrays((n, 1))[X]}, threads=(2,), added=n)
-    before = len(execute._programs)
+    before = len(programs._programs)
     check(node, {X: arrays((123, 1))[X]}, threads=(2,), added=123)
-    assert len(execute._programs) == before
+    assert len(programs._programs) == before
 
 
 def test_memory_does_not_grow_with_every_size():

@@ -9,7 +9,7 @@ from tests.compiler.native import check, run
 from tests.compiler.test_bounds import guarded
 from tests.graph.rows import apply
 from tests.graph.test_tests import wrong
-from tinyflow import execute
+from tinyflow import execute, programs
 from tinyflow.core import expr
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import bool_, float32
@@ -99,13 +99,13 @@ def test_a_wrong_pass_is_caught(monkeypatch):
     node = e.tanh(a) * b + 1.0
     check([node], fed)
     monkeypatch.setattr(pipeline, "PIPELINE", [*pipeline.PIPELINE, ("planted", pipeline.each(PLANTED))])
-    execute._programs.clear()
+    programs._programs.clear()
     with pytest.raises(AssertionError):
         check([node], fed)
-    execute._programs.clear()
+    programs._programs.clear()
     with config(CHECK=2), pytest.raises(GraphError, match="the pass planted changed the value of <add"):
         run([node], fed)
-    execute._programs.clear()
+    programs._programs.clear()
 
 
 def test_a_pass_that_breaks_shapes_is_caught(monkeypatch):

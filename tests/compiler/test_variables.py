@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.compiler.native import THREADS, check_close, same_bits
-from tinyflow import execute
+from tinyflow import execute, programs
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32, float64, int32
 from tinyflow.core.errors import IndexOutOfRange
@@ -203,10 +203,10 @@ def test_equal_graphs_on_other_variables_are_one_program():
     def build(v, w):
         return execute.compile([sum_(v)], {v: v - e.tanh(w) * 0.1})
 
-    execute._programs.clear()
+    programs._programs.clear()
     for k in range(3):
         v, w = variable(float32, (N,), f"v{k}"), variable(float32, (N,), f"w{k}")
         store = {v: np.full(N, k, np.float32), w: np.ones(N, np.float32)}
         assert build(v, w)({}, store)[0] == k * N
         check_close(store[v], np.full(N, k - np.tanh(np.float32(1)) * 0.1, np.float32))
-    assert len(execute._programs) == 1
+    assert len(programs._programs) == 1

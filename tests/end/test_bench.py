@@ -31,7 +31,7 @@ from bench.sides import (
 )
 from bench.worker import number
 from bench.workloads import CONVS, STEPS, TABLE, weights_of
-from tinyflow import execute
+from tinyflow import programs
 
 ROOT = Path(__file__).parent.parent.parent
 OURS = ["tinyflow session", "tinyflow"]
@@ -100,7 +100,7 @@ def test_a_program_without_its_line_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_work_of_a_step_is_counted_from_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "kept_or_compiled", execute.kept_or_compiled)  # the meter puts its own there
+    monkeypatch.setattr(programs, "kept_or_compiled", programs.kept_or_compiled)  # the meter puts its own there
     meter = Meter()
     row = TABLE["mm32"]
     product = step_of(BY_NAME["tinyflow session"], row)
@@ -125,7 +125,7 @@ def row_of(**losses: float) -> dict[str, Any]:
 
 
 def test_the_work_of_loops_and_of_sizes_that_data_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "kept_or_compiled", execute.kept_or_compiled)
+    monkeypatch.setattr(programs, "kept_or_compiled", programs.kept_or_compiled)
     meter = Meter()
     x, w, mask = torch.ones(20, 8), torch.ones(8, 5), torch.arange(20)
     for picked in (3, 11):
@@ -279,8 +279,8 @@ def test_kernels_and_inference_agree_with_torch(name: str) -> None:
 def test_one_program_serves_every_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and values stand in arrays of one size: what is compiled for one symbol serves those after it."""
     built = []
-    compiled = execute.compiled
-    monkeypatch.setattr(execute, "compiled", lambda *graph: built.append(1) or compiled(*graph))
+    compiled = programs.compiled
+    monkeypatch.setattr(programs, "compiled", lambda *graph: built.append(1) or compiled(*graph))
     row = TABLE["gpt-token"]
     step = step_of(BY_NAME["tinyflow"], row._replace(settings={**row.settings, "layers": 1, "width": 36}))
     (batch,) = row.batches(1)

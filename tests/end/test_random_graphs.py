@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.compiler.native import needs_avx2, run
 from tests.end.random_graphs import graphs
-from tinyflow import execute
+from tinyflow import programs
 from tinyflow.core.config import config
 from tinyflow.graph.evaluate import DEAD, evaluate
 from tinyflow.graph.node import toposort
@@ -24,9 +24,9 @@ NEAR = {np.dtype("float32"): 1e-4, np.dtype("float64"): 1e-11}
 def small_steps_are_shared():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "SMALL", 0)
-        execute._programs.clear()
+        programs._programs.clear()
         yield
-    execute._programs.clear()
+    programs._programs.clear()
 
 
 def check_near(nodes, got, want):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tinyflow import execute
+from tinyflow import execute, programs
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32, int64
 from tinyflow.core.expr import dim
@@ -85,7 +85,7 @@ def test_results_have_the_same_bits_and_the_arena_holds_less(name: str) -> None:
     values, arenas = [], []
     for flag in (0, 1):
         with config(CHECKPOINT=flag):
-            execute._programs.clear()
+            programs._programs.clear()
             runner = execute.compile(roots)
             values.append(runner({p: feeds[p] for p in runner.placeholders}, dict(store)))
             arenas.append(runner.native.program.take(()).bytes)
@@ -120,6 +120,6 @@ def test_sizes_known_only_when_running() -> None:
     feeds = {x: rng.normal(size=(5, 2048)).astype("f")}
     with config(CHECKPOINT=0):
         (want,) = execute.compile(found)(feeds, dict(store))
-    execute._programs.clear()
+    programs._programs.clear()
     (got,) = execute.compile(found)(feeds, dict(store))
     assert np.array_equal(got, want)

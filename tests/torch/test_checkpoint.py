@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinyflow.torch as torch
-from tinyflow import execute
+from tinyflow import execute, programs
 from tinyflow.runtime import program
 from tinyflow.torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
@@ -28,7 +28,7 @@ def trained(again: bool) -> tuple[float, list[np.ndarray], int]:
     torch.manual_seed(1)
     x = torch.randn(WIDTH, WIDTH)
     x.requires_grad_(True)
-    execute._programs.clear()
+    programs._programs.clear()
     execute._templates.clear()
     program.ARENAS.clear()
     h = x

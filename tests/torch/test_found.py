@@ -5,7 +5,7 @@ import pytest
 
 import tinyflow.torch as ours
 from tests.torch.compare import array, both
-from tinyflow import execute
+from tinyflow import programs
 
 A = array(9, 4)
 # fmt: off
@@ -50,10 +50,10 @@ def test_other_counts_compile_nothing():
     w = ours.tensor(array(6, 6))
     step = lambda k: experts(ours, ours.tensor(array(30, 6, seed=k)), ours.tensor(np.random.default_rng(k).integers(0, 3, (30, 2))), [w] * 3).sum().item()  # fmt: skip
     step(0)
-    known = len(execute._programs)
+    known = len(programs._programs)
     for k in range(1, 5):
         step(k)
-    assert len(execute._programs) == known
+    assert len(programs._programs) == known
 
 
 def test_other_sizes_are_an_error_as_in_pytorch():
