@@ -75,3 +75,15 @@ def test_a_transposed_matrix_is_read_where_it_is():
     x, y = placeholder(float32, (64, 96), "x"), placeholder(float32, (64, 80), "y")
     product = c.matmul(permute(x, (1, 0)), y)
     assert not schedule.turned_images(product)
+
+
+@pytest.mark.parametrize("stride, padding", [(2, 3), (2, 0), (7, 0)])
+def test_few_channels_first_are_packed_along_the_lines_of_their_images(stride, padding):
+    size = (15 + 2 * padding - 7) // stride + 1
+    x, w = placeholder(float32, (2, 3, 15, 15), "x"), placeholder(float32, (24, 3, 7, 7), "w")
+    last, places = permute(x, (0, 2, 3, 1)), permute(w, (2, 3, 1, 0))
+    y = c.convolution(last, places, (stride,) * 2, (padding,) * 2, (size, size), (1, 1))
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(n.shape, np.float32) for n in (x, w))
+    check([y, e.tanh(permute(y, (0, 3, 1, 2)))], {x: a, w: b}, added=147)
+    assert "masked.gather" not in text(pipeline.run([y]))

@@ -191,6 +191,7 @@ class Tiles:
 class Left(NamedTuple):
     """The left operand, and how the places of a tile are numbered."""
 
+    roles: Roles
     indices: tuple[Index, Index, Index, Index]  # batch, run, row of the run, column
     letters: dict[str, Index_]  # what each letter is, of these and of K
     k: tuple[Index, ...]
@@ -209,6 +210,9 @@ def left_operand(core: Node, spec: Spec, found: Roles, scope: Scope, height: int
     k, letters = summed(spec, found)
     around = borders.border(spec, found, core.inputs[found.a].shape, height)
     upright = 0 if around else upright_letters(spec, found, read, letters, k, height)
+    if not around and not upright and not spec.plain:
+        found = found._replace(k=in_steps(spec, found, read, letters))
+        k, letters = summed(spec, found)
     cut = len(found.m) - (upright or len(found.m))
     rows = around.together if around else extent(spec, found.m[cut:])
     runs = expr.floordiv(extent(spec, found.m), rows) if around else extent(spec, found.m[:cut])
@@ -223,7 +227,7 @@ def left_operand(core: Node, spec: Spec, found: Roles, scope: Scope, height: int
     for names, i in numbers:
         letters.update(zip(names, split(i, tuple(spec.size[x] for x in names)), strict=True))
     tests, a = borders.tests(read(letters)) if around else ((), read(letters))
-    return Left((batch, run, row, column), letters, k, a, tests, around, bool(upright))
+    return Left(found, (batch, run, row, column), letters, k, a, tests, around, bool(upright))
 
 
 def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
@@ -243,7 +247,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     width = vectors * lanes
     scope = Scope(buffered, {}, None)
     left = left_operand(core, spec, found, scope, height)
-    batch, run, row, column = left.indices
+    found, (batch, run, row, column) = left.roles, left.indices
 
     panel_bytes = expr.product((sizes[0], ceil_div(columns, width), depth, width * dtype.size))
     lasting = core.inputs[found.b] in buffered.lasting
@@ -439,6 +443,21 @@ def upright_letters(
         size *= n
     along = any(stride(f.offset, k[-1]) == 1 for f in read)
     return count if read and not along and size >= height // 2 else 0
+
+
+def in_steps(
+    spec: Spec, found: Roles, left: Callable[[Mapping[str, Index_]], Expr], letters: Mapping[str, Index_]
+) -> tuple[str, ...]:
+    """The letters summed over, those of longer steps in A's memory first, so that A is packed along neighbours; as they are
+    where the last one numbers neighbours already, or none does."""
+    read = loads(left({**letters, **{x: expr.axis(spec.size[x], x) for x in (*found.batch, *found.m)}}))
+    if len(read) != 1:
+        return found.k
+    steps = {x: stride(read[0].offset, i) if isinstance(i := letters[x], Index) else 0 for x in found.k}
+    if 1 not in steps.values() or steps[found.k[-1]] == 1:
+        return found.k
+    known = {x: step for x, step in steps.items() if isinstance(step, int)}
+    return tuple(sorted(found.k, key=lambda x: -abs(known[x]))) if len(known) == len(steps) else found.k
 
 
 def summed(spec: Spec, found: Roles) -> tuple[tuple[Index, ...], dict[str, Index_]]:

@@ -402,11 +402,14 @@ def is_fold(n: Node) -> bool:
 def turned_images(n: Node) -> list[Node]:
     """The operands of a convolution that lie in memory with other axes last than those it adds up along: turning them once
     takes less than packing every window from places far apart."""
-    found = []
-    for x, places in zip(n.inputs, n.attrs["spec"].operands, strict=True):
-        window = not all(p.letter for p in places) and places[-1].letter in n.attrs["spec"].folded
-        if window and x.op is PERMUTE and is_view(x) and x.attrs["order"][-1] != x.ndim - 1:
-            found += [x] if isinstance(x.shape[-1], int) and x.shape[-1] >= MANY_CHANNELS else []
+    spec, found = n.attrs["spec"], []
+    for x, places in zip(n.inputs, spec.operands, strict=True):
+        others = {a for p in spec.operands if p is not places for q in p for a, _ in q.terms}
+        rows = [p for p in places if p.letter is None or (p.letter in spec.out and p.letter not in others)]
+        if x.op is PERMUTE and is_view(x) and len(rows) > 1 and places[-1].letter in spec.folded:
+            last = x.shape[-1]
+            turned = x.attrs["order"][-1] != x.ndim - 1 and isinstance(last, int) and last >= MANY_CHANNELS
+            found += [x] if turned else []
     return found
 
 
