@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
 
 LONG_FOLD = 32
+FEW = 16  # values to fold: fewer than a vector takes
 VIEWS = ("reshape", "permute", "expand", "slice", "switch", "stop_gradient", "again")
 
 
@@ -150,7 +151,8 @@ class Lowered(NamedTuple):
 def down_columns(value: Expr | None, last: Index) -> bool:
     """Whether folds that depend on the last index read neighbours along it rather than along what they fold.
 
-    What does not depend on it, the vector of a vector times a matrix, is as good either way.
+    What does not depend on it, the vector of a vector times a matrix, is as good either way. A window's few places do not
+    fill a vector.
     """
     along, across = neighbours(value, last)
     return along > across
@@ -163,7 +165,8 @@ def neighbours(value: Expr | None, last: Index, least: int = 0) -> tuple[int, in
         if last in free(f) and not (isinstance(n := expr.product(k.extent for k in f.over), int) and n < least):
             found = [x for x in loads(f.body) if last in free(x) and any(k in free(x) for k in f.over)]
             along += sum(stride(x.offset, last) == 1 for x in found)
-            across += sum(any(stride(x.offset, k) == 1 for k in f.over) for x in found)
+            long = [k for k in f.over if not isinstance(k.extent, int) or k.extent >= FEW]
+            across += sum(any(stride(x.offset, k) == 1 for k in long) for x in found)
     return along, across
 
 
