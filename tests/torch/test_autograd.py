@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -284,3 +285,13 @@ def test_random_numbers_do_not_make_new_programs() -> None:
         return (ours.rand(3) + 1).node
 
     assert signature([graph()], []).key == signature([graph()], []).key
+
+
+def test_every_thread_has_its_own_grad_mode() -> None:
+    seen = []
+    with ours.no_grad():
+        thread = threading.Thread(target=lambda: seen.append(ours.is_grad_enabled()))
+        thread.start()
+        thread.join()
+        assert not ours.is_grad_enabled()
+    assert seen == [True] and ours.is_grad_enabled()

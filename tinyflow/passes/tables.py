@@ -14,9 +14,11 @@ from collections.abc import Sequence
 
 from tinyflow.core import expr
 from tinyflow.graph.node import Dim, Node, at_line, make
+from tinyflow.ops import elementwise as e
 from tinyflow.ops.contraction import CONTRACT, Spec
 from tinyflow.ops.indexing import GATHER, SCATTER, gather, scatter_add
-from tinyflow.ops.movement import PERMUTE, RESHAPE, inverse, permute, reshape
+from tinyflow.ops.leaf import constant
+from tinyflow.ops.movement import PERMUTE, RESHAPE, expand, inverse, permute, reshape
 from tinyflow.passes.rewrite import trace
 
 FEWER = 4  # times as many rows are looked up as the table has
@@ -44,7 +46,7 @@ def looked_up(node: Node) -> Node | None:
             return gather(product(merged(spec, entries, table.shape[0]), k, table, other), index)
         if starts(others, entries) and not set(entries) & set(spec.out):
             total = scatter_add(other, index, table.shape[0])
-            return product(merged(spec, entries, table.shape[0]), k, table, total)
+            return product(merged(spec, entries, table.shape[0]), k, met(table, index), total)
     return None
 
 
@@ -65,8 +67,16 @@ def scattered(node: Node) -> Node | None:
     entries = spec.out[:-1]
     for k, g in enumerate(u.inputs):
         if starts(letters(spec, k), entries) and not set(entries) & set(letters(spec, 1 - k)):
-            return product(merged(spec, entries, size), k, scatter_add(g, index, size), u.inputs[1 - k])
+            return met(product(merged(spec, entries, size), k, scatter_add(g, index, size), u.inputs[1 - k]), index)
     return None
+
+
+def met(x: Node, index: Node) -> Node:
+    """x with zeros in the rows that no entry is of: there zero times an infinity is not to make a NaN of nothing."""
+    rows = x.shape[0]
+    count = scatter_add(expand(constant(1.0, x.dtype), index.shape), index, rows)
+    some = reshape(e.less(expand(constant(0.0, x.dtype), (rows,)), count), (rows, *(1 for _ in x.shape[1:])))
+    return e.where(expand(some, x.shape), x, expand(constant(0.0, x.dtype), x.shape))
 
 
 def lookup(x: Node) -> tuple[Node, Node] | None:

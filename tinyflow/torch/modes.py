@@ -6,14 +6,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from tinyflow.core.threads import Local
 
-class Mode:
-    """The state that the context managers below change."""
 
-    __slots__ = ("grad", "inference")
+class Mode(Local):
+    """The state that the context managers below change, of each thread its own."""
 
-    def __init__(self) -> None:
-        self.grad, self.inference = True, False
+    grad, inference = True, False
 
 
 MODE = Mode()
@@ -39,8 +38,7 @@ class GradMode:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.function is None:  # @no_grad(): args[0] is the function to wrap
             return decorate(args[0], type(self), self.wanted)
-        with self:
-            return self.function(*args, **kwargs)
+        return decorate(self.function, type(self), self.wanted)(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
