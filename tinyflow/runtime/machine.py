@@ -29,7 +29,7 @@ from tinyflow.runtime import objects
 from tinyflow.runtime.objects import Object
 from tinyflow.runtime.target import Target, current, host_arch, rows, runs_here
 
-PIPELINE = "always-inline, sroa, instcombine, simplify-cfg, global-dce; codegen 3, small, pic"
+PIPELINE = "always-inline, sroa, instcombine, simplify-cfg, loop-rotate, global-dce; codegen 3, small, pic"
 LLVM = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 PARSE_ERROR = re.compile(r"<string>:(\d+):(\d+): error: (.*)")
 NO_SYMBOLS: Mapping[str, int] = MappingProxyType({})
@@ -163,6 +163,7 @@ def optimise(module: Any, machine: Any) -> None:
     simplify.add_sroa_pass()
     simplify.add_instruction_combine_pass()
     simplify.add_simplify_cfg_pass()
+    simplify.add_loop_rotate_pass()
     for function in module.functions:
         if not function.is_declaration:
             run(simplify, function, builder)
