@@ -17,7 +17,7 @@ from tinyflow.ops.recurrence import Recurrence
 from tinyflow.ops.reduction import sum_
 from tinyflow.passes import pipeline
 from tinyflow.passes.gradient import gradients
-from tinyflow.runtime.program import Loop
+from tinyflow.runtime.items import Loop
 
 xs, start = leaf.placeholder(float32, (50, 16, 32), "xs"), leaf.placeholder(float32, (16, 64), "start")
 W, U = leaf.variable(float32, (32, 64), "W"), leaf.variable(float32, (64, 64), "U")

@@ -19,8 +19,8 @@ from tinyflow.core.config import config
 from tinyflow.graph.node import Node
 from tinyflow.passes import pipeline
 from tinyflow.runtime import machine, target
+from tinyflow.runtime.items import number
 from tinyflow.runtime.memory import aligned
-from tinyflow.runtime.program import number
 
 CC, EMULATOR = (
     shutil.which("aarch64-linux-gnu-gcc"),

@@ -25,7 +25,7 @@ from tinyflow.core.expr import fresh_dim
 from tinyflow.graph.node import Node
 from tinyflow.ops.leaf import placeholder
 from tinyflow.passes.gradient import gradients
-from tinyflow.runtime import program
+from tinyflow.runtime import items
 
 PAGE = mmap.PAGESIZE
 KEPT: list[Any] = []
@@ -107,7 +107,7 @@ def indexing(name: str, bad: int) -> Any:
 
 
 def main(cases: Iterator[tuple[str, Callable[[], Any]]]) -> None:
-    program.SMALL = 0
+    items.SMALL = 0
     plain = np.empty
     for label, make in cases:
         nodes, fed = make()

@@ -25,7 +25,7 @@ from tinyflow.ops.recurrence import Recurrence
 from tinyflow.ops.reduction import sum_
 from tinyflow.passes import pipeline
 from tinyflow.passes.gradient import gradients
-from tinyflow.runtime.program import Loop
+from tinyflow.runtime.items import Loop
 
 
 def with_gradients(leaves: list[Any], results: list[Any]) -> list[Any]:

@@ -15,7 +15,7 @@ from tinyflow.ops.contraction import matmul
 from tinyflow.ops.leaf import placeholder, variable
 from tinyflow.ops.reduction import sum_
 from tinyflow.passes.gradient import gradients
-from tinyflow.runtime import program
+from tinyflow.runtime import layout, program
 from tinyflow.runtime.memory import ALIGN, Life, plan
 from tinyflow.runtime.order import Touch, order, peak
 from tinyflow.runtime.program import Binding
@@ -134,8 +134,8 @@ def test_a_deep_network_keeps_what_its_gradient_needs_and_little_more() -> None:
     runner = execute.compile(loss, new)
     runner({}, store)
     binding = binding_of(runner)
-    touches = [program.touch(c) for c in binding.calls]
-    least = peak(touches, range(len(touches)), program.temporaries(binding.program, {}, binding.threads))
+    touches = [layout.touch(c) for c in binding.calls]
+    least = peak(touches, range(len(touches)), layout.temporaries(binding.program, {}, binding.threads))
     assert least <= binding.bytes <= 1.05 * least
     assert binding.bytes < (12 + 4) * 256 * 256 * 4 + MEGABYTE
 

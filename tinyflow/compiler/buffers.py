@@ -10,7 +10,7 @@ from tinyflow.core.expr import Index_
 from tinyflow.graph.node import Node, is_static, toposort
 from tinyflow.ops.movement import CONCAT, RESHAPE
 from tinyflow.passes.state import Conditions
-from tinyflow.runtime.program import Slot
+from tinyflow.runtime.items import Slot
 
 
 class Buffers(set[Node]):

@@ -33,7 +33,7 @@ from tinyflow.ops.contraction import Spec
 from tinyflow.ops.movement import flatten, split
 from tinyflow.ops.rules import guard
 from tinyflow.runtime import target as targets
-from tinyflow.runtime.program import Slot
+from tinyflow.runtime.items import Slot
 
 if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group

@@ -19,7 +19,7 @@ from tinyflow.core.expr import Expr, Fold, Index, Index_
 from tinyflow.graph.node import Node
 from tinyflow.ops.control import AGAIN
 from tinyflow.ops.movement import flatten
-from tinyflow.runtime.program import Slot
+from tinyflow.runtime.items import Slot
 
 if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group

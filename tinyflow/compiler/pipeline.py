@@ -33,7 +33,8 @@ from tinyflow.ops.indexing import ONTO, PUT
 from tinyflow.passes.pairs import pairs
 from tinyflow.runtime import machine
 from tinyflow.runtime import target as targets
-from tinyflow.runtime.program import Call, Leave, Loop, Program, Slot
+from tinyflow.runtime.items import Call, Leave, Loop, Slot
+from tinyflow.runtime.program import Program
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ import numpy as np
 
 from tinyflow.core.expr import Expr
 from tinyflow.runtime import floors, machine, spmd
-from tinyflow.runtime.program import AnyStep, Binding, Call, Program, number, rounds
+from tinyflow.runtime.items import AnyStep, Call, number, rounds
+from tinyflow.runtime.program import Binding, Program
 from tinyflow.runtime.runner import StepTable
 
 KEPT = 16  # runs of each program whose stamps are kept: the last ones

@@ -90,7 +90,8 @@ def program(record: Any, texts: dict[str, int]) -> Data:
 
 def memory(run: Any) -> Iterable[Data]:
     """The arena: what lies where, from the step that writes it to the last one that reads it."""
-    from tinyflow.runtime.program import Call, lifetimes
+    from tinyflow.runtime.items import Call
+    from tinyflow.runtime.layout import lifetimes
 
     lives = lifetimes(run.steps)
     calls = list(accumulate((isinstance(s, Call) for s in run.steps), initial=0))  # before each step
