@@ -6,11 +6,13 @@ import pytest
 from tests.compiler.native import check, check_close
 from tests.compiler.test_convolution import slow, slow_gradients
 from tinyflow.compiler import pipeline, winograd
+from tinyflow.compiler.contraction import has_recipe
+from tinyflow.compiler.schedule import Schedule
 from tinyflow.core.dtypes import float32, float64
 from tinyflow.ops import elementwise as e
-from tinyflow.ops.contraction import convolution
+from tinyflow.ops.contraction import convolution, matmul
 from tinyflow.ops.leaf import placeholder
-from tinyflow.ops.movement import permute, reshape
+from tinyflow.ops.movement import concat, permute, reshape
 from tinyflow.ops.reduction import sum_
 from tinyflow.passes import pipeline as passes
 from tinyflow.passes.gradient import gradients
@@ -107,3 +109,15 @@ def test_float64_and_small_ones_are_computed_plainly(name):
     assert winograd.Filtering not in recipes([y])
     x, k = placeholder(float32, (1, 8, 8, 16), "x"), placeholder(float32, (3, 3, 16, 16), "w")
     assert winograd.Filtering not in recipes([convolution(x, k, (1, 1), (1, 1), (8, 8), (1, 1))])
+
+
+def test_results_are_stored_where_they_belong_in_a_concatenation():
+    y, x, k, _, fed, spec = made("odd")
+    z = convolution(x, e.neg(k), *spec[:2], spec[2], spec[3])
+    n, h, w, o = y.shape
+    m = placeholder(float32, (2 * o, 24), "m")
+    fed[m] = np.random.default_rng(3).uniform(-1, 1, m.shape).astype(np.float32)
+    both = concat([y, z], 3)
+    schedule = Schedule(passes.run([matmul(reshape(both, (n * h * w, 2 * o)), m)]), has_recipe)
+    assert schedule.joined
+    check([matmul(reshape(both, (n * h * w, 2 * o)), m)], fed, threads=(1, 2), added=100_000)

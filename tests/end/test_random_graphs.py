@@ -12,7 +12,7 @@ from tinyflow.graph.evaluate import DEAD, evaluate
 from tinyflow.graph.node import toposort
 from tinyflow.passes import pipeline
 from tinyflow.passes.gradient import gradients
-from tinyflow.runtime import program
+from tinyflow.runtime import items
 
 SOME = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -23,7 +23,7 @@ NEAR = {np.dtype("float32"): 1e-4, np.dtype("float64"): 1e-11}
 @pytest.fixture(scope="module", autouse=True)
 def small_steps_are_shared():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "SMALL", 0)
+        patch.setattr(items, "SMALL", 0)
         programs._programs.clear()
         yield
     programs._programs.clear()

@@ -377,5 +377,5 @@ def stored(r: Reading, results: Sequence[tuple[Letters, Expr]], group: Group, ho
         index = tuple(letters[x] for x in r.spec.out)
         for s in group.stores:
             value = expr.as_expr(expr.opened(scope.read(s, index)))
-            stores += [Store(t, (), expr.add(flatten(index, core.shape), t.at), value, r.column) for t in homes[s]]
+            stores += [Store(t, (), t.place(index, core.shape), value, r.column) for t in homes[s]]
     return tuple(stores)
