@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.contraction import Scratch, in_memory_order, opened_read
@@ -272,22 +272,11 @@ def filtering(r: Reading, image: Square, group: Group, homes: Homes, name: str) 
     square = back(products, transforms.results, transforms.products, block * width, at)
     results = [(r.at(u, v), square[u][v]) for u, v in product(range(2), repeat=2)]
     after = stored(r, results, group, homes)
-    transformed, of_image = image_tiles(r, image, block, local)
+    shared = known(r, p, image, block, local)
     recipe = Filtering(
-        spec=r.spec,
-        count=n,
-        sizes=r.sizes,
-        block=block,
-        tile=r.tile,
-        local=local,
-        channel=r.channel,
-        panel=p.panel,
-        column=r.column,
-        like=p.like,
-        image=of_image,
-        tiles=transformed,
+        **shared,
         where=tuple(r.inside(u, v) for u, v in product(range(2), repeat=2)),
-        written=(transformed, products, *([packed] if own else [])),
+        written=(shared["tiles"], products, *([packed] if own else [])),
         filter=packed,
         products=products,
         packing=packing if own else None,
@@ -320,22 +309,11 @@ def learning(r: Reading, image: Square, group: Group, homes: Homes, name: str) -
     square = back(sums, transforms.to_filter, transforms.products, tall * width, at)
     taps = tuple(product(range(transforms.taps), repeat=2))
     after = stored(r, [(r.letters | r.tap(u, v), square[u][v]) for u, v in taps], group, homes)
-    transformed, of_image = image_tiles(r, image, block, local)
+    shared = known(r, p, image, block, local)
     recipe = Learning(
-        spec=r.spec,
-        count=n,
-        sizes=r.sizes,
-        block=block,
-        tile=r.tile,
-        local=local,
-        channel=r.channel,
-        panel=p.panel,
-        column=r.column,
-        like=p.like,
-        image=of_image,
-        tiles=transformed,
+        **shared,
         where=((),) * len(taps),
-        written=(transformed, right, sums),
+        written=(shared["tiles"], right, sums),
         part=part,
         row=row,
         results=of_results,
@@ -346,12 +324,16 @@ def learning(r: Reading, image: Square, group: Group, homes: Homes, name: str) -
     return [Kernel(name, (), after, (), cost, recipe, group.conditions, tuple(group.stores))]
 
 
-def image_tiles(r: Reading, image: Square, block: int, local: Index) -> tuple[Scratch, tuple[Store, ...]]:
-    """The memory of a block of transformed tiles, and how they get there."""
-    channels = r.sizes[1]
+def known(r: Reading, p: Panels, image: Square, block: int, local: Index) -> dict[str, Any]:
+    """What both recipes know. The image is transformed into the memory of a block of tiles."""
+    channels, n = r.sizes[1], r.form.transforms.products**2
     line = apart(block * channels)
-    scratch = Scratch(f"tiles of {r.core.label}", 4 * len(image) ** 2 * line, per_thread=True)
-    return scratch, into(scratch, image, line, flatten((local, r.channel), (block, channels)), r.channel)
+    tiles = Scratch(f"tiles of {r.core.label}", 4 * n * line, per_thread=True)
+    stores = into(tiles, image, line, flatten((local, r.channel), (block, channels)), r.channel)
+    return dict(
+        spec=r.spec, count=n, sizes=r.sizes, block=block, tile=r.tile, local=local, channel=r.channel, panel=p.panel,
+        column=r.column, like=p.like, image=stores, tiles=tiles,
+    )  # fmt: skip
 
 
 def into(scratch: Scratch, square: Square, line: int, at: Index_, lane: Index) -> tuple[Store, ...]:
