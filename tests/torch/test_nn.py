@@ -292,3 +292,29 @@ def test_module_bookkeeping() -> None:
             model.get_submodule("b.1.0").training, str(model.double()["a"].weight.dtype), [m.in_features for m in model.modules() if isinstance(m, nn.Linear)],
         ))  # fmt: skip
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_with_dropout_drops_weights(causal: bool) -> None:
+    """As dropout of the weights by hand does, from the same random numbers; gradients too."""
+    F = ours.nn.functional
+    rng = np.random.default_rng(0)
+    q, k, v = (ours.tensor(rng.normal(size=(2, 3, 8, 4)).astype(np.float32), requires_grad=True) for _ in range(3))
+
+    def by_hand() -> Any:
+        s = q @ k.transpose(-2, -1) / 2.0
+        if causal:
+            s = s.masked_fill(ours.ones(8, 8).tril() == 0, -float("inf"))
+        return F.dropout(s.softmax(-1), 0.5) @ v
+
+    found = []
+    for make in (by_hand, lambda: F.scaled_dot_product_attention(q, k, v, dropout_p=0.5, is_causal=causal)):
+        ours.manual_seed(3)
+        y = make()
+        found.append([a.detach().numpy() for a in (y, *ours.autograd.grad((y * y).sum(), [q, k, v]))])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    plain = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    assert not np.allclose(found[0][0], plain.detach().numpy())
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        F.scaled_dot_product_attention(q, k, v, dropout_p=1.5)

@@ -197,15 +197,19 @@ def instance_norm(input: Node, weight: Node | None = None, bias: Node | None = N
 # ------------------------------------------------------------------------------------------ attention, distances
 
 
-def attention(query: Node, key: Node, value: Node, mask: Node | None, causal: bool, scale: float | None) -> Node:
-    """softmax(q k^T scale + mask) v: (..., l, d), (..., s, d), (..., s, v) -> (..., l, v); 0 for a query that sees nothing"""
+def attention(
+    query: Node, key: Node, value: Node, mask: Node | None, causal: bool, scale: float | None, random: Node | None = None, p: float = 0.0
+) -> Node:  # fmt: skip
+    """softmax(q k^T scale + mask) v: (..., l, d), (..., s, d), (..., s, v) -> (..., l, v); 0 for a query that sees nothing.
+    With the key of random numbers, the weights are dropped with probability p."""
     width: Any = query.shape[-1]
     s = matmul(query * (1.0 / math.sqrt(width) if scale is None else scale), key, transpose_b=True)
     if causal:
         mask = f.triangle(s.shape[-2], s.shape[-1])
     if mask is not None:
         s = e.where(mask, s, -math.inf) if mask.dtype is bool_ else s + mask
-    return matmul(f.softmax(s) if mask is None or causal else f.safe_softmax(s), value)
+    weights = f.softmax(s) if mask is None or causal else f.safe_softmax(s)
+    return matmul(weights if random is None else dropped(weights, random, p, False), value)
 
 
 def cosine_similarity(x1: Node, x2: Node, dim: int = 1, eps: float = 1e-8) -> Node:

@@ -80,10 +80,10 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None
 ) -> Tensor:  # fmt: skip
-    """softmax(q k^T / sqrt(d) + mask) v"""
-    if dropout_p:
-        raise NotImplementedError("scaled_dot_product_attention with dropout_p; apply dropout to its result")
-    return attend(query, key, value, attn_mask, is_causal, scale)
+    """softmax(q k^T / sqrt(d) + mask) v; each weight is dropped with probability dropout_p, also in evaluation"""
+    check_probability(dropout_p)
+    random = (default_generator.key(), dropout_p) if dropout_p > 0.0 else ()
+    return attend(query, key, value, attn_mask, is_causal, scale, *random)
 
 
 def batch_norm(
