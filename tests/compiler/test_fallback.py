@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinyflow.torch as torch
-from tinyflow import execute
+from tinyflow import execute, programs
 from tinyflow.compiler import pipeline
 from tinyflow.core.dtypes import float32
 from tinyflow.core.errors import FallbackWarning
@@ -21,7 +21,7 @@ X, V = placeholder(float32, (SIDE, SIDE), "x"), variable(float32, (SIDE, SIDE), 
 @pytest.fixture(params=["emitting", "LLVM"])
 def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """No kernel with a tanh compiles."""
-    monkeypatch.setattr(execute, "_programs", {})
+    monkeypatch.setattr(programs, "_programs", {})
     monkeypatch.setattr(execute, "_templates", {})
     emit = pipeline.frame.emit
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.end.conftest import Page
-from tinyflow import execute
+from tinyflow import execute, programs
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32
 from tinyflow.ops import elementwise as e
@@ -28,7 +28,7 @@ def profiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A few equal layers that have run on two threads, and a smaller program."""
     monkeypatch.setattr(floors, "known", lambda threads: Floor(1e11 * threads, 1e10))
     monkeypatch.setattr(profile, "RECORDS", {})
-    monkeypatch.setattr(execute, "_programs", {})
+    monkeypatch.setattr(programs, "_programs", {})
     x = placeholder(float32, (200, 200), "<b>x</b>")
     h = x
     for _ in range(LAYERS):

@@ -22,7 +22,6 @@ from tinyflow.core.expr import Expr, apply
 from tinyflow.graph.evaluate import DEAD
 from tinyflow.graph.node import Node, Shape, make, toposort
 from tinyflow.graph.op import Sample, define
-from tinyflow.ops.leaf import VARIABLE
 from tinyflow.ops.rules import matching, same
 
 
@@ -109,8 +108,8 @@ def again(x: Node, *others: Node) -> Node:
 
 
 def kept(x: Node, given: Sequence[Node]) -> Node:
-    """x; of what it is made of, only what was given and variables are kept for its gradient. The rest is computed again."""
-    found = [n for n in toposort([x], stop=given.__contains__) if n in given or n.op is VARIABLE]
+    """x; of what it is made of, only what was given and leaves are kept for its gradient. The rest is computed again."""
+    found = [n for n in toposort([x], stop=given.__contains__) if n in given or n.op.kind == "leaf"]
     return x if x in found else make(KEPT, x, *found)
 
 

@@ -62,7 +62,9 @@ def gradients(
 
 
 def computed_again(g: Node, y: Node, *xs: Node) -> tuple[Node | None, ...]:
-    """The gradients of the xs, by way of y computed again of them once its gradient is there."""
+    """The gradients of the xs, by way of y computed again of them once its gradient is there; y's own if it is not made of them alone."""
+    if any(n.op.kind == "leaf" and n not in xs for n in toposort([y], stop=xs.__contains__)):
+        return (g, *(None for _ in xs))
     copies = {x: again(x, g) for x in xs}
     copy = rewrite([y], lambda n: n, start=copies)[y]
     return (None, *gradients([copy], list(copies.values()), [g]))
