@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench import curves
-from bench.curves import BY_WORKLOAD, OURS, PEER, Course, digits, passages, plain
+from bench.curves import BY_WORKLOAD, NUDGED, OURS, PEER, Course, digits, passages, plain
 from bench.sides import Missing
 
 TEXT = "\n".join(f"{n} bottles of beer on the wall, {n} bottles of beer!" for n in range(99, 1, -1))
@@ -38,6 +38,17 @@ def test_a_difference_at_the_end_fails(
     assert curves.main(["gpt-tiny", "--out", str(tmp_path)]) == (0 if agrees else 1)
 
 
+@pytest.mark.parametrize("own, agrees", [(0.02, True), (0.006, True), (0.004, False), (float("nan"), False)])
+def test_where_rounding_grows_pytorch_is_the_measure(
+    own: float, agrees: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours is 1 % off, in the mean of all steps; PyTorch on numbers a little greater by `own`."""
+    falls = {OURS: [2.0, 2.04], PEER: [2.0, 2.0], NUDGED: [2.0, 2.0 + 4 * own]}
+    monkeypatch.setattr(curves, "apart", lambda course, side, threads: falls[side])
+    assert curves.main(["resnet18", "--out", str(tmp_path)]) == (0 if agrees else 1)
+    assert "from itself" in (tmp_path / "resnet18.svg").read_text()
+
+
 def test_a_side_that_is_lost_is_drawn_too() -> None:
     nan = float("nan")
     assert "nan" in curves.svg(curves.result(COURSE, {OURS: [nan, nan, nan], PEER: [nan, 3.0, 2.0]}))
@@ -63,7 +74,7 @@ def test_the_pictures_that_are_kept_agree(name: str) -> None:
     found = json.loads((curves.OUT / f"{name}.json").read_text())
     course = Course(**{field: found[field] for field in Course._fields})
     assert course == BY_WORKLOAD[name]
-    assert curves.result(course, found["losses"])["difference"] <= curves.BOUND
+    assert curves.agrees(curves.result(course, found["losses"]))
     assert found["ends"][OURS] < 0.8 * found["losses"][OURS][0]  # it has learnt
 
 
