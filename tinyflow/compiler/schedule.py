@@ -15,27 +15,33 @@ from functools import cached_property
 from tinyflow.compiler.buffers import Buffers, joined
 from tinyflow.compiler.lasting import edge, lasting_values
 from tinyflow.compiler.lower import Lowering, is_view, through_views
+from tinyflow.compiler.worth import (
+    FEW_PARTS,
+    FOLDS,
+    cheap_producer,
+    costly_parts,
+    grows,
+    is_costly,
+    is_fold,
+    is_laborious,
+    repeated_operands,
+    turned_images,
+)
 from tinyflow.core import expr
 from tinyflow.core.expr import Expr, Index_
 from tinyflow.graph.node import Node, is_static, toposort
 from tinyflow.ops.attention import ATTENTION_GRAD
-from tinyflow.ops.contraction import CONTRACT, PAIRS
+from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.control import MERGE
 from tinyflow.ops.elementwise import HEAVY
-from tinyflow.ops.movement import CONCAT, EXPAND, PERMUTE, flatten
-from tinyflow.ops.pooling import POOL_ARG, POOL_MAX, POOL_SUM, RESAMPLE, SPREAD
-from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
+from tinyflow.ops.movement import CONCAT, EXPAND, flatten
 from tinyflow.ops.scan import SCAN, loops_of
 from tinyflow.passes.state import Conditions, conditions
 
-FOLDS = (SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, CONTRACT, POOL_MAX, POOL_ARG, POOL_SUM, SPREAD, RESAMPLE)
 ENOUGH_ROWS = 8  # a pass over fewer rows than this must be short to be worth merging
 LONG_ROW = 1 << 14
 LONG_CHAIN = 50  # nodes inlined into each other: expressions are made and walked by recursion
 MOST_STORES = 24
-FEW_PARTS = 4
-MANY_CHANNELS = 16  # a vector of them
-OFTEN = 8  # times that each element of an operand is read
 
 
 @dataclass(eq=False)
@@ -312,9 +318,8 @@ class Schedule:
             seen.add(g)
             if all(self.at[s] < bound for s in g.stores):
                 continue
-            stack.extend(
-                sorted(self.inputs(g), key=lambda g: -self.at[g.stores[0]])
-            )  # the oldest first: it is soonest there
+            # The oldest is looked into first: from there it is not far.
+            stack.extend(sorted(self.inputs(g), key=lambda g: -self.at[g.stores[0]]))
         return False
 
     def inputs(self, group: Group) -> list[Group]:
@@ -391,60 +396,6 @@ class Schedule:
         return list(done)
 
 
-def is_fold(n: Node) -> bool:
-    """Whether its value takes a loop; the windows of an image, a contraction of one operand, may sum over nothing."""
-    if n.op is CONTRACT and len(n.inputs) == 1:
-        spec = n.attrs["spec"]
-        return any(a not in spec.out for places in spec.operands for p in places for a, _ in p.terms)
-    return n.op in FOLDS
-
-
-def turned_images(n: Node) -> list[Node]:
-    """The operands of a convolution that lie in memory with other axes last than those it adds up along: turning them once
-    takes less than packing every window from places far apart."""
-    spec, found = n.attrs["spec"], []
-    for x, places in zip(n.inputs, spec.operands, strict=True):
-        others = {a for p in spec.operands if p is not places for q in p for a, _ in q.terms}
-        rows = [p for p in places if p.letter is None or (p.letter in spec.out and p.letter not in others)]
-        if x.op is PERMUTE and is_view(x) and len(rows) > 1 and places[-1].letter in spec.folded:
-            last = x.shape[-1]
-            turned = x.attrs["order"][-1] != x.ndim - 1 and isinstance(last, int) and last >= MANY_CHANNELS
-            found += [x] if turned else []
-    return found
-
-
-def cheap_producer(n: Node) -> bool:
-    """Whether a contraction may compute it while it packs: no folds within, nothing heavy."""
-    return (
-        (n.op.elementwise or n.op is PAIRS)
-        and n.op.name not in HEAVY
-        and all(
-            through_views(x).op.kind == "leaf" or through_views(x).op.name in ("constant", "size") for x in n.inputs
-        )
-    )
-
-
-def costly_parts(n: Node) -> list[Node]:
-    """What a packed operand is made of, up to where it is worth a buffer: views and cheap arithmetic are computed as it is read."""
-    found, stack, seen = [], [n], set()
-    while stack:
-        x = stack.pop()
-        if x in seen or x.op.kind == "leaf":
-            continue
-        seen.add(x)
-        inlined = x.op.elementwise and x.op.name not in HEAVY
-        if (
-            inlined
-            or x.op.name in ("iota", "pad")
-            or x is not through_views(x)
-            or (x.op is CONCAT and len(x.inputs) <= FEW_PARTS)
-        ):
-            stack.extend(x.inputs)
-        else:
-            found.append(x)
-    return found
-
-
 def gradients_of_one(order: Sequence[Node]) -> list[list[Node]]:
     """Gradients of the same attention: they are computed together."""
     found: dict[object, list[Node]] = {}
@@ -452,34 +403,3 @@ def gradients_of_one(order: Sequence[Node]) -> list[list[Node]]:
         if n.op is ATTENTION_GRAD:
             found.setdefault((n.inputs, n.attrs["steps"]), []).append(n)
     return [nodes for nodes in found.values() if len(nodes) > 1]
-
-
-def repeated_operands(n: Node) -> list[Node]:
-    """Those of a product whose elements are each read several times: the vector that meets all rows of a matrix."""
-    spec = n.attrs["spec"]
-    used = [{a for p in places for a, _ in p.terms} for places in spec.operands]
-    times = [expr.product(size for a, size in spec.size.items() if a not in u) for u in used]
-    return [x for x, k in zip(n.inputs, times, strict=True) if not isinstance(k, int) or k >= OFTEN]
-
-
-def is_laborious(n: Node) -> bool:
-    """Whether a value takes more arithmetic than an operation or two on what has a buffer anyway."""
-    stack, seen = [n], {n}
-    while stack:
-        x = stack.pop()
-        if not x.op.elementwise or x.op.kind == "leaf":
-            continue
-        if x.op.name in HEAVY or len(seen) > FEW_PARTS:
-            return True
-        below = set(map(through_views, x.inputs)) - seen
-        seen |= below
-        stack.extend(below)
-    return False
-
-
-def is_costly(n: Node) -> bool:
-    return n.op.elementwise and n.op.name in HEAVY
-
-
-def grows(n: Node) -> bool:
-    return expr.product(n.shape) != expr.product(n.inputs[0].shape)
