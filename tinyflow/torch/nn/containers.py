@@ -17,8 +17,8 @@ def place(index: Any, count: int) -> int:
     return i % count
 
 
-class Numbered(Module):
-    """What holds modules or parameters by number: `_held` is theirs."""
+class Holder(Module):
+    """What holds modules, or parameters: `_held` is theirs."""
 
     @property
     def _held(self) -> dict[str, Any]:
@@ -26,20 +26,20 @@ class Numbered(Module):
 
     def __len__(self) -> int:
         return len(self._held)
+
+
+class Numbered(Holder):
+    """By number."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._held.values())
 
 
-class Named(Module):
-    """What holds modules or parameters by name."""
+class Named(Holder):
+    """By name."""
 
-    @property
-    def _held(self) -> dict[str, Any]:
-        return self._modules
-
-    def __len__(self) -> int:
-        return len(self._held)
+    def _put(self, key: str, value: Any) -> None:
+        self.add_module(key, value)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._held)
@@ -50,11 +50,11 @@ class Named(Module):
     def __getitem__(self, key: str) -> Any:
         return self._held[key]
 
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._put(key, value)
+
     def __delitem__(self, key: str) -> None:
         del self._held[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        raise NotImplementedError
 
     def keys(self) -> Any:
         return self._held.keys()
@@ -166,9 +166,6 @@ class ModuleDict(Named):
         super().__init__()
         self.update(modules or {})
 
-    def __setitem__(self, key: str, module: Module) -> None:
-        self.add_module(key, module)
-
 
 def as_parameter(value: Any) -> Parameter:
     return value if isinstance(value, Parameter) else Parameter(value)
@@ -220,5 +217,5 @@ class ParameterDict(Named):
     def _held(self) -> dict[str, Any]:
         return self._parameters
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def _put(self, key: str, value: Any) -> None:
         self.register_parameter(key, as_parameter(value))
