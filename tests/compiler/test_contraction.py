@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from tests.compiler.native import THREADS, check, check_close, needs_avx2, run, same_bits
+from tests.compiler.test_large import text
 from tinyflow import execute
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import bool_, float32, float64, int32, int64
-from tinyflow.core.expr import fresh_dim
+from tinyflow.core.expr import Expr, fresh_dim
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops.contraction import CONTRACT, einsum, matmul
@@ -90,6 +91,35 @@ def test_few_columns():
             roots += [node, v - e.exp(node) * 0.5]
             fed |= fed_by((a, b, v))
     check(roots, fed, threads=(1, 2, 3), added=520)
+
+
+@pytest.mark.parametrize("rows", [None, 1, 2, 5, 33])
+def test_few_columns_of_many_terms(rows):
+    """Terms are the lanes where they are neighbours in the left operand, whatever the layout of the right one."""
+    roots, fed = [], {}
+    for count, (k, n) in enumerate(itertools.product((256, 263, 784, 1024), (2, 5, 8, 12))):
+        for dtype in (float32, float64) if k == 263 else (float32,):
+            node, a, b = product(rows or fresh_dim(), k, n, (False, bool(count % 2)), dtype)
+            roots += [node, e.tanh(node) * 0.5]
+            fed |= {
+                x: random([7 if isinstance(d, Expr) else d for d in x.shape], dtype, j) for j, x in enumerate((a, b))
+            }
+    check(roots, fed, threads=(1, 2, 3), added=1024)
+    assert rows == 1 or "_terms(" in text(roots[:1])
+
+
+def test_few_columns_of_many_terms_in_batches():
+    a, b = placeholder(float32, (3, 20, 300), "a"), placeholder(float32, (3, 300, 6), "b")
+    check([matmul(a, b)], fed_by((a, b)), threads=(1, 2, 3), added=300)
+
+
+def test_what_lies_after_a_row_is_not_read():
+    """Of the last few terms a vector has the rest of the row, not what follows it."""
+    node, a, b = product(9, 300, 10, (False, False))
+    x = random((9, 600))
+    x[:, 300:] = np.nan
+    got = execute.compile([node])({a: x[:, :300], b: random((300, 10))}, {})[0]
+    check_close(got, x[:, :300] @ random((300, 10)), 300)
 
 
 def test_an_update_of_few_columns_in_place():

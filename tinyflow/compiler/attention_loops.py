@@ -12,7 +12,7 @@ from tinyflow.compiler.attention import OTHER, Attention, Panels
 from tinyflow.compiler.contraction import Scratch, heights
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.folding import get, halve, put, slot
-from tinyflow.compiler.microkernel import Tile, tile_declaration, tile_text
+from tinyflow.compiler.microkernel import Tile, tile_declarations, tile_text
 from tinyflow.compiler.tiling import add, const, greatest, least, mul, pointer, when
 from tinyflow.compiler.transpose import turned
 from tinyflow.compiler.writer import Value
@@ -384,7 +384,7 @@ def micro(
     em.line(f"switch i64 {rows.name}, label %{cases[0]} [ {choices} ]")
     for shape, case in zip(shapes, cases, strict=True):
         em.extra[tile_text(shape, em.target.attributes)] = None
-        em.declared[tile_declaration(shape)] = None
+        em.declared.update(dict.fromkeys(tile_declarations(shape)))
         em.label(case)
         em.line(f"call void @{shape.name}({args})")
         em.line(f"br label %{after}")

@@ -7,6 +7,7 @@
                           block of K, what is made of the results while they are at hand. Where the group is small,
                           tiles go before blocks
 
+Lanes are columns; of few columns, rows or terms of A, where those are neighbours in memory (microkernel.py).
 A is read in place where it lies at fixed strides, else it is packed a tile at a time, in the thread's own memory: along K
 or, where its neighbours in memory are neighbouring rows, along those. The order of additions depends on the sizes alone.
 """
@@ -132,7 +133,7 @@ class Tiles:
     direct: bool  # whether tiles are written where they belong at once
     group: int  # panels that a tile meets one after the other
     tile_by_tile: bool  # whether a tile goes through all of K before the next one, else all tiles through each block
-    turned: int = 0  # columns, where lanes are rows: of tiles that have a vector of them
+    across: str = "columns"  # the lanes; or "rows", of tiles that have a vector of them, or "terms"
     local: Scratch | None = None
     upright: bool = False  # whether A is packed along its rows
     whole_runs: bool = False  # whether the rows of a run are packed together, when its first tile is due
@@ -147,12 +148,13 @@ class Tiles:
     @property
     def like(self) -> Tile:
         """The micro-kernel, but for its height and strides."""
-        return Tile(self.rows[0], self.vectors, self.lanes, self.dtype, None, None, self.spec.pairs, self.turned)
+        tile = Tile(self.rows[0], self.vectors, self.lanes, self.dtype, None, None, self.spec.pairs, self.across)
+        return tile if self.across == "columns" else tile._replace(columns=self.n.extent)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         b, m, n, k = map(expr.show, self.sizes)
         how = "in place" if self.local is None else "packed by rows" if self.upright else "packed by tiles"
-        text = f"contract {self.spec}: batch {b}, M {m}, N {n}, K {k}; tiles of {self.rows} x {self.width}{', turned' * bool(self.turned)}, A {how}: {expr.show(self.a)}"
+        text = f"contract {self.spec}: batch {b}, M {m}, N {n}, K {k}; tiles of {self.rows} x {self.width}{'' if self.across == 'columns' else f' with {self.across} in the lanes'}, A {how}: {expr.show(self.a)}"
         return text if self.packing is None else f"{text}\neach thread for itself, {show(self.packing)}"
 
     @property
@@ -162,6 +164,16 @@ class Tiles:
     @property
     def panel_count(self) -> Index_:
         return ceil_div(self.sizes[2], self.width)
+
+    @property
+    def panel_width(self) -> int:
+        """Elements of a panel for each of its rows."""
+        return self.n.extent if self.across == "terms" else self.width  # type: ignore[return-value]
+
+    @property
+    def panel_depth(self) -> Index_:
+        """Rows of a panel."""
+        return whole_vectors(self.sizes[3], self.lanes) if self.across == "terms" else self.sizes[3]  # type: ignore[arg-type]
 
     @property
     def tiles_a_run(self) -> Index_:
@@ -249,16 +261,24 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     left = left_operand(core, spec, found, scope, height)
     found, (batch, run, row, column) = left.roles, left.indices
 
+    a, k = left.a, left.k
+    still = None if left.around else flat_strides(a, row, k)
+    across = lanes_of(still, sizes, lanes) if not spec.pairs else "columns"
+    inplace = still is not None and (across != "columns" or not clash(still.rows, dtype))
+
     panel_bytes = expr.product((sizes[0], ceil_div(columns, width), depth, width * dtype.size))
+    if across == "terms":
+        panel_bytes = expr.product((sizes[0], columns, whole_vectors(depth, lanes) * dtype.size))  # type: ignore[arg-type]
     lasting = core.inputs[found.b] in buffered.lasting
     # What does not change is packed once: for all steps of a loop, for all runs.
     own = packs_alone(sizes, panel_bytes) and not buffered.repeated and not lasting
     panels = Scratch(f"panels of {core.label}", panel_bytes, per_thread=own)
-    tile = Tile(height, vectors, lanes, dtype, None, None)
-    packing = pack(core, found, spec, panels, tile, buffered, group, f"{name}p")
+    tile = Tile(height, vectors, lanes, dtype, None, None, across=across)
+    packed = pack_terms if across == "terms" else pack
+    packing = packed(core, found, spec, panels, tile, buffered, group, f"{name}p")
     if own and packing.checks:  # a checked index is numbered by the kernel that it is in
         own, panels = False, Scratch(panels.label, panel_bytes)
-        packing = pack(core, found, spec, panels, tile, buffered, group, f"{name}p")
+        packing = packed(core, found, spec, panels, tile, buffered, group, f"{name}p")
 
     result = expr.apply("result", *left.indices, dtype=dtype)
     index = tuple(left.letters[x] for x in spec.out)
@@ -270,27 +290,28 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         stores += [Store(t, (), t.place(index, core.shape), value, column) for t in homes[s]]
     direct = is_direct(stores, result, left.indices, width)
 
-    a, k = left.a, left.k
-    inplace = left.around is None and fixed_strides(a, row, k, dtype)
     if inplace:
         flat = expr.index(depth, "k")
         a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True))))
         k = (flat,)
-    turned = turned_columns(a, row, columns, lanes) if inplace and not spec.pairs else 0
-    rows, blocks = (
-        halves(row.extent, 2 * lanes) if turned else heights(row.extent, height),
-        blocks_of(k, left.around.taps - 1 if left.around else 0),
-    )
+    rows, blocks = heights(row.extent, height), blocks_of(k, left.around.taps - 1 if left.around else 0)
+    if across == "rows":
+        rows = halves(row.extent, 2 * lanes)
+    elif across == "terms":
+        rows = heights(row.extent, (target.vector_registers - 1) // (columns + 1))  # type: ignore[operator]
+        blocks = Blocks(0, term_block(depth, columns * dtype.size, target.l1 // 2, lanes), 1)  # type: ignore[arg-type]
     together = columns_at_once(columns, width)
-    by_tile = isinstance(depth, int) and (
-        depth * together * width * dtype.size <= STAYS or (not direct and blocks.one(k))
+    by_tile = (
+        isinstance(depth, int)
+        and across != "terms"
+        and (depth * together * width * dtype.size <= STAYS or (not direct and blocks.one(k)))
     )
-    packed, whole_runs = rows[0], False
+    packed_rows, whole_runs = rows[0], False
     if left.upright:
         n = row.extent
         whole_runs = not by_tile and isinstance(n, int) and n * blocks.most * dtype.size <= RUN_STAYS
-        packed = whole_vectors(n if whole_runs else rows[0], lanes)  # type: ignore[arg-type]
-    local = Scratch(f"rows of {core.label}", packed * blocks.most * dtype.size, per_thread=True)
+        packed_rows = whole_vectors(n if whole_runs else rows[0], lanes)  # type: ignore[arg-type]
+    local = Scratch(f"rows of {core.label}", packed_rows * blocks.most * dtype.size, per_thread=True)
     kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, dtype.size))
     kept = rows[0] * together * width * dtype.size if by_tile else kept
     added = not direct and (by_tile or not blocks.one(k))
@@ -315,7 +336,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         direct=direct,
         group=together,
         tile_by_tile=by_tile,
-        turned=turned,
+        across=across,
         local=None if inplace else local,
         upright=left.upright,
         whole_runs=whole_runs,
@@ -384,10 +405,16 @@ def halves(m: Index_, most: int) -> tuple[int, ...]:
     return tuple(h for h in halved if (h == most and m >= h) or (h < most and m % most & h))
 
 
-def turned_columns(a: Expr, row: Index, columns: Index_, lanes: int) -> int:
-    """How many columns there are, if they are so few that rows had better be the lanes."""
-    upright = isinstance(a, Load) and stride(a.offset, row) == 1 and isinstance(row.extent, int) and row.extent >= lanes
-    return columns if upright and isinstance(columns, int) and columns <= lanes * 3 // 4 else 0
+def lanes_of(still: Strides | None, sizes: Sequence[Index_], lanes: int) -> str:
+    """What the lanes of a tile are: columns, or rows or terms of the left operand, where columns are few and those are
+    neighbours in memory. To add up a vector for each result takes as long as many terms do."""
+    _, m, columns, depth = sizes
+    if still is None or not isinstance(columns, int) or columns > lanes * 3 // 4:
+        return "columns"
+    if still.rows == 1 and isinstance(m, int) and m >= lanes:
+        return "rows"
+    long = isinstance(depth, int) and depth * (lanes - columns) > 3 * lanes * lanes
+    return "terms" if still.terms == 1 and long else "columns"
 
 
 class Blocks(NamedTuple):
@@ -405,6 +432,12 @@ class Blocks(NamedTuple):
         """Whether all of K is one block."""
         first = k[0].extent
         return self.split == 0 and isinstance(first, int) and first <= self.step
+
+
+def term_block(depth: int, row: int, room: int, lanes: int) -> int:
+    """Terms of a block, whole vectors: blocks of about one size, so that a panel's rows of some bytes each fit the room."""
+    count = -(-depth * row // room)
+    return whole_vectors(-(-depth // count), lanes)
 
 
 def blocks_of(k: Sequence[Index], first: int = 0) -> Blocks:
@@ -466,18 +499,25 @@ def summed(spec: Spec, found: Roles) -> tuple[tuple[Index, ...], dict[str, Index
     return tuple(k for k in letters.values() if isinstance(k, Index)), dict(letters)
 
 
-def fixed_strides(a: Expr, m: Index, k: Sequence[Index], dtype: DType) -> bool:
-    """Whether an operand is a buffer read at strides that do not change: then it needs no packing.
+class Strides(NamedTuple):
+    """Of an operand that is a buffer read at strides that do not change: it need not be packed."""
 
-    Unless its rows lie a multiple of a page apart: they would drive each other out of the first cache.
-    """
+    rows: Index_
+    terms: Index_
+
+
+def flat_strides(a: Expr, m: Index, k: Sequence[Index]) -> Strides | None:
     if not isinstance(a, Load):
-        return False
+        return None
     flat = expr.index(expr.product(i.extent for i in k), "k")
     offset = expr.substitute(a.offset, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True)))
-    rows, along = stride(offset, m), stride(offset, flat)
-    clash = isinstance(rows, int) and rows and rows * dtype.size % PAGE == 0
-    return rows is not None and along is not None and not clash
+    rows, terms = stride(offset, m), stride(offset, flat)
+    return None if rows is None or terms is None else Strides(rows, terms)
+
+
+def clash(rows: Index_, dtype: DType) -> bool:
+    """Whether rows lie a multiple of a page apart: they would drive each other out of the first cache."""
+    return isinstance(rows, int) and rows != 0 and rows * dtype.size % PAGE == 0
 
 
 def is_direct(stores: Sequence[Store], result: Expr, indices: Sequence[Index], width: int) -> bool:
@@ -497,22 +537,14 @@ def pack(
     core: Node, found: Roles, spec: Spec, panels: Scratch, tile: Tile, buffered: Buffers, group: Group, name: str
 ) -> Kernel:
     """panels[batch][p][k][j] = B at column p*width + j; zero after the last column."""
-    scope = Scope(buffered, {}, core.ndim)
-    columns, width = extent(spec, found.n), tile.width
-    b = expr.index(extent(spec, found.batch), "batch")
-    p = expr.index(expr.floordiv(columns + (width - 1), width), "panel")
-    j = expr.index(width, "column")
+    scope, columns, width = Scope(buffered, {}, core.ndim), extent(spec, found.n), tile.width
+    b, p = expr.index(extent(spec, found.batch), "batch"), expr.index(ceil_div(columns, width), "panel")
+    j, column = expr.index(width, "column"), expr.index(columns, "n")
     k = tuple(expr.index(spec.size[a], a) for a in found.k)
-    column = expr.index(columns, "n")
-    letters: dict[str, Index_] = dict(zip(found.k, k, strict=True))
-    letters.update(zip(found.batch, split(b, tuple(spec.size[a] for a in found.batch)), strict=True))
-    letters.update(zip(found.n, split(column, tuple(spec.size[a] for a in found.n)), strict=True))
-    plain = opened_read(Reader(core.inputs[found.b], scope, core), spec.operands[found.b], letters)
+    plain = right_operand(core, found, spec, scope, b, k, column)
     value = expr.as_expr(expr.substitute(plain, {column: p * width + j}))
     if not (isinstance(columns, int) and columns % width == 0):
-        value = guard(
-            rules.less(expr.as_expr(p * width + j), expr.as_expr(columns)), value, expr.const(0, core.dtype.computed)
-        )
+        value = within(p * width + j, columns, value)
     places = (b, p, *k)
     offset = flatten((*places, j), (*(i.extent for i in places), width))
     rows = (b, *in_memory_order([*k, p], value))  # reads whole lines of B, writes a piece of every panel
@@ -524,3 +556,37 @@ def pack(
         turn = transpose.Turn(b, p, rest, length, line, column, source, columns, width, tile.lanes, core.dtype.computed)  # type: ignore[arg-type]
     store = Store(Target(panels, "own", core.dtype.computed), (j,), offset, value, j)
     return Kernel(name, rows, (store,), tuple(scope.checks), cost, turn, group.conditions, (core,))
+
+
+def pack_terms(
+    core: Node, found: Roles, spec: Spec, panels: Scratch, tile: Tile, buffered: Buffers, group: Group, name: str
+) -> Kernel:
+    """panels[batch][k / lanes][j][k % lanes] = B at column j; zero after the last term."""
+    scope, columns, depth = Scope(buffered, {}, core.ndim), extent(spec, found.n), extent(spec, found.k)
+    b, j, flat = expr.index(extent(spec, found.batch), "batch"), expr.index(columns, "column"), expr.index(depth, "k")
+    block, lane = expr.index(ceil_div(depth, tile.lanes), "block"), expr.index(tile.lanes, "term")
+    k = split(flat, tuple(spec.size[a] for a in found.k))
+    at = block * tile.lanes + lane
+    value = expr.as_expr(expr.substitute(right_operand(core, found, spec, scope, b, k, j), {flat: at}))
+    if depth % tile.lanes:
+        value = within(at, depth, value)
+    offset = flatten((b, block, j, lane), tuple(i.extent for i in (b, block, j, lane)))
+    store = Store(Target(panels, "own", core.dtype.computed), (lane,), offset, value, lane)
+    cost = expr.product(i.extent for i in (b, block, j, lane))
+    packing = Kernel(name, (b, block, j), (store,), tuple(scope.checks), cost, None, group.conditions, (core,))
+    return transpose.turned_copy(packing, tile.lanes * core.dtype.computed.size)
+
+
+def right_operand(
+    core: Node, found: Roles, spec: Spec, scope: Scope, b: Index_, k: Sequence[Index_], column: Index_
+) -> Expr:
+    """B at an entry of the batch, values of the letters of K, and a column."""
+    letters: dict[str, Index_] = dict(zip(found.k, k, strict=True))
+    letters.update(zip(found.batch, split(b, tuple(spec.size[a] for a in found.batch)), strict=True))
+    letters.update(zip(found.n, split(column, tuple(spec.size[a] for a in found.n)), strict=True))
+    return opened_read(Reader(core.inputs[found.b], scope, core), spec.operands[found.b], letters)
+
+
+def within(at: Index_, end: Index_, value: Expr) -> Expr:
+    """The value at places before the end, zero after."""
+    return guard(rules.less(expr.as_expr(at), expr.as_expr(end)), value, expr.const(0, value.dtype))

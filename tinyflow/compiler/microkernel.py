@@ -6,7 +6,8 @@ A tile of rows x (vectors * lanes) results lives in registers. B is a panel, one
 read in place, one element broadcast at a time, so it needs strides and no packing.
 
 Of few columns most lanes would hold nothing. Where rows of A are neighbours (sm = 1) lanes are rows instead, elements of B are
-broadcast, and the tile is turned in the end.
+broadcast, and the tile is turned in the end. Where terms are (sk = 1) lanes are terms: a panel has `lanes` values of p for each
+column, one column after the other, and each result is a vector that is added up in the end.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ class Tile(NamedTuple):
     sm: Stride
     sk: Stride
     pairs: bool = False  # of bfloat16 in each element
-    columns: int = 0  # of a turned tile
+    across: str = "columns"  # the lanes; or "rows", or "terms"
+    columns: int = 0  # where lanes are not columns
 
     @property
     def name(self) -> str:
         strides = "_".join("x" if s is None else str(s) for s in (self.sm, self.sk))
-        return f"tile_{self.rows}x{self.vectors}_{'pairs' if self.pairs else self.dtype.name}_{strides}{f'_turned{self.columns}' * bool(self.columns)}"
+        few = "" if self.across == "columns" else f"_{self.columns}_{self.across}"
+        return f"tile_{self.rows}x{self.vectors}_{'pairs' if self.pairs else self.dtype.name}_{strides}{few}"
 
     @property
     def width(self) -> int:
@@ -41,8 +44,8 @@ class Tile(NamedTuple):
 
 def tile_text(t: Tile, attributes: str) -> str:
     """The function of one tile shape."""
-    if t.columns:
-        return turned_text(t, attributes)
+    if t.across != "columns":
+        return turned_text(t, attributes) if t.across == "rows" else added_text(t, attributes)
     e, v = t.dtype.llvm, f"<{t.lanes} x {t.dtype.llvm}>"
     places = [(r, j) for r in range(t.rows) for j in range(t.vectors)]
     sm = "%sm" if t.sm is None else str(t.sm)
@@ -104,6 +107,8 @@ def turned_text(t: Tile, attributes: str) -> str:
         out += [
             f"  %ap{b} = getelementptr {e}, ptr %a, i64 {b * t.lanes}",
             f"  %a{b} = load {v}, ptr %ap{b}, align {size}",
+            f"  %fp{b} = getelementptr {e}, ptr %ap{b}, i64 {t.rows}",
+            f"  call void @llvm.prefetch.p0(ptr %fp{b}, i32 0, i32 3, i32 1)",
         ]
     for j in range(t.columns):
         out += [f"  %bp{j} = getelementptr {e}, ptr %b, i64 {j}", f"  %b{j} = load {e}, ptr %bp{j}, align {size}",
@@ -120,6 +125,100 @@ def turned_text(t: Tile, attributes: str) -> str:
                     f"  %old{r} = select i1 %first, {v} zeroinitializer, {v} %was{r}", f"  %sum{r} = fadd {v} %old{r}, {row}",
                     f"  store {v} %sum{r}, ptr %C{r}, align {size}"]  # fmt: skip
     return "\n".join([*out, "  ret void", "}"])
+
+
+def added_text(t: Tile, attributes: str) -> str:
+    """The function of a tile of few columns, whose every result is a vector of sums over each so many-th term."""
+    e, v, size = t.dtype.llvm, f"<{t.lanes} x {t.dtype.llvm}>", t.dtype.size
+    mask = f"<{t.lanes} x i1>"
+    places = [(r, j) for r in range(t.rows) for j in range(t.columns)]
+    out = [head(t, attributes), "entry:", f"  %whole = sdiv i64 %k, {t.lanes}", f"  %rest = srem i64 %k, {t.lanes}",
+           f"  %ahead = mul i64 {'%sm' if t.sm is None else t.sm}, {t.rows}"]  # fmt: skip
+    for r in range(t.rows):
+        out += [
+            f"  %ra{r} = mul i64 {'%sm' if t.sm is None else t.sm}, {r}",
+            f"  %A{r} = getelementptr {e}, ptr %A, i64 %ra{r}",
+        ]
+
+    def step(at: str, name: str, was: str, rows: Sequence[str]) -> list[str]:
+        """One vector of terms of each row, times those of each column."""
+        lines = [
+            f"  %{name}o = mul i64 {at}, {t.columns * t.lanes}",
+            f"  %{name}B = getelementptr {e}, ptr %B, i64 %{name}o",
+        ]
+        for j in range(t.columns):
+            lines += [f"  %{name}p{j} = getelementptr {e}, ptr %{name}B, i64 {j * t.lanes}",
+                      f"  %{name}b{j} = load {v}, ptr %{name}p{j}, align {size * t.lanes}"]  # fmt: skip
+            lines += [
+                f"  %{name}{r}_{j} = call {v} @{fma(t)}({v} {a}, {v} %{name}b{j}, {v} %{was}{r}_{j})"
+                for r, a in enumerate(rows)
+            ]
+        return lines
+
+    out += ["  br label %head", "head:", "  %p = phi i64 [ 0, %entry ], [ %p1, %body ]"]
+    out += [f"  %c{r}_{j} = phi {v} [ zeroinitializer, %entry ], [ %n{r}_{j}, %body ]" for r, j in places]
+    out += [
+        "  %go = icmp slt i64 %p, %whole",
+        "  br i1 %go, label %body, label %tail",
+        "body:",
+        f"  %at = mul i64 %p, {t.lanes}",
+    ]
+    for r in range(t.rows):
+        out += [f"  %ap{r} = getelementptr {e}, ptr %A{r}, i64 %at", f"  %a{r} = load {v}, ptr %ap{r}, align {size}"]
+    for r in range(t.rows):  # the rows of the next tile: each is too short for the processor to see where it goes on
+        out += [
+            f"  %fp{r} = getelementptr {e}, ptr %ap{r}, i64 %ahead",
+            f"  call void @llvm.prefetch.p0(ptr %fp{r}, i32 0, i32 3, i32 1)",
+        ]
+    out += step("%p", "n", "c", [f"%a{r}" for r in range(t.rows)])
+    out += [
+        "  %p1 = add i64 %p, 1",
+        "  br label %head",
+        "tail:",
+        "  %over = icmp eq i64 %rest, 0",
+        "  br i1 %over, label %done, label %last",
+        "last:",
+    ]
+    ramp = ", ".join(f"i64 {n}" for n in range(t.lanes))
+    out += [f"  %ri = insertelement <{t.lanes} x i64> poison, i64 %rest, i32 0",
+            f"  %rs = shufflevector <{t.lanes} x i64> %ri, <{t.lanes} x i64> poison, <{t.lanes} x i32> zeroinitializer",
+            f"  %mask = icmp slt <{t.lanes} x i64> <{ramp}>, %rs", f"  %end = mul i64 %whole, {t.lanes}"]  # fmt: skip
+    for r in range(t.rows):
+        out += [f"  %ep{r} = getelementptr {e}, ptr %A{r}, i64 %end",
+                f"  %e{r} = call {v} @{masked(t)}(ptr %ep{r}, i32 {size}, {mask} %mask, {v} zeroinitializer)"]  # fmt: skip
+    out += step("%whole", "l", "c", [f"%e{r}" for r in range(t.rows)])
+    out += ["  br label %done", "done:"]
+    out += [f"  %s{r}_{j} = phi {v} [ %c{r}_{j}, %tail ], [ %l{r}_{j}, %last ]" for r, j in places]
+    for r in range(t.rows):
+        lines, total = summed([f"%s{r}_{j}" for j in range(t.columns)], t.lanes, v, f"h{r}")
+        out += lines
+        out += [f"  %cr{r} = mul i64 %ldc, {r}", f"  %C{r} = getelementptr {e}, ptr %C, i64 %cr{r}", f"  %was{r} = load {v}, ptr %C{r}, align {size}",
+                f"  %old{r} = select i1 %first, {v} zeroinitializer, {v} %was{r}", f"  %sum{r} = fadd {v} %old{r}, {total}",
+                f"  store {v} %sum{r}, ptr %C{r}, align {size}"]  # fmt: skip
+    return "\n".join([*out, "  ret void", "}"])
+
+
+def summed(columns: Sequence[str], lanes: int, vector: str, prefix: str) -> tuple[list[str], str]:
+    """One vector: lane j is the sum of column j's lanes. In round h two columns become one, with half the lanes each."""
+    text, out, h = [], [*columns, *["zeroinitializer"] * (lanes - len(columns))], 1
+    while h < lanes:
+        pairs = list(zip(out[::2], out[1::2], strict=True))
+        out = []
+        for k, (a, b) in enumerate(pairs):
+            if a == b == "zeroinitializer":
+                out.append(a)
+                continue
+            # lane i belongs to the column of its last bits; what differs in bit h is added up
+            keep = [i if not i & h else lanes + i for i in range(lanes)]
+            move = [i | h if not i & h else lanes + (i ^ h) for i in range(lanes)]
+            names = [f"%{prefix}_{h}_{k}{x}" for x in ("a", "b", "")]
+            for name, order in zip(names, (keep, move), strict=False):
+                picks = ", ".join(f"i32 {i}" for i in order)
+                text.append(f"  {name} = shufflevector {vector} {a}, {vector} {b}, <{lanes} x i32> <{picks}>")
+            text.append(f"  {names[2]} = fadd {vector} {names[0]}, {names[1]}")
+            out.append(names[2])
+        h *= 2
+    return text, out[0]
 
 
 def transposed(rows: Sequence[str], vector: str, prefix: str) -> tuple[list[str], list[str]]:
@@ -145,6 +244,10 @@ def fma(t: Tile) -> str:
     return f"llvm.fma.v{t.lanes}{'f32' if t.dtype.llvm == 'float' else 'f64'}"
 
 
+def masked(t: Tile) -> str:
+    return f"llvm.masked.load.v{t.lanes}{'f32' if t.dtype.llvm == 'float' else 'f64'}.p0"
+
+
 def multiplied(t: Tile, v: str, r: int, j: int) -> list[str]:
     """One multiplication of a row's element with a vector of B, added to the sums."""
     if not t.pairs:
@@ -160,8 +263,15 @@ def multiplied(t: Tile, v: str, r: int, j: int) -> list[str]:
 DOT = "llvm.x86.avx512bf16.dpbf16ps.512"
 
 
-def tile_declaration(t: Tile) -> str:
+def tile_declarations(t: Tile) -> list[str]:
+    """Of the intrinsics that its text calls."""
     v = f"<{t.lanes} x {t.dtype.llvm}>"
     if t.pairs:
-        return f"declare {v} @{DOT}({v}, <{2 * t.lanes} x bfloat>, <{2 * t.lanes} x bfloat>)"
-    return f"declare {v} @{fma(t)}({v}, {v}, {v})"
+        return [f"declare {v} @{DOT}({v}, <{2 * t.lanes} x bfloat>, <{2 * t.lanes} x bfloat>)"]
+    found = [f"declare {v} @{fma(t)}({v}, {v}, {v})"]
+    if t.across == "rows":
+        found.append("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    if t.across == "terms":
+        found.append(f"declare {v} @{masked(t)}(ptr, i32, <{t.lanes} x i1>, {v})")
+        found.append("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    return found

@@ -11,7 +11,7 @@ from tinyflow.compiler.borders import narrowed
 from tinyflow.compiler.emit import Emitter, first_lane
 from tinyflow.compiler.kernel import bind_rows, work
 from tinyflow.compiler.loops import Kernel, Store, loads, stride
-from tinyflow.compiler.microkernel import Tile, tile_declaration, tile_text
+from tinyflow.compiler.microkernel import Tile, tile_declarations, tile_text
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import bool_, int64
@@ -175,7 +175,7 @@ def row_tiles(em: Emitter, t: Tiles, grid: Grid, low: Value, high: Value) -> Ite
             em.env[t.run], tile = em.op("udiv {t} {0}, {1}", [tile, each]), em.op("urem {t} {0}, {1}", [tile, each])
         fresh = em.op("or {t} {0}, {1}", [fresh, em.op("icmp eq {t} {0}, {1}", [tile, const(0)], bool_)])
         m = t.m.extent
-        if isinstance(m, int) and not t.turned:
+        if isinstance(m, int) and t.across != "rows":
             count = -(-m // t.rows[0])
             base, rest = m // count, m % count
             start = add(em, mul(em, tile, const(base)), least(em, tile, const(rest)))
@@ -240,13 +240,13 @@ def against_panels(
     em: Emitter, kernel: Kernel, t: Tiles, b: Value, rows: Rows, panels: tuple[Value, Value], block: Block
 ) -> None:
     a, sm, sk = left_operand(em, t, rows, block)
-    count, k = index(em, t.panel_count), index(em, t.sizes[3])
+    count, k = index(em, t.panel_count), index(em, t.panel_depth)
     touched = ahead.touched(kernel.stores, t)
     with em.counting(panels[0].name, panels[1].name) as p:
         if touched:
             with when(em, block.last):
                 ahead.fetch(em, t, touched, rows, mul(em, p, const(t.width)))
-        where = mul(em, add(em, mul(em, add(em, mul(em, b, count), p), k), block.start), const(t.width))
+        where = mul(em, add(em, mul(em, add(em, mul(em, b, count), p), k), block.start), const(t.panel_width))
         right = pointer(em, t.panels, where, t.dtype.llvm)
         c, ldc = results_at(em, kernel, t, b, rows.start, p, panels[0])
         call_tile(em, t.rows, t.like, rows.height, [block.length.name, a, sm, sk, right, c, ldc.name, block.first.name])
@@ -407,11 +407,12 @@ def call_tile(em: Emitter, heights: Sequence[int], like: Tile, rows: Value, args
     kinds = ("i64", "ptr", "i64", "i64", "ptr", "ptr", "i64", "i1")
     text = ", ".join(f"{k} {a}" for k, a in zip(kinds, args, strict=True))
     sm, sk = (None if s.startswith("%") else int(s) for s in args[2:4])
-    turned = {h: like.columns if h >= like.lanes else 0 for h in heights}
-    shapes = [like._replace(rows=h, sm=sm, sk=sk, columns=turned[h]) for h in heights]
-    for shape in shapes:
+    shapes = [like._replace(rows=h, sm=sm, sk=sk) for h in heights]
+    for k, shape in enumerate(shapes):
+        if shape.across == "rows" and shape.rows < shape.lanes:
+            shapes[k] = shape = shape._replace(across="columns")
         em.extra[tile_text(shape, em.target.attributes)] = None
-        em.declared[tile_declaration(shape)] = None
+        em.declared.update(dict.fromkeys(tile_declarations(shape)))
     if len(shapes) == 1:
         em.line(f"call void @{shapes[0].name}({text})")
         return
