@@ -3,25 +3,31 @@
     y  =  A [(G g G') * (B d B')] A'                 2x2 results y of a tile d of the image, with a filter g
     g' =  G' [sum over tiles (A' y' A) * (B d B')] G    the gradient of g, by the same transforms turned around
 
-A filter of 3x3 takes 16 multiplications for 2x2 results, not 36. One of 5x5 is taken for one of 3 and one of 2 in each
-direction, which takes 49, not 100: larger tiles would take fewer, and lose more bits than the plain sum does.
+A filter of 3x3 takes 16 multiplications for 2x2 results, not 36. One of 5 is taken for one of 3 and one of 2 along each
+axis, one of 7 for one of 3 and two of 2: larger tiles would take fewer, and lose more bits than the plain sum does.
+
+One or two axes are filtered so. What else there is of a window, such as the depth of a 3x3x3, is summed over as channels
+are; of a dilated filter neighbours are as far apart as its taps; groups are so many filters.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import NamedTuple
 
-from tinyflow.compiler.contraction import extent, roles
+from tinyflow.compiler.contraction import Roles, extent, roles
 from tinyflow.core.dtypes import float32
 from tinyflow.core.expr import Expr, Index_, apply, const
 from tinyflow.graph.node import Node
-from tinyflow.ops.contraction import Spec
+from tinyflow.ops.contraction import Position, Spec
 
 Line = Sequence[Expr]
+Place = tuple[int, ...]
 
 FEWEST = 32, 16  # tiles: of fewer, transforming a filter is most of the work; its gradient is transformed but once
-WASTE = 1.4  # places computed for each that is wanted, where sizes are odd
+WASTE = 1.18  # places computed for each that is wanted along an axis, where sizes are odd
 
 
 def add(a: Expr, b: Expr) -> Expr:
@@ -58,30 +64,28 @@ def to_filter_3(m: Line) -> Line:
     return add(m[0], middle), half(sub(m[1], m[2])), add(middle, m[3])
 
 
-def image_5(d: Line) -> Line:
-    return *image_3(d), sub(d[3], d[4]), d[4], sub(d[4], d[5])
+def image_2(d: Line) -> Line:
+    return sub(d[0], d[1]), d[1], sub(d[1], d[2])
 
 
-def filter_5(g: Line) -> Line:
-    return *filter_3(g), g[3], add(g[3], g[4]), g[4]
+def filter_2(g: Line) -> Line:
+    return g[0], add(g[0], g[1]), g[1]
 
 
-def results_5(m: Line) -> Line:
-    first, second = results_3(m)
-    return add(first, add(m[4], m[5])), add(second, sub(m[5], m[6]))
+def results_2(m: Line) -> Line:
+    return add(m[0], m[1]), sub(m[1], m[2])
 
 
-def of_results_5(y: Line) -> Line:
-    three = of_results_3(y)
-    return *three, y[0], three[1], three[3]
+def of_results_2(y: Line) -> Line:
+    return y[0], add(y[0], y[1]), apply("neg", y[1])
 
 
-def to_filter_5(m: Line) -> Line:
-    return *to_filter_3(m), add(m[4], m[5]), add(m[5], m[6])
+def to_filter_2(m: Line) -> Line:
+    return add(m[0], m[1]), add(m[1], m[2])
 
 
 class Transforms(NamedTuple):
-    """Of one line; `both` does them down and across."""
+    """Of one line, for two results."""
 
     taps: int
     products: int
@@ -92,30 +96,59 @@ class Transforms(NamedTuple):
     to_filter: Callable[[Line], Line]
 
 
-TRANSFORMS = {
-    3: Transforms(3, 4, image_3, filter_3, results_3, of_results_3, to_filter_3),
-    5: Transforms(5, 7, image_5, filter_5, results_5, of_results_5, to_filter_5),
-}
+def then(a: Transforms, b: Transforms) -> Transforms:
+    """A filter of the taps of both: the results of b, which begins where a ends, are added to those of a."""
+    return Transforms(
+        taps=a.taps + b.taps,
+        products=a.products + b.products,
+        image=lambda d: (*a.image(d[: a.taps + 1]), *b.image(d[a.taps :])),
+        filter=lambda g: (*a.filter(g[: a.taps]), *b.filter(g[a.taps :])),
+        results=lambda m: tuple(map(add, a.results(m[: a.products]), b.results(m[a.products :]))),
+        of_results=lambda y: (*a.of_results(y), *b.of_results(y)),
+        to_filter=lambda m: (*a.to_filter(m[: a.products]), *b.to_filter(m[a.products :])),
+    )
 
 
-def both(transform: Callable[[Line], Line], at: Callable[[int, int], Expr], n: int) -> list[list[Expr]]:
-    """A square of n x n transformed down its columns, then along its rows."""
-    down = [transform([at(u, v) for u in range(n)]) for v in range(n)]
-    return [list(transform([line[k] for line in down])) for k in range(len(down[0]))]
+TWO = Transforms(2, 3, image_2, filter_2, results_2, of_results_2, to_filter_2)
+THREE = Transforms(3, 4, image_3, filter_3, results_3, of_results_3, to_filter_3)
+TRANSFORMS = {t.taps: t for t in (TWO, THREE, then(THREE, TWO), then(then(THREE, TWO), TWO))}
+
+
+def transformed(lines: Sequence[Callable[[Line], Line]], counts: Sequence[int], at: Callable[[Place], Expr]) -> Line:
+    """The values at so many places along each axis, by the transform of each axis; the last axis fastest."""
+    values = {place: at(place) for place in product(*map(range, counts))}
+    for axis, transform in enumerate(lines):
+        for place in [p for p in values if not p[axis]]:
+            line = [(*place[:axis], k, *place[axis + 1 :]) for k in range(counts[axis])]
+            made = transform([values.pop(p) for p in line])
+            values |= {(*place[:axis], k, *place[axis + 1 :]): e for k, e in enumerate(made)}
+    return [values[p] for p in sorted(values)]
 
 
 # ------------------------------------------------------------------------------------------ what fits
+
+
+class Axis(NamedTuple):
+    """A line that is filtered: the image is read at place + step * tap."""
+
+    place: str
+    tap: str
+    step: int
+    transforms: Transforms
+
+    def tiles(self, size: int) -> int:
+        """Of two results, as far apart as taps are."""
+        return -(-size // (2 * abs(self.step))) * abs(self.step)
 
 
 class Form(NamedTuple):
     """The letters of a contraction that is such a filter, or the gradient of one."""
 
     gradient: bool
-    transforms: Transforms
+    axes: tuple[Axis, ...]
+    batch: tuple[str, ...]
     images: tuple[str, ...]
-    places: tuple[str, ...]  # h, w of the results
-    taps: tuple[str, ...]  # i, j of the filter
-    flipped: tuple[bool, ...]  # whether a tap is subtracted from a place, not added
+    beside: tuple[str, ...]  # channels that are parts of other windows, before the others
     channels: tuple[str, ...]
     columns: tuple[str, ...]
     a: int
@@ -125,41 +158,47 @@ class Form(NamedTuple):
 def form_of(core: Node) -> Form | None:
     """None where it is none, or not of known sizes."""
     spec: Spec = core.attrs["spec"]
-    found, size = roles(spec), spec.size
-    if found is None or found.batch or core.dtype is not float32 or spec.pairs:
+    found = roles(spec)
+    if found is None or core.dtype is not float32 or spec.pairs:
         return None
-    if not all(isinstance(n, int) and n for n in size.values()):
+    if not all(isinstance(n, int) and n for n in spec.size.values()):
         return None
-    windows = [p for p in spec.operands[found.a] if not p.letter]
-    of_b = {p.letter for p in spec.operands[found.b]}
-    steps = [dict(p.terms) for p in windows]
-    shared = [[a for a in t if a in of_b] for t in steps]
-    own = [[a for a in t if a not in of_b] for t in steps]
-    inside = {a for t in steps for a in t}
-    simple = all(p.divisor == 1 and isinstance(p.offset, int) for p in windows)
-    single = all(len(x) == len(y) == 1 for x, y in zip(shared, own, strict=True))
-    once = all(sum(p.letter == a for x in spec.operands for p in x) == (a in of_b) for a in inside)
-    if len(windows) != 2 or len(inside) != 4 or None in of_b or not (simple and single and once):
+    for gradient in (False, True):
+        axes = [x for p in spec.operands[found.a] if (x := axis_of(spec, found, p, gradient)) is not None][-2:]
+        if axes:
+            kept = (found.k, found.m) if gradient else (found.m, found.k)
+            inside = {letter for x in axes for letter in (x.place, x.tap)}
+            images, channels = (tuple(a for a in letters if a not in inside) for letters in kept)
+            plain = {p.letter for p in spec.operands[found.a]}
+            beside, last = (tuple(a for a in channels if (a in plain) == here) for here in (False, True))
+            return Form(gradient, tuple(axes), found.batch, images, beside, last, found.n, found.a, found.b)
+    return None
+
+
+def axis_of(spec: Spec, found: Roles, p: Position, gradient: bool) -> Axis | None:
+    """The line that a position of the image is filtered along, if it is. Places are in the results of a filter and in the other
+    operand of its gradient, taps the other way around."""
+    places = found.k if gradient else found.m
+    steps, size = dict(p.terms), spec.size
+    place, tap = (next((a for a in steps if (a in places) == here), None) for here in (True, False))
+    if len(steps) != 2 or place is None or tap is None or p.divisor != 1 or not isinstance(p.offset, int):
         return None
-    lengths = [number(size[x]) for (x,) in shared], [number(size[x]) for (x,) in own]
-    gradient = min(lengths[0]) > max(lengths[1])  # a filter is smaller than what it makes
-    places, taps = (tuple(x for (x,) in letters) for letters in ((shared, own) if gradient else (own, shared)))
-    transforms = TRANSFORMS.get(number(size[taps[0]]))
-    if transforms is None or any(size[i] != transforms.taps for i in taps):
+    known = TRANSFORMS.get(number(size[tap]))
+    both = [q for positions in spec.operands for q in positions if q is not p]
+    shared = place if gradient else tap
+    once = [[q for q in both if a in dict(q.terms)] for a in (place, tap)]
+    plain = all(len(q) == (a == shared) and all(x.letter == a for x in q) for a, q in zip((place, tap), once, strict=True))  # fmt: skip
+    if known is None or not plain or steps[place] != 1 or not steps[tap] or tap in found.batch or number(size[place]) <= known.taps:  # fmt: skip
         return None
-    if any(abs(t[i]) != 1 or t[h] != 1 for t, h, i in zip(steps, places, taps, strict=True)):
-        return None
-    kept = (found.k, found.m) if gradient else (found.m, found.k)
-    images, channels = (tuple(a for a in letters if a not in inside) for letters in kept)
-    flipped = tuple(t[i] < 0 for t, i in zip(steps, taps, strict=True))
-    return Form(gradient, transforms, images, places, taps, flipped, channels, found.n, found.a, found.b)
+    return Axis(place, tap, steps[tap], known)
 
 
 def pays(form: Form, spec: Spec, lanes: int) -> bool:
-    h, w = (number(spec.size[x]) for x in form.places)
-    tiles = count(spec, form.images) * -(-h // 2) * -(-w // 2)
+    sizes = [number(spec.size[x.place]) for x in form.axes]
+    tiles = [x.tiles(n) for x, n in zip(form.axes, sizes, strict=True)]
     wide = count(spec, form.channels) >= lanes and count(spec, form.columns) >= lanes
-    return wide and tiles >= FEWEST[form.gradient] and 4 * -(-h // 2) * -(-w // 2) <= WASTE * h * w
+    many = count(spec, form.images) * math.prod(tiles) >= FEWEST[form.gradient]
+    return wide and many and 2 ** len(tiles) * math.prod(tiles) <= WASTE ** len(tiles) * math.prod(sizes)
 
 
 def count(spec: Spec, letters: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
 """The recipe of filters by Winograd's minimal filtering (`minimal.py` has the formulas and what they fit).
 
-With many channels `*` is so many products of matrices, (tiles, channels) times (channels, columns):
+With many channels `*` is so many products of matrices, (tiles, channels) times (channels, columns), for each group:
 
     filtering     the filter is transformed; blocks of tiles are transformed, multiplied, and transformed back as they are
                   stored
@@ -14,7 +14,8 @@ finite may reach the other results of its 2x2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +26,7 @@ from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import Kernel, Store, Target, loads, stride
 from tinyflow.compiler.lower import Reader, Scope
 from tinyflow.compiler.microkernel import Tile
-from tinyflow.compiler.minimal import Form, both, count, form_of, number, pays
+from tinyflow.compiler.minimal import Form, Line, Place, count, form_of, number, pays, transformed
 from tinyflow.core import expr
 from tinyflow.core.dtypes import float32
 from tinyflow.core.expr import Expr, Index, Index_, const
@@ -46,7 +47,6 @@ EVEN = 4  # blocks come in multiples of this, so that threads have as many
 
 Homes = Mapping[Node, Sequence[Target]]
 Letters = dict[str, Index_]
-Square = Sequence[Sequence[Expr]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +57,12 @@ class Products:
     count: int  # of products: 16 for a filter of 3x3
     sizes: tuple[int, int, int]  # tiles, channels, columns
     block: int  # most tiles of a block
+    group: Index  # of the batch
     tile: Index  # the tile's number
     local: Index  # in its block
     channel: Index
+    beside: Index  # what else there is of a window; for each of these there are
+    last: Index  # so many channels
     panel: Index
     column: Index
     like: Tile
@@ -83,14 +86,19 @@ class Products:
         """Of the plain formula: what is left out counts as done."""
         return 2 * count(self.spec, tuple(self.spec.size))
 
-    def groups(self, kernel: Kernel) -> list[tuple[tuple[Expr, ...], tuple[Store, ...]]]:
+    @property
+    def groups(self) -> int:
+        return number(self.group.extent)
+
+    def places(self, kernel: Kernel) -> list[tuple[tuple[Expr, ...], tuple[Store, ...]]]:
         """The stores of each place of the results, and where they are done."""
         each = len(kernel.stores) // len(self.where)
         return [(w, kernel.stores[k * each : (k + 1) * each]) for k, w in enumerate(self.where)]
 
     def __str__(self) -> str:
         t, c, n = self.sizes
-        how = f"{self.count} products of {t} tiles, {c} channels, {n} columns, in blocks of {self.block} tiles"
+        groups = f"{self.groups} groups of " * (self.groups > 1)
+        how = f"{groups}{self.count} products of {t} tiles, {c} channels, {n} columns, in blocks of {self.block} tiles"
         return f"{type(self).__name__.lower()} {self.spec}: {how}"
 
 
@@ -98,7 +106,7 @@ class Products:
 class Filtering(Products):
     """Tiles times the filter."""
 
-    filter: Scratch  # [panel][product][channel][column of the panel]
+    filter: Scratch  # [group][panel][product][channel][column of the panel]
     products: Scratch  # [product][tile][column of the panel], of a block
     packing: Kernel | None  # done by each thread for itself
 
@@ -116,7 +124,7 @@ class Learning(Products):
     row: Index  # in it
     results: tuple[Store, ...]  # transformed
     right: Scratch  # [product][panel][tile][column of the panel], a block
-    sums: Scratch  # [tile of rows][panel][product][row][column of the panel]; of one at a time where there is one block
+    sums: Scratch  # [group][tile of rows][panel][product][row][column of the panel]; of one at a time where there is one block
 
     @property
     def whole(self) -> bool:
@@ -140,39 +148,60 @@ class Reading(NamedTuple):
     core: Node
     scope: Scope
     sizes: tuple[int, int, int]
+    group: Index
     tile: Index
     channel: Index
     column: Index
-    letters: Letters  # of images, channels and columns; and the tile's place, in steps of two
+    letters: Letters  # of groups, images, channels and columns; and where a tile begins
 
-    def at(self, u: int, v: int) -> Letters:
+    @property
+    def results(self) -> tuple[int, ...]:
+        """Of a tile."""
+        return (2,) * len(self.form.axes)
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        return tuple(x.transforms.taps for x in self.form.axes)
+
+    @property
+    def products(self) -> tuple[int, ...]:
+        return tuple(x.transforms.products for x in self.form.axes)
+
+    def by(self, name: str, counts: Sequence[int], at: Callable[[Place], Expr]) -> Line:
+        """What is at so many places, by the transforms of that name."""
+        return transformed([getattr(x.transforms, name) for x in self.form.axes], counts, at)
+
+    def at(self, place: Place) -> Letters:
         """The letters at one place of a tile."""
         found = self.letters
-        return found | {x: expr.add(expr.mul(found[x], 2), k) for x, k in zip(self.form.places, (u, v), strict=True)}
+        return found | {x.place: expr.add(found[x.place], k * abs(x.step)) for x, k in zip(self.form.axes, place, strict=True)}  # fmt: skip
 
-    def tap(self, i: int, j: int) -> Letters:
+    def tap(self, place: Place) -> Letters:
         """The letters of a tap, counted the way the image is."""
-        last = self.form.transforms.taps - 1
-        return {x: last - k if f else k for x, k, f in zip(self.form.taps, (i, j), self.form.flipped, strict=True)}
+        axes = zip(self.form.axes, place, strict=True)
+        return {x.tap: x.transforms.taps - 1 - k if x.step < 0 else k for x, k in axes}
 
-    def inside(self, u: int, v: int) -> tuple[Expr, ...]:
-        """What must hold for a place to be one, where sizes are odd."""
-        at = self.at(u, v)
-        edges = [(at[x], number(self.spec.size[x])) for x, k in zip(self.form.places, (u, v), strict=True) if k]
-        return tuple(rules.less(expr.as_expr(i), expr.as_expr(n)) for i, n in edges if n % 2)
+    def inside(self, place: Place) -> tuple[Expr, ...]:
+        """What must hold for a place to be one, where tiles go beyond the last."""
+        at, found = self.at(place), []
+        for x, k in zip(self.form.axes, place, strict=True):
+            size, step = number(self.spec.size[x.place]), abs(x.step)
+            if 2 * x.tiles(size) - step * (1 - k) > size:
+                found.append(rules.less(expr.as_expr(at[x.place]), expr.as_expr(size)))
+        return tuple(found)
 
     def read(self, operand: int, letters: Letters) -> Expr:
         reader = Reader(self.core.inputs[operand], self.scope, self.core)
         return opened_read(reader, self.spec.operands[operand], letters)
 
-    def image(self, u: int, v: int) -> Expr:
-        return self.read(self.form.a, self.at(u, v) | self.tap(0, 0))
+    def image(self, place: Place) -> Expr:
+        return self.read(self.form.a, self.at(place) | self.tap((0,) * len(place)))
 
-    def filter(self, i: int, j: int) -> Expr:
-        return self.read(self.form.b, self.letters | self.tap(i, j))
+    def filter(self, tap: Place) -> Expr:
+        return self.read(self.form.b, self.letters | self.tap(tap))
 
-    def result(self, u: int, v: int) -> Expr:
-        return rules.guard(rules.both(*self.inside(u, v)), self.read(self.form.b, self.at(u, v)), const(0.0, float32))
+    def result(self, place: Place) -> Expr:
+        return rules.guard(rules.both(*self.inside(place)), self.read(self.form.b, self.at(place)), const(0.0, float32))
 
 
 class Panels(NamedTuple):
@@ -190,12 +219,12 @@ class Panels(NamedTuple):
     def here(self) -> Expr:
         return expr.as_expr(expr.add(expr.mul(self.panel, self.like.width), self.j))
 
-    def cut(self, square: Square, columns: int) -> Square:
+    def cut(self, values: Line, columns: int) -> Line:
         """Zero after the last column."""
         if columns % self.like.width == 0:
-            return square
+            return values
         test, zero = rules.less(self.here, expr.as_expr(columns)), const(0.0, float32)
-        return [[rules.guard(test, e, zero) for e in line] for line in square]
+        return [rules.guard(test, e, zero) for e in values]
 
 
 def numbered(spec: Spec, names: Sequence[str], i: Index_) -> Letters:
@@ -231,65 +260,86 @@ def lower(group: Group, buffered: Buffers, homes: Homes, name: str) -> list[Kern
     form, spec = form_of(core), core.attrs["spec"]
     if form is None or not pays(form, spec, targets.current().lanes(float32)):
         return None
-    h, w = (-(-number(spec.size[x]) // 2) for x in form.places)
-    sizes = count(spec, form.images) * h * w, count(spec, form.channels), count(spec, form.columns)
+    tiles = [x.tiles(number(spec.size[x.place])) for x in form.axes]
+    channels = form.beside + form.channels
+    sizes = count(spec, form.images) * math.prod(tiles), count(spec, channels), count(spec, form.columns)
     tile, channel, column = (expr.index(n, x) for n, x in zip(sizes, ("tile", "channel", "column"), strict=True))
-    images = tuple(spec.size[x] for x in form.images)
-    letters = dict(zip(form.images + form.places, split(tile, (*images, h, w)), strict=True))
-    letters |= numbered(spec, form.channels, channel) | numbered(spec, form.columns, column)
-    r = Reading(form, spec, core, Scope(buffered, {}, core.ndim), sizes, tile, channel, column, letters)
-    image = both(form.transforms.image, r.image, form.transforms.taps + 1)
-    along = all(stride(x.offset, channel) == 1 for line in image for e in line for x in loads(e))
+    one = expr.index(count(spec, form.batch), "group")
+    at = split(tile, (*(spec.size[x] for x in form.images), *tiles))
+    letters = dict(zip(form.images, at, strict=False))
+    for x, k in zip(form.axes, at[len(form.images) :], strict=True):
+        step = abs(x.step)
+        letters[x.place] = expr.add(expr.mul(expr.floordiv(k, step), 2 * step), expr.mod(k, step))
+    for names, i in ((form.batch, one), (channels, channel), (form.columns, column)):
+        letters |= numbered(spec, names, i)
+    r = Reading(form, spec, core, Scope(buffered, {}, core.ndim), sizes, one, tile, channel, column, letters)
+    beside, last = expr.index(count(spec, form.beside), "beside"), expr.index(count(spec, form.channels), "channel")
+    image = r._replace(letters=letters | numbered(spec, form.beside, beside) | numbered(spec, form.channels, last))
+    values = image.by("image", [n + 1 for n in r.taps], image.image)
+    along = all(stride(x.offset, last) == 1 for e in values for x in loads(e))
     if r.scope.checks or not along:
         return None
-    kernels = (learning if form.gradient else filtering)(r, image, group, homes, name)
+    kernels = (learning if form.gradient else filtering)(r, Image(beside, last, values), group, homes, name)
     return None if r.scope.checks else kernels
 
 
-def filtering(r: Reading, image: Square, group: Group, homes: Homes, name: str) -> list[Kernel]:
-    core, transforms = r.core, r.form.transforms
+class Image(NamedTuple):
+    """A tile, transformed: channels are numbered in two parts, the last in lanes."""
+
+    beside: Index
+    last: Index
+    values: Line
+
+
+def filtering(r: Reading, image: Image, group: Group, homes: Homes, name: str) -> list[Kernel]:
+    core, form = r.core, r.form
     tiles, channels, columns = r.sizes
     p = panels_of(columns)
-    width, height, n = p.like.width, p.like.rows, transforms.products**2
+    width, height, n, panels = p.like.width, p.like.rows, math.prod(r.products), number(p.panel.extent)
     tall = min(max(BLOCK // (4 * n * height * (channels + width)), 1), MOST)
     block = -(-tiles // blocks(tiles, height * tall))
     local, deep = expr.index(block, "local"), apart(channels * width)
 
-    size = 4 * n * number(p.panel.extent) * deep
-    lasting = core.inputs[r.form.b] in r.scope.buffered.lasting
+    groups = number(r.group.extent)
+    size = 4 * n * groups * panels * deep
+    lasting = core.inputs[form.b] in r.scope.buffered.lasting
     # What does not change is transformed once: for all steps of a loop, for all runs.
     own = size <= ALONE and not r.scope.buffered.repeated and not lasting
     packed = Scratch(f"filter of {core.label}", size, per_thread=own)
     one = p.reading(r)
-    square = p.cut(both(transforms.filter, one.filter, transforms.taps), columns)
-    at = expr.add(expr.mul(p.panel, n * deep), flatten((r.channel, p.j), (channels, width)))
-    stores = into(packed, square, deep, at, p.j)
-    rows = tuple(in_memory_order([p.panel, r.channel], one.filter(0, 0)))
-    packing = Kernel(f"{name}p", rows, stores, (), n * channels * columns, None, group.conditions, (core,))  # fmt: skip
+    values = p.cut(one.by("filter", r.taps, one.filter), columns)
+    at = expr.add(
+        flatten((r.group, p.panel), (groups, panels)) * (n * deep), flatten((r.channel, p.j), (channels, width))
+    )
+    stores = into(packed, values, deep, at, p.j)
+    first = one.filter((0,) * len(form.axes))
+    rows = tuple(in_memory_order([r.group, p.panel, r.channel], first))
+    packing = Kernel(f"{name}p", rows, stores, (), n * groups * channels * columns, None, group.conditions, (core,))
 
     products = Scratch(f"products of {core.label}", 4 * n * block * width, per_thread=True)
     at = expr.add(flatten((local, r.column), (block, width)), expr.mul(p.panel, -width))
-    square = back(products, transforms.results, transforms.products, block * width, at)
-    results = [(r.at(u, v), square[u][v]) for u, v in product(range(2), repeat=2)]
-    after = stored(r, results, group, homes)
+    values = back(products, r, "results", block * width, at)
+    places = tuple(product(*map(range, r.results)))
+    after = stored(r, [(r.at(x), e) for x, e in zip(places, values, strict=True)], group, homes)
     shared = known(r, p, image, block, local)
     recipe = Filtering(
         **shared,
-        where=tuple(r.inside(u, v) for u, v in product(range(2), repeat=2)),
+        where=tuple(map(r.inside, places)),
         written=(shared["tiles"], products, *([packed] if own else [])),
         filter=packed,
         products=products,
         packing=packing if own else None,
     )
-    main = Kernel(name, (), after, (), n * tiles * channels * columns // 4, recipe, group.conditions, tuple(group.stores))  # fmt: skip
+    cost = n * groups * tiles * channels * columns // 4
+    main = Kernel(name, (), after, (), cost, recipe, group.conditions, tuple(group.stores))
     return [main] if own else [replace(packing, lasting=lasting), main]
 
 
-def learning(r: Reading, image: Square, group: Group, homes: Homes, name: str) -> list[Kernel]:
-    core, transforms = r.core, r.form.transforms
+def learning(r: Reading, image: Image, group: Group, homes: Homes, name: str) -> list[Kernel]:
+    core = r.core
     tiles, channels, columns = r.sizes
     p = panels_of(columns)
-    width, panels, n = p.like.width, number(p.panel.extent), transforms.products**2
+    width, panels, n, groups = p.like.width, number(p.panel.extent), math.prod(r.products), number(r.group.extent)
     least, most = DEEP
     block = min(max(BLOCK // (4 * n * (columns + channels // 2)), least), most)
     block = -(-tiles // (1 if tiles <= most else -(-tiles // block)))
@@ -298,17 +348,18 @@ def learning(r: Reading, image: Square, group: Group, homes: Homes, name: str) -
     local, part, row = expr.index(block, "local"), expr.index(rows, "part"), expr.index(tall, "row")
 
     right = Scratch(f"results of {core.label}", 4 * n * apart(panels * block * width), per_thread=True)
-    square = p.cut(both(transforms.of_results, p.reading(r).result, 2), columns)
+    values = p.cut(r.by("of_results", r.results, p.reading(r).result), columns)
     at = flatten((p.panel, local, p.j), (panels, block, width))
-    of_results = into(right, square, apart(panels * block * width), at, p.j)
+    of_results = into(right, values, apart(panels * block * width), at, p.j)
 
     whole = block == tiles
-    sums = Scratch(f"sums of {core.label}", 4 * n * tall * width * (1 if whole else rows * panels), per_thread=whole)
-    chunk = 0 if whole else flatten((part, p.panel), (rows, panels))
-    at = expr.add(expr.add(flatten((chunk, 0, row), (rows * panels, n, tall)) * width, r.column), p.panel * -width)
-    square = back(sums, transforms.to_filter, transforms.products, tall * width, at)
-    taps = tuple(product(range(transforms.taps), repeat=2))
-    after = stored(r, [(r.letters | r.tap(u, v), square[u][v]) for u, v in taps], group, homes)
+    parts = 1 if whole else groups * rows * panels
+    sums = Scratch(f"sums of {core.label}", 4 * n * tall * width * parts, per_thread=whole)
+    chunk = 0 if whole else flatten((r.group, part, p.panel), (groups, rows, panels))
+    at = expr.add(expr.add(flatten((chunk, 0, row), (parts, n, tall)) * width, r.column), p.panel * -width)
+    values = back(sums, r, "to_filter", tall * width, at)
+    taps = tuple(product(*map(range, r.taps)))
+    after = stored(r, [(r.letters | r.tap(x), e) for x, e in zip(taps, values, strict=True)], group, homes)
     shared = known(r, p, image, block, local)
     recipe = Learning(
         **shared,
@@ -320,33 +371,33 @@ def learning(r: Reading, image: Square, group: Group, homes: Homes, name: str) -
         right=right,
         sums=sums,
     )
-    cost = n * tiles * channels * columns // 4
+    cost = n * groups * tiles * channels * columns // 4
     return [Kernel(name, (), after, (), cost, recipe, group.conditions, tuple(group.stores))]
 
 
-def known(r: Reading, p: Panels, image: Square, block: int, local: Index) -> dict[str, Any]:
+def known(r: Reading, p: Panels, image: Image, block: int, local: Index) -> dict[str, Any]:
     """What both recipes know. The image is transformed into the memory of a block of tiles."""
-    channels, n = r.sizes[1], r.form.transforms.products**2
+    channels, n = r.sizes[1], math.prod(r.products)
     line = apart(block * channels)
     tiles = Scratch(f"tiles of {r.core.label}", 4 * n * line, per_thread=True)
-    stores = into(tiles, image, line, flatten((local, r.channel), (block, channels)), r.channel)
+    at = flatten((local, image.beside, image.last), (block, image.beside.extent, image.last.extent))
+    stores = into(tiles, image.values, line, at, image.last)
     return dict(
-        spec=r.spec, count=n, sizes=r.sizes, block=block, tile=r.tile, local=local, channel=r.channel, panel=p.panel,
-        column=r.column, like=p.like, image=stores, tiles=tiles,
+        spec=r.spec, count=n, sizes=r.sizes, block=block, group=r.group, tile=r.tile, local=local, channel=r.channel,
+        beside=image.beside, last=image.last, panel=p.panel, column=r.column, like=p.like, image=stores, tiles=tiles,
     )  # fmt: skip
 
 
-def into(scratch: Scratch, square: Square, line: int, at: Index_, lane: Index) -> tuple[Store, ...]:
-    """The values of a transformed square, each to the memory of its product."""
+def into(scratch: Scratch, values: Line, line: int, at: Index_, lane: Index) -> tuple[Store, ...]:
+    """Transformed values, each to the memory of its product."""
     home = Target(scratch, "own", float32)
-    values = [e for each in square for e in each]
     return tuple(Store(home, (lane,), expr.add(at, k * line), e, lane) for k, e in enumerate(values))
 
 
-def back(scratch: Scratch, transform: object, n: int, line: int, at: Index_) -> list[list[Expr]]:
+def back(scratch: Scratch, r: Reading, name: str, line: int, at: Index_) -> Line:
     """What the products come to."""
-    made = [expr.load(scratch, expr.add(at, k * line), float32) for k in range(n * n)]
-    return both(transform, lambda u, v: made[n * u + v], n)  # type: ignore[arg-type]
+    number_of = {place: k for k, place in enumerate(product(*map(range, r.products)))}
+    return r.by(name, r.products, lambda place: expr.load(scratch, expr.add(at, number_of[place] * line), float32))
 
 
 def stored(r: Reading, results: Sequence[tuple[Letters, Expr]], group: Group, homes: Homes) -> tuple[Store, ...]:
@@ -358,6 +409,7 @@ def stored(r: Reading, results: Sequence[tuple[Letters, Expr]], group: Group, ho
         scope.replaced[core] = lambda _, result=result: result
         index = tuple(letters[x] for x in r.spec.out)
         for s in group.stores:
-            value = expr.as_expr(expr.opened(scope.read(s, index)))
+            place = index if s.shape == core.shape else tuple(split(flatten(index, core.shape), s.shape))
+            value = expr.as_expr(expr.opened(scope.read(s, place)))
             stores += [Store(t, (), t.place(index, core.shape), value, r.column) for t in homes[s]]
     return tuple(stores)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import share, store_all, work
 from tinyflow.compiler.loops import Kernel, Store
-from tinyflow.compiler.tiling import add, call_tile, const, least, mul, pointer, when
+from tinyflow.compiler.tiling import add, call_tile, const, greatest, least, mul, pointer, when
 from tinyflow.compiler.winograd import Filtering, Learning, Products, apart
 from tinyflow.compiler.writer import Value
 from tinyflow.core.dtypes import bool_, int64
@@ -16,7 +16,7 @@ from tinyflow.core.expr import Index_
 
 
 def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
-    """Block by block: tiles are transformed; for each panel, the products, and what is made of them."""
+    """Block by block of each group: tiles are transformed; for each panel, the products, and what is made of them."""
     em.lanes = t.like.lanes
     if t.packing is not None:
         em.alone = True
@@ -29,16 +29,20 @@ def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
         sorted({h for n in {tiles // count, t.block} for h in (n // parts, -(-n // parts)) if h}, reverse=True)
     )
     line, deep = apart(t.block * channels), apart(channels * t.width)
-    with share(em, count) as block:
+    with share(em, t.groups * count) as task:
+        em.env[t.group], block = (
+            em.op("udiv {t} {0}, {1}", [task, const(count)]),
+            em.op("urem {t} {0}, {1}", [task, const(count)]),
+        )
         start, end = cut(em, const(tiles), const(count), block)
         size = sub(em, end, start)
-        transform(em, t, t.image, start, size, const(0), const(channels))
+        transform_image(em, t, start, size, const(0), const(channels))
         with em.loop(t.panel, "0", str(t.panels)):
             with em.counting("0", str(t.count)) as q, em.counting("0", str(parts)) as part:
                 low, high = cut(em, size, const(parts), part)
                 a = at(em, t, t.tiles, add(em, mul(em, q, const(line)), mul(em, low, const(channels))))
-                which = add(em, mul(em, em.env[t.panel], const(t.count)), q)
-                b = at(em, t, t.filter, mul(em, which, const(deep)))
+                panel = add(em, mul(em, em.env[t.group], const(t.panels)), em.env[t.panel])
+                b = at(em, t, t.filter, mul(em, add(em, mul(em, panel, const(t.count)), q), const(deep)))
                 c = at(em, t, t.products, mul(em, add(em, mul(em, q, const(t.block)), low), const(t.width)))
                 args = [str(channels), a, str(channels), "1", b, c, str(t.width), "true"]
                 call_tile(em, heights, t.like, sub(em, high, low), args)
@@ -46,7 +50,8 @@ def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
                 em.env[t.tile], em.env[t.local] = add(em, start, i), i
                 finish(em, kernel, t)
                 del em.env[t.tile], em.env[t.local]
-    return count
+        del em.env[t.group]
+    return t.groups * count
 
 
 def emit_learning(em: Emitter, kernel: Kernel, t: Learning) -> Index_:
@@ -58,15 +63,17 @@ def emit_learning(em: Emitter, kernel: Kernel, t: Learning) -> Index_:
     heights = tuple(dict.fromkeys((tall, channels // rows)))
     line, across = apart(t.block * channels), apart(t.panels * t.block * t.width)
     threads, tid = Value("%nthreads", int64, False), Value("%tid", int64, False)
-    low, high = cut(em, const(rows), threads, tid)
-    first, _ = cut(em, const(channels), const(rows), low)
-    end, _ = cut(em, const(channels), const(rows), high)
-    some = em.op("icmp slt {t} {0}, {1}", [low, high], bool_)
-    with when(em, some), em.counting("0", str(tiles), t.block) as start:
+    begin, stop = cut(em, const(t.groups * rows), threads, tid)
+    for_groups = [em.op("udiv {t} {0}, {1}", [n, const(rows)]) for n in (begin, add(em, stop, const(rows - 1)))]
+    with em.loop(t.group, *(n.name for n in for_groups)), em.counting("0", str(tiles), t.block) as start:
+        before = mul(em, em.env[t.group], const(rows))
+        low, high = greatest(em, sub(em, begin, before), const(0)), least(em, sub(em, stop, before), const(rows))
+        first, _ = cut(em, const(channels), const(rows), low)
+        end, _ = cut(em, const(channels), const(rows), high)
         size = least(em, const(t.block), sub(em, const(tiles), start))
         begins = em.op("icmp eq {t} {0}, {1}", [start, const(0)], bool_)
         ends = em.op("icmp eq {t} {0}, {1}", [add(em, start, size), const(tiles)], bool_)
-        transform(em, t, t.image, start, size, first, end)
+        transform_image(em, t, start, size, first, end)
         with em.loop(t.panel, "0", str(t.panels)):
             transform(em, t, t.results, start, size, const(0), const(t.width))
         with em.loop(t.part, low.name, high.name), em.loop(t.panel, "0", str(t.panels)):
@@ -74,7 +81,7 @@ def emit_learning(em: Emitter, kernel: Kernel, t: Learning) -> Index_:
             height = sub(em, after, row)
             chunk = const(0)
             if not t.whole:
-                chunk = add(em, mul(em, em.env[t.part], const(t.panels)), em.env[t.panel])
+                chunk = add(em, mul(em, add(em, before, em.env[t.part]), const(t.panels)), em.env[t.panel])
                 chunk = mul(em, chunk, const(t.count))
             with em.counting("0", str(t.count)) as q:
                 a = at(em, t, t.tiles, add(em, mul(em, q, const(line)), row))
@@ -87,7 +94,26 @@ def emit_learning(em: Emitter, kernel: Kernel, t: Learning) -> Index_:
                 em.env[t.channel] = add(em, row, em.env[t.row])
                 finish(em, kernel, t)
                 del em.env[t.channel]
-    return rows
+    return t.groups * rows
+
+
+def transform_image(em: Emitter, t: Products, start: Value, size: Value, low: Value, high: Value) -> None:
+    """Channels from low to high of each tile of a block."""
+    each = t.last.extent
+    assert isinstance(each, int)
+    if t.beside.extent == 1:
+        em.env[t.beside] = const(0)
+        transform(em, t, t.image, start, size, low, high)
+        del em.env[t.beside]
+        return
+    ends = (
+        em.op("udiv {t} {0}, {1}", [low, const(each)]),
+        em.op("udiv {t} {0}, {1}", [add(em, high, const(each - 1)), const(each)]),
+    )
+    with em.loop(t.beside, *(n.name for n in ends)):
+        before = mul(em, em.env[t.beside], const(each))
+        here = greatest(em, sub(em, low, before), const(0)), least(em, sub(em, high, before), const(each))
+        transform(em, t, t.image, start, size, *here)
 
 
 def transform(em: Emitter, t: Products, stores: Sequence[Store], start: Value, size: Value, low: Value, high: Value) -> None:  # fmt: skip
@@ -109,7 +135,7 @@ def finish(em: Emitter, kernel: Kernel, t: Products) -> None:
     em.hoist_all([s.value for s in kernel.stores], t.column)
 
     def places() -> None:
-        for tests, stores in t.groups(kernel):
+        for tests, stores in t.places(kernel):
             with ExitStack() as inside:
                 for test in tests:
                     inside.enter_context(when(em, em.value(test)))
