@@ -18,36 +18,32 @@ from tinyflow.ops.reduction import sum_
 from tinyflow.passes.gradient import gradients
 
 
-def slow(x, w, stride, low, out, dilation, groups):
-    """y[n, h, v, o] = sum over i, j, c of x[n, stride*h + dilation*i - low, ..., c] * w[i, j, c, o], one window at a time."""
-    count, filters, channels = x.shape[0], w.shape[-1], w.shape[-2]
-    y = np.zeros((count, *out, filters))
-    for h, v, i, j in itertools.product(*map(range, (*out, *w.shape[:2]))):
-        r, c = h * stride[0] + i * dilation[0] - low[0], v * stride[1] + j * dilation[1] - low[1]
-        if not (0 <= r < x.shape[1] and 0 <= c < x.shape[2]):
+def windows(x, w, stride, low, out, dilation, groups):
+    """(result, image, filter): where to find what is multiplied, one tap of one window of one group at a time."""
+    filters, channels = w.shape[-1] // groups, w.shape[-2]
+    for place, tap in itertools.product(np.ndindex(*out), np.ndindex(*w.shape[:-2])):
+        at = [p * s + t * d - n for p, s, t, d, n in zip(place, stride, tap, dilation, low, strict=True)]
+        if not all(0 <= a < n for a, n in zip(at, x.shape[1:-1], strict=True)):
             continue
         for g in range(groups):
-            these = slice(g * filters // groups, (g + 1) * filters // groups)
-            y[:, h, v, these] += x[:, r, c, g * channels : (g + 1) * channels].astype(float) @ w[i, j, :, these]
+            these, those = slice(g * filters, (g + 1) * filters), slice(g * channels, (g + 1) * channels)
+            yield (slice(None), *place, these), (slice(None), *at, those), (*tap, slice(None), these)
+
+
+def slow(x, w, *spec):
+    """y[n, h, v, o] = sum over i, j, c of x[n, stride*h + dilation*i - low, ..., c] * w[i, j, c, o], one window at a time."""
+    y = np.zeros((x.shape[0], *spec[2], w.shape[-1]))
+    for result, image, taps in windows(x, w, *spec):
+        y[result] += x[image].astype(float) @ w[taps]
     return y
 
 
 def slow_gradients(x, w, g, *spec):
     """The gradients of sum(g * y), by linearity: one element of an operand at a time would be too slow, one tap is not."""
-    stride, low, out, dilation, groups = spec
     gx, gw = np.zeros(x.shape), np.zeros(w.shape)
-    filters, channels = w.shape[-1], w.shape[-2]
-    for h, v, i, j in itertools.product(*map(range, (*out, *w.shape[:2]))):
-        r, c = h * stride[0] + i * dilation[0] - low[0], v * stride[1] + j * dilation[1] - low[1]
-        if not (0 <= r < x.shape[1] and 0 <= c < x.shape[2]):
-            continue
-        for k in range(groups):
-            these, those = (
-                slice(k * filters // groups, (k + 1) * filters // groups),
-                slice(k * channels, (k + 1) * channels),
-            )
-            gx[:, r, c, those] += g[:, h, v, these] @ w[i, j, :, these].T
-            gw[i, j, :, these] += x[:, r, c, those].T @ g[:, h, v, these]
+    for result, image, taps in windows(x, w, *spec):
+        gx[image] += g[result] @ w[taps].T
+        gw[taps] += x[image].T @ g[result]
     return gx, gw
 
 

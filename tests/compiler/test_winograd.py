@@ -1,4 +1,4 @@
-"""Filters of 3x3 and 5x5 by Winograd's minimal filtering: odd sizes, all gradients, what is fused with them, any threads."""
+"""Filters by Winograd's minimal filtering: odd sizes, all gradients, what is fused with them, any threads."""
 
 import numpy as np
 import pytest
@@ -18,33 +18,49 @@ from tinyflow.passes import pipeline as passes
 from tinyflow.passes.gradient import gradients
 
 # fmt: off
-SIZES = {  # images, height, width, channels, filters, padding, taps
-    "even":               (4, 16, 16, 16, 16, 1, 3),
-    "odd":                (3, 17, 15, 20, 37, 1, 3),
-    "odd height":         (3, 15, 16, 16, 64, 1, 3),
-    "no padding":         (2, 20, 21, 32, 48, 0, 3),
-    "full padding":       (2, 30, 9, 48, 33, 2, 3),
-    "one image":          (1, 33, 33, 64, 100, 1, 3),
-    "many small images":  (33, 4, 4, 40, 70, 1, 3),
-    "deep":               (2, 16, 16, 300, 17, 1, 3),
-    "wide":               (1, 5, 150, 17, 33, 1, 3),
-    "one block":          (2, 16, 16, 70, 50, 1, 3),
-    "5x5":                (4, 14, 14, 32, 64, 2, 5),
-    "5x5, odd":           (3, 15, 17, 33, 18, 2, 5),
-    "5x5, no padding":    (2, 20, 21, 20, 20, 0, 5),
+SIZES = {  # images with channels, filters, padding, dilation, groups
+    "even":               ((4, 16, 16, 16),    (3, 3, 16),  1, 1, 1),
+    "odd":                ((3, 17, 15, 20),    (3, 3, 37),  1, 1, 1),
+    "odd height":         ((3, 15, 16, 16),    (3, 3, 64),  1, 1, 1),
+    "no padding":         ((2, 20, 21, 32),    (3, 3, 48),  0, 1, 1),
+    "full padding":       ((2, 30, 9, 48),     (3, 3, 33),  2, 1, 1),
+    "one image":          ((1, 33, 33, 64),    (3, 3, 100), 1, 1, 1),
+    "many small images":  ((33, 4, 4, 40),     (3, 3, 70),  1, 1, 1),
+    "deep":               ((2, 16, 16, 300),   (3, 3, 17),  1, 1, 1),
+    "wide":               ((1, 5, 150, 17),    (3, 3, 33),  1, 1, 1),
+    "one block":          ((2, 16, 16, 70),    (3, 3, 50),  1, 1, 1),
+    "5x5":                ((4, 14, 14, 32),    (5, 5, 64),  2, 1, 1),
+    "5x5, odd":           ((3, 15, 17, 33),    (5, 5, 18),  2, 1, 1),
+    "5x5, no padding":    ((2, 20, 21, 20),    (5, 5, 20),  0, 1, 1),
+    "2x2":                ((3, 15, 17, 33),    (2, 2, 18),  1, 1, 1),
+    "7x7":                ((2, 15, 16, 17),    (7, 7, 20),  3, 1, 1),
+    "3x5":                ((2, 16, 16, 20),    (3, 5, 33),  1, 1, 1),
+    "3x11":               ((3, 16, 20, 17),    (3, 11, 16), 1, 1, 1),
+    "dilated":            ((3, 16, 16, 20),    (3, 3, 17),  2, 2, 1),
+    "dilated, a rest":    ((3, 17, 23, 20),    (3, 3, 17),  3, 3, 1),
+    "groups":             ((3, 16, 15, 60),    (3, 3, 54),  1, 1, 3),
+    "groups, many tiles": ((3, 32, 32, 32),    (3, 3, 40),  1, 1, 2),
+    "line":               ((3, 101, 20),       (3, 33),     1, 1, 1),
+    "line, dilated":      ((2, 100, 33),       (5, 20),     8, 4, 1),
+    "line, groups":       ((5, 64, 100),       (3, 80),     1, 1, 5),
+    "depth":              ((2, 4, 8, 9, 20),   (3, 3, 3, 17), 1, 1, 1),
+    "depth, dilated":     ((2, 5, 8, 8, 16),   (2, 3, 3, 33), 2, 2, 1),
+    "depth, groups":      ((1, 3, 8, 12, 40),  (3, 3, 3, 32), 1, 1, 2),
 }
 # fmt: on
 
 
 def made(name, dtype=float32):
-    n, h, w, c, o, pad, taps = SIZES[name]
-    out = h + 2 * pad - taps + 1, w + 2 * pad - taps + 1
-    x, k = placeholder(dtype, (n, h, w, c), "x"), placeholder(dtype, (taps, taps, c, o), "w")
-    y = convolution(x, k, (1, 1), (pad, pad), out, (1, 1))
+    image, (*taps, filters), pad, apart, groups = SIZES[name]
+    sizes, rank = image[1:-1], len(taps)
+    out = tuple(n + 2 * pad - apart * (t - 1) for n, t in zip(sizes, taps, strict=True))
+    x, k = placeholder(dtype, image, "x"), placeholder(dtype, (*taps, image[-1] // groups, filters), "w")
+    spec = (1,) * rank, (pad,) * rank, out, (apart,) * rank, groups
+    y = convolution(x, k, *spec)
     g = placeholder(dtype, y.shape, "g")
     rng = np.random.default_rng(1)
     fed = {leaf: rng.uniform(-1, 1, leaf.shape).astype(dtype.numpy) for leaf in (x, k, g)}
-    return y, x, k, g, fed, ((1, 1), (pad, pad), out, (1, 1), 1)
+    return y, x, k, g, fed, spec
 
 
 def recipes(nodes):
@@ -65,7 +81,7 @@ def test_beside_plain_loops(name):
     assert found.count(winograd.Learning) == 1
 
 
-@pytest.mark.parametrize("name", ["one image", "5x5"])
+@pytest.mark.parametrize("name", ["one image", "5x5", "7x7"])
 def test_error_is_that_of_the_plain_formula(name):
     """Beside float64."""
     y, x, k, g, fed, spec = made(name)
@@ -75,7 +91,9 @@ def test_error_is_that_of_the_plain_formula(name):
         assert np.abs(a - b).max() < 1e-6 * np.abs(b).max()
 
 
-@pytest.mark.parametrize("name", ["even", "odd", "no padding", "5x5, odd"])
+@pytest.mark.parametrize(
+    "name", ["even", "odd", "no padding", "5x5, odd", "dilated, a rest", "groups", "line", "depth"]
+)
 def test_what_is_made_of_the_results_is_made_with_them(name):
     y, x, k, g, fed, _ = made(name)
     b, r = placeholder(float32, (y.shape[-1],), "b"), placeholder(float32, y.shape, "r")
@@ -94,7 +112,7 @@ def test_results_seen_in_another_shape():
 
 def test_filters_in_any_order():
     """As PyTorch keeps them: filters, channels, height, width; and added to their gradient where it is made."""
-    n, h, w, c, o, pad, _ = SIZES["odd"]
+    (n, h, w, c), (_, _, o), pad, *_ = SIZES["odd"]
     x, k = placeholder(float32, (n, h, w, c), "x"), placeholder(float32, (o, c, 3, 3), "w")
     y = convolution(x, permute(k, (2, 3, 1, 0)), (1, 1), (pad, pad), (h, w), (1, 1))
     rng = np.random.default_rng(1)
@@ -113,7 +131,7 @@ def test_float64_and_small_ones_are_computed_plainly(name):
 
 def test_results_are_stored_where_they_belong_in_a_concatenation():
     y, x, k, _, fed, spec = made("odd")
-    z = convolution(x, e.neg(k), *spec[:2], spec[2], spec[3])
+    z = convolution(x, e.neg(k), *spec)
     n, h, w, o = y.shape
     m = placeholder(float32, (2 * o, 24), "m")
     fed[m] = np.random.default_rng(3).uniform(-1, 1, m.shape).astype(np.float32)
