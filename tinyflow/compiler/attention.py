@@ -3,9 +3,9 @@
     head     one entry of the batch: its keys and values are packed into panels once
     block    some tiles of rows of a head: scores = q k^T, softmax in place, result = scores v
 
-Gradients go the same way; the probabilities P of a block are made again, then
+Gradients go the same way; the probabilities P of a block are made again, and W, which is P weighed, or P itself; then
 
-    dP = g v^T      dS = P (dP - sum of dP P), through the steps      dq = dS k      dk += dS^T q      dv += P^T g
+    dW = g v^T      dS = W dW - P (sum of W dW), through the steps      dq = dS k      dk += dS^T q      dv += W^T g
 
 One thread does all blocks of a head, one after the other, so that dk and dv are added up in one order. Under a causal
 step, keys that no row of a tile sees are left out. `attention_loops.py` writes it down.
@@ -103,13 +103,14 @@ class Attention:
     at: Letters
     causal: int | None  # row i sees keys up to i + causal
     safe: bool  # whether a row that sees nothing is 0, not NaN
+    weight: Expr | None  # at head, i, seen: what the softmax is multiplied by
     q: Expr  # at head, i, d
     k: Expr  # at head, j, d
     v: Expr  # at head, j, e
     g: Expr | None  # at head, i, e: the gradient of the result
     own: Expr  # what lies in the memory `scores` at local and seen
     score: Expr  # made of it, as long as that is a product
-    slope: Expr | None  # the gradient of a product, made of the probability in `scores` and of what lies in `slopes`
+    slope: Expr | None  # the gradient of a product, made of what lies in `scores`, `weights` and `slopes`
     memory: Mapping[str, Scratch]
     panels: Mapping[str, Panels]
     results: Mapping[str, Sequence[Store]]  # of y, or of dq, dk, dv
@@ -118,6 +119,11 @@ class Attention:
     def rows(self) -> tuple[int, ...]:
         """The heights of tiles that are needed, greatest first."""
         return heights(self.sizes.m, self.sizes.tile)
+
+    @property
+    def weights(self) -> str:
+        """Where the weights of the values lie when gradients are made."""
+        return "scores" if self.weight is None else "weights"
 
     @property
     def written(self) -> tuple[Scratch, ...]:
@@ -137,6 +143,7 @@ class Attention:
             f"{what}: {expr.show(self.at.head.extent)} heads of {m} rows, {n} keys{seen}, widths {d} and {e}; "
             f"blocks of {self.sizes.group} tiles of {self.rows} rows\n"
             f"  q: {expr.show(self.q)}, k: {expr.show(self.k)}, v: {expr.show(self.v)}, score: {expr.show(self.score)}"
+            + ("" if self.weight is None else f", times {expr.show(self.weight)}")
         )
 
     def emit(self, em: Emitter, kernel: Kernel) -> Index_:
@@ -167,12 +174,11 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
 
     extras = [expr.as_expr(expr.substitute(read(x, at.i, at.j), {at.j: at.seen})) for x in more]
     wanted = {("d" + s.attrs["of"] if backward else "y"): s for s in group.stores}
-    memory, panels = room(core.label, dtype, sizes, wanted)
+    weight = extras[steps[-1][1]] if steps and steps[-1][0] == "weigh" else None
+    memory, panels = room(core.label, dtype, sizes, wanted, weight is not None)
     place = at.local * sizes.line + at.seen
-    own = expr.load(memory["scores"], place, dtype)
-    slope = (
-        sloped(own, expr.load(memory["slopes"], place, dtype), at.seen, steps, extras) if "slopes" in memory else None
-    )
+    lying = {what: expr.load(memory[what], place, dtype) for what in PLACES if what in memory}
+    own, slope = lying["scores"], sloped(lying, at.seen, steps, extras) if "slopes" in lying else None
     stores: dict[str, list[Store]] = {}
     for what, node in wanted.items():
         index = {"y": (at.i, at.e), "dq": (at.i, at.d), "dk": (at.j, at.d), "dv": (at.j, at.e)}[what]
@@ -185,7 +191,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         at_index = [(*lead, *index)[d] for d in node.attrs["order"]]
         stores[what] = [Store(t, index[1:], t.place(at_index, node.shape), value, index[1]) for t in homes[node]]
     t = Attention(
-        dtype, sizes, at, causal, ("safe",) in steps,
+        dtype, sizes, at, causal, ("safe",) in steps, weight,
         read(q, at.i, at.d), read(k, at.j, at.d), read(v, at.j, at.e), None if g is None else read(g, at.i, at.e),
         own, scored(own, steps, extras), slope, memory, panels, stores,
     )  # fmt: skip
@@ -224,6 +230,7 @@ def letters(sizes: Sizes, heads: Index_, causal: int | None) -> Letters:
 
 
 # fmt: off
+PLACES = ("scores", "weights", "slopes")  # of a block: one for each row and key
 OTHER = {"y": "v", "dq": "k", "dk": "q panels", "dv": "g panels"}  # the right operand of what a result is the sum of
 #                 rows     columns    wanted for            None: always
 PANELS = {
@@ -238,7 +245,7 @@ PANELS = {
 
 
 def room(
-    label: str, dtype: DType, sizes: Sizes, wanted: Mapping[str, Node]
+    label: str, dtype: DType, sizes: Sizes, wanted: Mapping[str, Node], weighed: bool
 ) -> tuple[dict[str, Scratch], dict[str, Panels]]:
     """A thread's own memory."""
     lanes, vectors = sizes.lanes, sizes.vectors
@@ -251,7 +258,8 @@ def room(
         return memory[what]
 
     slopes = not wanted.keys().isdisjoint(("dq", "dk"))
-    for what in ("q rows", "scores", *(("g rows", "slopes") if slopes else ())):
+    weights = weighed and "y" not in wanted  # of a result they lie where the scores did
+    for what in ("q rows", "scores", *(("weights",) if weights else ()), *(("g rows", "slopes") if slopes else ())):
         take(what, sizes.block * sizes.line)
     take("totals", sizes.block)
     for what, (down, across, purpose) in PANELS.items():
@@ -277,9 +285,15 @@ def scored(x: Expr, steps: Steps, extras: Sequence[Expr]) -> Expr:
     return x
 
 
-def sloped(p: Expr, dp: Expr, seen: Index, steps: Steps, extras: Sequence[Expr]) -> Expr:
-    """The gradient of a product: P (dP - sum of dP P), back through the steps."""
-    x = expr.apply("mul", p, expr.apply("sub", dp, expr.fold("add", (seen,), expr.apply("mul", dp, p))))
+def sloped(lying: Mapping[str, Expr], seen: Index, steps: Steps, extras: Sequence[Expr]) -> Expr:
+    """The gradient of a product: W dW - P (sum of W dW), back through the steps."""
+    p, dw = lying["scores"], lying["slopes"]
+    part = expr.apply("mul", dw, lying.get("weights", p))
+    total = expr.fold("add", (seen,), part)
+    if "weights" in lying:
+        x = expr.apply("sub", part, expr.apply("mul", p, total))
+    else:
+        x = expr.apply("mul", p, expr.apply("sub", dw, total))
     for kind, *given in reversed(steps):
         if kind in ("mul", "div"):
             x = expr.apply(kind, x, expr.const(given[0], x.dtype))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -119,10 +119,10 @@ def seen_before(em: Emitter, t: Attention, stop: Value) -> Value:
 def forward(em: Emitter, t: Attention, b: Block) -> None:
     """y = softmax(scores) v, where the division by a row's sum comes last."""
     with each_row(em, t, b):
-        keep(em, t, "q rows", t.at.d, t.q)
+        keep(em, t, {"q rows": t.q}, t.at.d)
     scores(em, t, b, "q rows", "k turned", "scores")
     with each_row(em, t, b):
-        em.store(t.memory["totals"], t.at.local, inverse(em, softmax(em, t)), t.dtype)
+        em.store(t.memory["totals"], t.at.local, inverse(em, softmax(em, t, weigh=True)), t.dtype)
         zeros_after(em, t, "scores", b.keys)
     over_keys(em, t, b, "scores", "v", "y")
     with each_row(em, t, b):
@@ -133,20 +133,20 @@ def backward(em: Emitter, t: Attention, b: Block) -> None:
     """The block's part of dq, dk and dv."""
     assert t.g is not None
     with each_row(em, t, b):
-        keep(em, t, "q rows", t.at.d, t.q)
+        keep(em, t, {"q rows": t.q}, t.at.d)
         if t.slope is not None:
-            keep(em, t, "g rows", t.at.e, t.g)
+            keep(em, t, {"g rows": t.g}, t.at.e)
         for what, value, index in (("q panels", t.q, t.at.d), ("g panels", t.g, t.at.e)):
             if what in t.panels:
                 put_panels(em, t, what, value, t.at.local, index)
     scores(em, t, b, "q rows", "k turned", "scores")
     far = probabilities(em, t, b)
     if "dv" in t.results:
-        over_rows(em, t, b, "scores", "g panels", "dv", far)
+        over_rows(em, t, b, t.weights, "g panels", "dv", far)
     if t.slope is not None:
         scores(em, t, b, "g rows", "v turned", "slopes")
         with each_row(em, t, b):
-            keep(em, t, "slopes", t.at.seen, t.slope)
+            keep(em, t, {"slopes": t.slope}, t.at.seen)
             zeros_after(em, t, "slopes", b.keys)
     if "dk" in t.results:
         over_rows(em, t, b, "slopes", "q panels", "dk", b.keys)
@@ -169,8 +169,9 @@ def probabilities(em: Emitter, t: Attention, b: Block) -> Value:
     far = loaded(em, reach)
     with each_row(em, t, b):
         inverse_sum = expr.load(t.memory["totals"], t.at.local, t.dtype)
-        keep(em, t, "scores", t.at.seen, expr.apply("mul", t.own, inverse_sum))
-        zeros_after(em, t, "scores", far, inverse_sum)
+        p = expr.apply("mul", t.own, inverse_sum)
+        keep(em, t, {"scores": p} if t.weight is None else {"scores": p, "weights": weighed(t, p)}, t.at.seen)
+        zeros_after(em, t, t.weights, far, inverse_sum)
     return far
 
 
@@ -185,48 +186,58 @@ def each_row(em: Emitter, t: Attention, b: Block) -> Iterator[None]:
         del em.env[t.at.i]
 
 
-def along(em: Emitter, index: Index, value: Expr, body: Callable[[], None]) -> None:
-    """The body for all values of an index, in lanes; what the value is made of besides is computed before."""
-    em.hoist(value, index)
+def along(em: Emitter, index: Index, values: Sequence[Expr], body: Callable[[], None]) -> None:
+    """The body for all values of an index, in lanes; what the values are made of besides is computed before."""
+    em.hoist_all(values, index)
     em.in_lanes(index, "0", em.value(index.extent).name, body, index.extent if isinstance(index.extent, int) else None)
 
 
-def keep(em: Emitter, t: Attention, what: str, index: Index, value: Expr) -> None:
+def keep(em: Emitter, t: Attention, values: Mapping[str, Expr], index: Index) -> None:
     """The row's values, into the thread's memory."""
     to = t.at.local * t.sizes.line + index
-    along(em, index, value, lambda: em.store(t.memory[what], to, em.value(value), t.dtype))
+
+    def step() -> None:
+        for what, x in {what: em.value(x) for what, x in values.items()}.items():
+            em.store(t.memory[what], to, x, t.dtype)
+
+    along(em, index, tuple(values.values()), step)
 
 
 def give(em: Emitter, t: Attention, what: str) -> None:
     """A row of a result goes where it belongs."""
     for s in t.results[what]:
         along(
-            em, s.inner[0], s.value, partial(lambda s: em.store(s.target.key, s.offset, em.value(s.value), t.dtype), s)
+            em, s.inner[0], (s.value,), partial(lambda s: em.store(s.target.key, s.offset, em.value(s.value), t.dtype), s)
         )
 
 
-def softmax(em: Emitter, t: Attention) -> Value:
-    """The row's exponentials in place of its scores; returns their sum."""
+def softmax(em: Emitter, t: Attention, weigh: bool = False) -> Value:
+    """The row's exponentials in place of its scores, weighed if that is asked for; returns their sum, of what was not weighed."""
     top = expr.fold("max", (t.at.seen,), t.score)
     if t.safe:
         top = select(expr.apply("eq", top, expr.const(-math.inf, t.dtype), dtype=bool_), expr.const(0, t.dtype), top)
     value = expr.apply("exp", expr.apply("sub", t.score, top))
+    kept = weighed(t, value) if weigh else value
     total = slot(em, t.dtype, True)
     nothing = em.splat(0.0, Value("", t.dtype, True))
     put(em, total, nothing)
 
     def step() -> None:
-        x = em.widen(em.value(value))
-        em.store(t.memory["scores"], t.at.local * t.sizes.line + t.at.seen, x, t.dtype)
+        x, y = (em.widen(em.value(v)) for v in (value, kept))
+        em.store(t.memory["scores"], t.at.local * t.sizes.line + t.at.seen, y, t.dtype)
         x = x if em.mask is None else em.choose(em.mask, x, nothing)
         put(em, total, em.op("fadd {t} {0}, {1}", [get(em, total, t.dtype, True), x]))
 
-    along(em, t.at.seen, value, step)
+    along(em, t.at.seen, (kept,), step)
     found = halve(em, "add", get(em, total, t.dtype, True))
     if t.safe:
         none = em.op("fcmp oeq {t} {0}, {1}", [found, em.splat(0.0, found)], bool_)
         found = em.choose(none, em.splat(1.0, found), found)
     return found
+
+
+def weighed(t: Attention, x: Expr) -> Expr:
+    return x if t.weight is None else expr.apply("mul", x, t.weight)
 
 
 def inverse(em: Emitter, x: Value) -> Value:
@@ -249,7 +260,7 @@ def zeros_after(em: Emitter, t: Attention, what: str, stop: Value, factor: Expr 
 def clear(em: Emitter, t: Attention, what: str) -> None:
     flat = expr.index(t.sizes.n * t.panels[OTHER[what]].line, "flat")
     zero = expr.const(0, t.dtype)
-    along(em, flat, zero, lambda: em.store(t.memory[what], flat, em.value(zero), t.dtype))
+    along(em, flat, (zero,), lambda: em.store(t.memory[what], flat, em.value(zero), t.dtype))
 
 
 def loaded(em: Emitter, p: str) -> Value:

@@ -2,16 +2,18 @@
 
     S = q k^T                     (batch..., i, j)          steps turn S into A
     P = exp(A - max A) / sum      of each row i             where A is -infinity, P is 0
-    y = P v                       (batch..., i, e)
+    W = P x                                                 if the last step weighs with x, as dropout does; else W is P
+    y = W v                       (batch..., i, e)
 
-    dv = P^T g      dP = g v^T      dA = P (dP - sum over j of dP P)      dS = dA through the steps      dq = dS k      dk = dS^T q
+    dv = W^T g      dP = g v^T x      dA = P (dP - sum over j of dP P)      dS = dA through the steps      dq = dS k      dk = dS^T q
     of these each one is multiplied by a number, `times`
 
     step := ("mul" | "div", number)          every score
           | ("add", x)                       operand x of the scores' shape is added
           | ("where" | "unless", x, fill)    where operand x is false (true), the score is `fill`
           | ("causal", c)                    where j > i + c, the score is -infinity
-          | ("safe",)                        at last: in a row that is all -infinity, P is 0 and not NaN
+          | ("safe",)                        after those: in a row that is all -infinity, P is 0 and not NaN
+          | ("weigh", x)                     at last: P is multiplied by operand x
 
 Programs write matmul, softmax, matmul; passes/attention.py finds them, after differentiation. `order` are the axes of the
 result: which axis of (batch..., i, e) each one is.
@@ -44,6 +46,11 @@ def visible(shape: Sequence[int], c: int) -> Any:
     return np.arange(shape[-1]) <= np.arange(shape[-2])[:, None] + c
 
 
+def weights(p: Any, more: Sequence[Any], steps: Steps) -> Any:
+    """Also of dP, what dW is to P."""
+    return p * more[steps[-1][1]] if steps and steps[-1][0] == "weigh" else p
+
+
 def probabilities(q: Any, k: Any, more: Sequence[Any], steps: Steps) -> Any:
     a = q @ turned(k)
     for kind, *given in steps:
@@ -53,7 +60,7 @@ def probabilities(q: Any, k: Any, more: Sequence[Any], steps: Steps) -> Any:
             a = a / a.dtype.type(given[0])
         elif kind == "add":
             a = a + more[given[0]]
-        elif kind != "safe":
+        elif kind not in ("safe", "weigh"):
             keep = visible(a.shape, given[0]) if kind == "causal" else more[given[0]] ^ (kind == "unless")
             a = np.where(keep, a, a.dtype.type(-np.inf if kind == "causal" else given[1]))
     top = np.max(a, -1, keepdims=True)
@@ -63,21 +70,21 @@ def probabilities(q: Any, k: Any, more: Sequence[Any], steps: Steps) -> Any:
 
 
 def attention_np(q: Any, k: Any, v: Any, *more: Any, steps: Steps, order: tuple[int, ...]) -> Any:
-    return np.transpose(probabilities(q, k, more, steps) @ v, order)
+    return np.transpose(weights(probabilities(q, k, more, steps), more, steps) @ v, order)
 
 
 def attention_grad_np(q: Any, k: Any, v: Any, g: Any, *more: Any, steps: Steps, order: tuple[int, ...], of: str, times: float) -> Any:  # fmt: skip
     p = probabilities(q, k, more, steps)
     if of == "v":
-        return np.transpose(turned(p) @ g, order) * q.dtype.type(times)
-    dp = g @ turned(v)
+        return np.transpose(turned(weights(p, more, steps)) @ g, order) * q.dtype.type(times)
+    dp = weights(g @ turned(v), more, steps)
     ds = p * (dp - np.sum(dp * p, -1, keepdims=True))
     for kind, *given in reversed(steps):
         if kind == "mul":
             ds = ds * ds.dtype.type(given[0])
         elif kind == "div":
             ds = ds / ds.dtype.type(given[0])
-        elif kind not in ("add", "safe"):
+        elif kind not in ("add", "safe", "weigh"):
             keep = visible(ds.shape, given[0]) if kind == "causal" else more[given[0]] ^ (kind == "unless")
             ds = np.where(keep, ds, ds.dtype.type(0))
     return np.transpose(ds @ k if of == "q" else turned(ds) @ q, order) * q.dtype.type(times)
@@ -133,7 +140,7 @@ def _samples(*of: str) -> tuple[Sample, ...]:
     return (
         _sample((2, 3), 9, 17, 16, 16, (("mul", 0.25), ("causal", 8)), of=a),
         _sample((2,), 33, 40, 5, 7, of=b),
-        _sample((), 31, 70, 20, 33, (("mul", 0.3), ("add", 0), ("where", 1, -9.0)), float32, bool_, of=c),
+        _sample((), 31, 70, 20, 33, (("mul", 0.3), ("add", 0), ("where", 1, -9.0), ("weigh", 2)), float32, bool_, float32, of=c),
         _sample((2,), 4, 19, 8, 8, (("div", 3.0), ("unless", 0, -5.0)), bool_, of=d, dtype=float64),
         _sample(
             (2, 2), 5, 5, 3, 4, (("causal", 0), ("unless", 0, -np.inf), ("safe",)), bool_, of=e, order=(0, 2, 1, 3)
