@@ -8,7 +8,7 @@ import pytest
 from tests.compiler.native import check, needs_avx2, run
 from tinyflow import execute
 from tinyflow.core.config import config
-from tinyflow.core.dtypes import bool_, float32, float64
+from tinyflow.core.dtypes import bool_, float32, float64, int64
 from tinyflow.graph.evaluate import evaluate
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
@@ -16,6 +16,8 @@ from tinyflow.ops.attention import attention, attention_grad
 from tinyflow.ops.contraction import matmul
 from tinyflow.ops.leaf import placeholder
 from tinyflow.ops.movement import concat, permute, reshape
+from tinyflow.ops.random import uniform
+from tinyflow.ops.reduction import sum_
 from tinyflow.passes.gradient import gradients
 
 INF = math.inf
@@ -111,6 +113,73 @@ def test_great_scores_do_not_overflow():
     got = run(nodes, fed)
     assert all(np.isfinite(a).all() for a in got)
     np.testing.assert_allclose(got[0], evaluate(nodes, fed)[nodes[0]], rtol=1e-4, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------ dropout
+
+
+def dropped(key, m, n, lead=(2,), rate=0.25):
+    """What probabilities are multiplied by."""
+    return e.where(e.less(uniform(key, (*lead, m, n)), rate), 0.0, 1 / (1 - rate))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_weights_of_any_size(sizes, causal):
+    lead, m, n, d, _ = sizes
+    steps = (("mul", d**-0.5), *([("causal", max(n - m, 0))] if causal else []), ("weigh", 0))
+    nodes, fed = all_of(*sizes, steps, [RNG.standard_normal((*lead, m, n)).astype(np.float32)])
+    check(nodes, fed, threads=(1, 2, 3), added=max(m, n, d))
+
+
+@pytest.mark.parametrize("dtype", [float32, float64], ids=str)
+@pytest.mark.parametrize("last", [(), (("causal", 2),), (("safe",),), (("causal", 2), ("safe",))], ids=str)
+def test_random_numbers_are_drawn_again_and_not_kept(last, dtype):
+    """Beside masks, and rows that see nothing."""
+    key, (m, n) = placeholder(int64, (), "key"), (37, 50)
+    seen, _ = masks(m, n)
+    (q, k, v, g), fed = given((2, m, 16), (2, n, 16), (2, n, 24), (2, m, 24), dtype=dtype)
+    mask = placeholder(bool_, seen.shape, "mask")
+    operands, steps = (mask, e.cast(dropped(key, m, n), dtype)), (("where", 0, -INF), *last, ("weigh", 1))
+    nodes = [attention(q, k, v, *operands, steps=steps)]
+    nodes += [attention_grad(of, q, k, v, g, *operands, steps=steps) for of in "qkv"]
+    fed |= {mask: seen, key: np.int64(5)}
+    check(nodes, fed, added=n)
+    labels, program = kernels(nodes, fed)
+    assert len(labels) == 2
+    assert not any(s.kind == "temp" and not s.per_thread for s in program.slots)
+
+
+@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (1, 2), (2, 3)], ids=str)
+def test_some_gradients_of_weights(wanted):
+    key = placeholder(int64, (), "key")
+    (q, k, v, g), fed = given((2, 20, 16), (2, 33, 16), (2, 33, 20), (2, 20, 20))
+    steps, weights = (("causal", 5), ("weigh", 0)), dropped(key, 20, 33)
+    nodes = [attention(q, k, v, weights, steps=steps)]
+    nodes += [attention_grad(of, q, k, v, g, weights, steps=steps) for of in "qkv"]
+    check([nodes[w] for w in wanted], fed | {key: np.int64(-3)}, threads=(1, 2), added=33)
+
+
+def test_random_numbers_that_are_shown_too():
+    key = placeholder(int64, (), "key")
+    (q, k, v), fed = given((2, 20, 16), (2, 33, 16), (2, 33, 20))
+    drawn = dropped(key, 20, 33)
+    check([attention(q, k, v, drawn, steps=(("weigh", 0),)), drawn], fed | {key: np.int64(1)}, added=33)
+
+
+def test_the_gradient_of_dropout_is_its_slope():
+    """Against differences, for one key: what is dropped in the result is dropped in its gradients."""
+    key = placeholder(int64, (), "key")
+    (q, k, v), fed = given((2, 9, 5), (2, 11, 5), (2, 11, 4), dtype=float64)
+    s = e.where(f.triangle(9, 11, 2), matmul(q, k, transpose_b=True), -INF)
+    y = sum_(e.tanh(matmul(e.where(e.less(uniform(key, s.shape), 0.3), 0.0, f.softmax(s) / 0.7), v)))
+    fed[key] = np.int64(11)
+    value = lambda moved: run([y], fed | moved, threads=(1,))[0]
+    for x, slope in zip((q, k, v), run(gradients([y], [q, k, v]), fed), strict=True):
+        way = RNG.standard_normal(x.shape)
+        step = 1e-5 * way
+        found = (value({x: fed[x] + step}) - value({x: fed[x] - step})) / 2e-5
+        np.testing.assert_allclose(np.sum(slope * way), found, rtol=1e-7)
 
 
 # ------------------------------------------------------------------------------------------ what is fused

@@ -41,6 +41,21 @@ def kept(mask, s):
     return e.where(mask, s, -INF)
 
 
+def dropped(p, rate):
+    return e.where(e.less_equal(rate, uniform(KEY, p.shape)), p * (1.0 / (1.0 - rate)) if rate < 1 else p, 0.0)
+
+
+def dropped_as_fed(p):
+    keep = x("keep")
+    return e.where(e.less(uniform(KEY, p.shape), keep), p / keep, 0.0)
+
+
+def coins(chance):
+    return e.cast(e.less(uniform(KEY, (B, H, M, N)), chance), float32)
+
+
+KEY = x("key", dtype=int64)
+DRAWN = e.less(uniform(KEY, (B, H, M, N)), 0.25)
 BIAS, MASK = x("bias", B, 1, 1, N), x("mask", M, N, dtype=bool_)
 HIDDEN = e.logical_not(f.triangle(M, N, 1))
 # fmt: off
@@ -63,6 +78,15 @@ STYLES = {  # of q, k and v: the result, and the steps that are found
     "filled":            (lambda q, k, v: matmul(f.softmax(e.where(MASK, -1e9, scores(q, k))), v), (("unless", 0, -1e9),)),
     "all of it":         (lambda q, k, v: matmul(f.softmax(kept(f.triangle(M, N), e.where(MASK, scores(q, k) * 0.5 + BIAS, -5.0))), v),
                           (("mul", 0.5), ("add", 0), ("where", 1, -5.0), ("causal", 0))),
+    "dropped":           (lambda q, k, v: matmul(dropped(f.softmax(scores(q, k)), 0.25), v), (("weigh", 0),)),
+    "dropped, of those seen": (lambda q, k, v: matmul(dropped(f.safe_softmax(kept(MASK, scores(q, k) * 0.5)), 0.25), v),
+                          (("mul", 0.5), ("where", 0, -INF), ("safe",), ("weigh", 1))),
+    "dropped, a rate that is fed": (lambda q, k, v: matmul(dropped_as_fed(f.softmax(scores(q, k))), v), (("weigh", 0),)),
+    "dropped by hand":   (lambda q, k, v: matmul(f.softmax(scores(q, k)) * coins(0.75) / 0.75, v), (("weigh", 0),)),
+    "dropped, axes elsewhere": (lambda q, k, v: einsum("jbih,bhje->bhie", e.where(permute(DRAWN, (3, 0, 2, 1)), 0.0, f.softmax(einsum("bhid,bhjd->jbih", q, k), 0)), v),
+                          (("weigh", 0),)),
+    "all dropped":       (lambda q, k, v: matmul(dropped(f.softmax(scores(q, k)), 1.0), v), (("weigh", 0),)),
+    "weighed":           (lambda q, k, v: matmul(f.softmax(scores(q, k)) * x("some", B, 1, M, N), v), (("weigh", 0),)),
     "safe":              (lambda q, k, v: matmul(f.safe_softmax(kept(MASK, scores(q, k))), v), (("where", 0, -INF), ("safe",))),
 }
 # fmt: on
@@ -121,14 +145,17 @@ def not_attention():
     y = matmul(p, v)
     learned = x("learned", M, N)
     biased = matmul(f.softmax(scores(q, k) + learned), v)
-    dropped = matmul(f.softmax(scores(q, k)) * e.cast(e.less(uniform(constant(3, int64), p.shape), 0.5), float32), v)
+    gate, half = x("gate", M, N), dropped(p, 0.5)
+    gated = matmul(p * gate, v)
     _, few = heads("few", 1, D)
     # fmt: off
     return {
         "the probabilities are wanted": [y, p],
         "and summed":                   [y, sum_(p, 1)],
         "the gradient of a bias":       [biased, *gradients([sum_(biased)], [q, learned])],
-        "dropout":                      [dropped, *gradients([sum_(dropped)], [q, k, v])],
+        "the gradient of weights":      [gated, *gradients([sum_(gated)], [q, gate])],
+        "dropped, and all of it too":   [matmul(dropped(p, 0.25), v), y],
+        "a part of it is wanted":       [matmul(half, v), half],
         "the other axis":               [matmul(f.softmax(scores(q, k), -2), v)],
         "two softmaxes":                [matmul(f.softmax(f.softmax(scores(q, k))), v)],
         "a function between":           [matmul(f.softmax(e.tanh(scores(q, k))), v)],

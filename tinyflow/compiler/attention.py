@@ -25,7 +25,7 @@ from tinyflow.core import expr
 from tinyflow.core.dtypes import DType
 from tinyflow.core.expr import Expr, Index, Index_
 from tinyflow.graph.node import Node
-from tinyflow.ops.attention import ATTENTION, Steps
+from tinyflow.ops.attention import ATTENTION, Steps, weight
 from tinyflow.ops.movement import split
 from tinyflow.ops.rules import select
 from tinyflow.runtime import target as targets
@@ -174,8 +174,9 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
 
     extras = [expr.as_expr(expr.substitute(read(x, at.i, at.j), {at.j: at.seen})) for x in more]
     wanted = {("d" + s.attrs["of"] if backward else "y"): s for s in group.stores}
-    weight = extras[steps[-1][1]] if steps and steps[-1][0] == "weigh" else None
-    memory, panels = room(core.label, dtype, sizes, wanted, weight is not None)
+    weighed = weight(core)
+    scales = None if weighed is None else extras[more.index(weighed)]
+    memory, panels = room(core.label, dtype, sizes, wanted, scales is not None)
     place = at.local * sizes.line + at.seen
     lying = {what: expr.load(memory[what], place, dtype) for what in PLACES if what in memory}
     own, slope = lying["scores"], sloped(lying, at.seen, steps, extras) if "slopes" in lying else None
@@ -191,7 +192,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         at_index = [(*lead, *index)[d] for d in node.attrs["order"]]
         stores[what] = [Store(t, index[1:], t.place(at_index, node.shape), value, index[1]) for t in homes[node]]
     t = Attention(
-        dtype, sizes, at, causal, ("safe",) in steps, weight,
+        dtype, sizes, at, causal, ("safe",) in steps, scales,
         read(q, at.i, at.d), read(k, at.j, at.d), read(v, at.j, at.e), None if g is None else read(g, at.i, at.e),
         own, scored(own, steps, extras), slope, memory, panels, stores,
     )  # fmt: skip

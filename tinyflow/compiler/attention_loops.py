@@ -207,7 +207,10 @@ def give(em: Emitter, t: Attention, what: str) -> None:
     """A row of a result goes where it belongs."""
     for s in t.results[what]:
         along(
-            em, s.inner[0], (s.value,), partial(lambda s: em.store(s.target.key, s.offset, em.value(s.value), t.dtype), s)
+            em,
+            s.inner[0],
+            (s.value,),
+            partial(lambda s: em.store(s.target.key, s.offset, em.value(s.value), t.dtype), s),
         )
 
 

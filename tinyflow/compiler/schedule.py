@@ -18,8 +18,9 @@ from tinyflow.compiler.lower import Lowering, is_view, through_views
 from tinyflow.compiler.worth import (
     FEW_PARTS,
     FOLDS,
+    block_parts,
     cheap_producer,
-    costly_parts,
+    drawn_again,
     grows,
     is_costly,
     is_fold,
@@ -125,7 +126,7 @@ class Schedule:
             if n.op is EXPAND and is_costly(n.inputs[0]) and n.inputs[0].shape != () and grows(n):
                 chosen.add(n.inputs[0])
             if n.op.kind == "block":
-                chosen.update(y for x in n.inputs for y in costly_parts(x))
+                chosen.update(block_parts(n))
             if n.op is CONTRACT and self.has_recipe(n):  # type: ignore[operator]
                 chosen.update(turned_images(n))
                 chosen.update(
@@ -172,7 +173,7 @@ class Schedule:
                 own |= {user} if user in chosen or (more is not None and user in more) else sinks[user]
             sinks[n] = own
             if more is not None and len(own) > 1 and n not in chosen and n.op.name in HEAVY and n.shape != ():
-                more.add(n)
+                more |= set() if drawn_again(n, own) else {n}
         return sinks
 
     def shared(self, chosen: set[Node]) -> set[Node]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tinyflow.compiler.lower import is_view, through_views
 from tinyflow.core import expr
 from tinyflow.graph.node import Node
+from tinyflow.ops.attention import weight
 from tinyflow.ops.contraction import CONTRACT, PAIRS
 from tinyflow.ops.elementwise import HEAVY
 from tinyflow.ops.movement import CONCAT, PERMUTE
 from tinyflow.ops.pooling import POOL_ARG, POOL_MAX, POOL_SUM, RESAMPLE, SPREAD
+from tinyflow.ops.random import UNIFORM
 from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
 
 FOLDS = (SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, CONTRACT, POOL_MAX, POOL_ARG, POOL_SUM, SPREAD, RESAMPLE)
@@ -50,8 +54,9 @@ def cheap_producer(n: Node) -> bool:
     )
 
 
-def costly_parts(n: Node) -> list[Node]:
-    """What a packed operand is made of, up to where it is worth a buffer: views and cheap arithmetic are computed as it is read."""
+def costly_parts(n: Node, drawn: bool = False) -> list[Node]:
+    """What a packed operand is made of, up to where it is worth a buffer: views and cheap arithmetic are computed as it is read,
+    and random numbers if they may be drawn there."""
     found, stack, seen = [], [n], set()
     while stack:
         x = stack.pop()
@@ -62,6 +67,7 @@ def costly_parts(n: Node) -> list[Node]:
         if (
             inlined
             or x.op.name in ("iota", "pad")
+            or (drawn and x.op is UNIFORM)
             or x is not through_views(x)
             or (x.op is CONCAT and len(x.inputs) <= FEW_PARTS)
         ):
@@ -69,6 +75,16 @@ def costly_parts(n: Node) -> list[Node]:
         else:
             found.append(x)
     return found
+
+
+def block_parts(n: Node) -> list[Node]:
+    """The same of the operands of a block, which reads its weights once."""
+    return [y for x in n.inputs for y in costly_parts(x, drawn=x is weight(n))]
+
+
+def drawn_again(n: Node, readers: Collection[Node]) -> bool:
+    """Whether all that read random numbers draw them: a gradient again, rather than that they are kept."""
+    return n.op is UNIFORM and all(r.op.kind == "block" for r in readers)
 
 
 def repeated_operands(n: Node) -> list[Node]:

@@ -103,6 +103,12 @@ def check(q: Shape, k: Shape, v: Shape, more: Sequence[Shape], steps: Steps) -> 
             raise ShapeError(f"{shape_text(x)} is not of the scores' shape {shape_text((*q[:-1], k[-2]))}")
 
 
+def weight(n: Node) -> Node | None:
+    """What an attention, or its gradient, weighs the probabilities with."""
+    steps = n.attrs["steps"]
+    return n.inputs[(3 if n.op is ATTENTION else 4) + steps[-1][1]] if steps and steps[-1][0] == "weigh" else None
+
+
 def attention_shape(q: Shape, k: Shape, v: Shape, *more: Shape, steps: Steps, order: tuple[int, ...]) -> Shape:
     check(q, k, v, more, steps)
     y = (*q[:-1], v[-1])
@@ -140,7 +146,18 @@ def _samples(*of: str) -> tuple[Sample, ...]:
     return (
         _sample((2, 3), 9, 17, 16, 16, (("mul", 0.25), ("causal", 8)), of=a),
         _sample((2,), 33, 40, 5, 7, of=b),
-        _sample((), 31, 70, 20, 33, (("mul", 0.3), ("add", 0), ("where", 1, -9.0), ("weigh", 2)), float32, bool_, float32, of=c),
+        _sample(
+            (),
+            31,
+            70,
+            20,
+            33,
+            (("mul", 0.3), ("add", 0), ("where", 1, -9.0), ("weigh", 2)),
+            float32,
+            bool_,
+            float32,
+            of=c,
+        ),
         _sample((2,), 4, 19, 8, 8, (("div", 3.0), ("unless", 0, -5.0)), bool_, of=d, dtype=float64),
         _sample(
             (2, 2), 5, 5, 3, 4, (("causal", 0), ("unless", 0, -np.inf), ("safe",)), bool_, of=e, order=(0, 2, 1, 3)
@@ -169,4 +186,4 @@ def attention_grad(
     return make(ATTENTION_GRAD, q, k, v, g, *more, steps=steps, order=axes, of=of, times=times)
 
 
-__all__ = ["ATTENTION", "ATTENTION_GRAD", "Steps", "attention", "attention_grad", "math"]
+__all__ = ["ATTENTION", "ATTENTION_GRAD", "Steps", "attention", "attention_grad", "math", "weight"]

@@ -1,8 +1,8 @@
 """attention: a softmax between two products, and its gradient, become ops that never write the scores down.
 
-    S = contract(q, k) -- steps --> A      t = exp(A - max A)      p = t / sum t      y = contract(p, v)
+    S = contract(q, k) -- steps --> A      t = exp(A - max A)      p = t / sum t      p -- factors, masks --> w      y = contract(w, v)
 
-    dv = contract(p, g)      dp = contract(g, v)      dA = (dp / sum t + sum(-(dp p / sum t))) t
+    dv = contract(w, g)      dw = contract(g, v) -- factors, masks, backwards --> dp      dA = (dp / sum t + sum(-(dp p / sum t))) t
     dA -- steps, backwards --> ds      dq = contract(ds, k)      dk = contract(ds, q)
 
 Looked for around each exponential, whatever the order of axes. Nothing changes where anything in between is used elsewhere
@@ -23,12 +23,14 @@ from tinyflow.graph.node import Node, Op, at_line, make, toposort, with_inputs
 from tinyflow.graph.op import lookup
 from tinyflow.ops import attention as ops
 from tinyflow.ops.contraction import CONTRACT
+from tinyflow.ops.elementwise import broadcast, where
 from tinyflow.ops.leaf import CONSTANT, constant
 from tinyflow.ops.movement import EXPAND, PERMUTE, RESHAPE, expand, permute
 from tinyflow.ops.reduction import MAX, SUM, kept_shape
 
 NAMES = ("exp", "sub", "div", "mul", "add", "neg", "where", "equal", "cast")
 EXP, SUB, DIV, MUL, ADD, NEG, WHERE, EQUAL, CAST = map(lookup, NAMES)
+WEIGHING = (MUL, DIV, WHERE)  # what dropout is made of
 FEW_ROWS = 4  # for fewer queries, keys and values are sooner read where they lie
 MOST_MASK = 1 << 22  # elements of a mask that is worked out here
 
@@ -102,8 +104,9 @@ class Search:
         self.way: list[tuple[Node, int]] = []  # the nodes from A down to S, and which input of each is the score
         self.steps: list[tuple[Any, ...]] = []  # what they do, from S up to A
         self.more: list[Node] = []
-        self.v: Operand | None
-        self.g: Operand | None
+        self.weighing: list[tuple[Node, int]] = []  # the nodes from p up to w: dropout
+        self.v: Operand | None = None
+        self.g: Operand | None = None
         self.forward()
 
     def forward(self) -> None:
@@ -120,10 +123,13 @@ class Search:
         need(total.inputs[0] is self.t and total.attrs["axes"] == greatest.attrs["axes"])
         self.inside |= {away, p}
         self.name_axes(self.down_to_product(scores), *greatest.attrs["axes"])
-        products = [self.times_scores(n, p, "e") for n in users[p] if n.op is CONTRACT]
-        slopes = [n for n in users[p] if n.op is not CONTRACT]
-        need(len(slopes) <= 1 and len({"i" in y.names for _, y in products}) == len(products))
-        self.v, self.g = self.gives_scores(other(slopes[0], MUL, p)) if slopes else (None, None)
+        slope = self.slope()
+        w = self.up_to_weights(slope)
+        products = [self.times_scores(n, w, "e") for n in users[w] if n is not slope]
+        need(len({"i" in y.names for _, y in products}) == len(products))
+        if slope:
+            dp = other(slope, MUL, p)
+            self.v, self.g = self.gives_scores(self.down_to_slopes(dp) if products else self.down_alone(dp))
         for x, y in products:
             if "i" in y.names:
                 need(self.v in (None, x))
@@ -135,31 +141,41 @@ class Search:
         self.read_steps()
         if blind is not None:
             self.steps.append(("safe",))
+        if self.weighing:
+            self.steps.append(("weigh", len(self.more)))
         for _, y in products:
             if "i" in y.names:
                 self.result(y, ("i", "e"), ops.attention)
             else:
                 self.result(y, ("j", "e"), partial(ops.attention_grad, "v"))
-        if slopes:
-            self.backward(slopes[0])
+        if slope:
+            self.backward()
         for n in self.inside & users.keys():
             need(n not in self.graph.roots and all(u in self.inside or u in self.made for u in users[n]))
 
-    def backward(self, w: Node) -> None:
-        """From dP p through the gradient of the softmax and of the steps to dq and dk."""
-        users = self.graph.users
-        dp = other(w, MUL, self.p)
-        sole = [n for n in users[self.t] if n.op is MUL]
+    def slope(self) -> Node | None:
+        """dp p, if there is a gradient of the softmax; that is found on the way."""
+        sole = [n for n in self.graph.users[self.t] if n.op is MUL]
+        if not sole:
+            return None
         need(len(sole) == 1)
-        inner = other(sole[0], MUL, self.t)
-        first = next((n for n in inner.inputs if n.op is DIV and n.inputs == (dp, self.total)), None)
+        self.dA = sole[0]
+        inner = other(self.dA, MUL, self.t)
+        need(inner.op is ADD)
+        first = next((n for n in inner.inputs if n.op is DIV and n.inputs[1] is self.total), None)
         need(first is not None)
         assert first is not None
         folded = self.row_fold(other(inner, ADD, first), SUM)
         minus = folded.inputs[0]
-        need(minus.op is NEG and minus.inputs[0].op is DIV and minus.inputs[0].inputs == (w, self.total))
-        self.inside |= {w, dp, inner, first, minus, minus.inputs[0], sole[0]}
-        ds = sole[0]
+        need(minus.op is NEG and minus.inputs[0].op is DIV and minus.inputs[0].inputs[1] is self.total)
+        found = minus.inputs[0].inputs[0]
+        need(other(found, MUL, self.p) is first.inputs[0])
+        self.inside |= {self.dA, inner, first, minus, minus.inputs[0], found}
+        return found
+
+    def backward(self) -> None:
+        """From the gradient of the softmax through that of the steps to dq and dk."""
+        users, ds = self.graph.users, self.dA
         for n, score in self.way:
             if n.op is not ADD:
                 need(len(users[ds]) == 1 and is_slope(users[ds][0], ds, n, score))
@@ -215,6 +231,45 @@ class Search:
         self.inside.add(x)
         return x
 
+    def up_to_weights(self, slope: Node | None) -> Node:
+        """w: what p is multiplied by on the way, or where it is 0, are weights of their own."""
+        w = self.p
+        while True:
+            users = [n for n in self.graph.users[w] if n is not slope]
+            if all(n.op is CONTRACT for n in users):
+                return w
+            need(len(users) == 1)
+            (n,) = users
+            need(n.op in WEIGHING and n.inputs.count(w) == 1)
+            at = n.inputs.index(w)
+            need(at == 0 if n.op is DIV else n.op is MUL or (at > 0 and number(n.inputs[3 - at]) == 0))
+            self.weighing.append((n, at))
+            self.inside.add(n)
+            w = n
+
+    def down_to_slopes(self, dp: Node) -> Node:
+        """dw, from dp."""
+        for n, at in self.weighing:
+            inner = next((x for x in dp.inputs if is_slope(dp, x, n, at)), None)
+            need(inner is not None)
+            self.inside.add(dp)
+            dp = inner  # type: ignore[assignment]
+        return dp
+
+    def down_alone(self, dp: Node) -> Node:
+        """dw, from dp; the way tells what the weights would be, if they are not used themselves."""
+        while dp.op is not CONTRACT:
+            need(dp.op in WEIGHING)
+            if dp.op is WHERE:
+                at = 1 if number(dp.inputs[2]) == 0 else 2
+                need(number(dp.inputs[3 - at]) == 0)
+            else:
+                at = 0 if dp.op is DIV or dp.inputs[0].op in (*WEIGHING, CONTRACT) else 1
+            self.weighing.append((dp, at))
+            self.inside.add(dp)
+            dp = dp.inputs[at]
+        return dp
+
     def name_axes(self, s: Node, axis: int) -> None:
         """Which operand is q, which k, and what each axis is."""
         (a, b), out = letters(s)
@@ -248,12 +303,13 @@ class Search:
         y.order((*self.heads, "i" if over == "j" else "j", along))
         return x, y
 
-    def gives_scores(self, dp: Node) -> tuple[Operand, Operand]:
-        """v and g, of dp = g v^T."""
-        need(dp.op is CONTRACT)
-        specs, out = letters(dp)
+    def gives_scores(self, dw: Node) -> tuple[Operand, Operand]:
+        """v and g, of dw = g v^T."""
+        need(dw.op is CONTRACT)
+        self.inside.add(dw)
+        specs, out = letters(dw)
         name = dict(zip(out, self.axes, strict=True))
-        operands = [Operand(x, tuple(name.get(a, "e") for a in spec)) for x, spec in zip(dp.inputs, specs, strict=True)]
+        operands = [Operand(x, tuple(name.get(a, "e") for a in spec)) for x, spec in zip(dw.inputs, specs, strict=True)]
         v, g = operands if "j" in operands[0].names else operands[::-1]
         v.order((*self.heads, "j", "e"))
         g.order((*self.heads, "i", "e"))
@@ -335,7 +391,20 @@ class Search:
             assert self.g is not None
             wanted.append((self.g, "i", "e"))
         wanted += [(Operand(x, self.axes), "i", "j") for x in self.more]
-        return [permute(new[x.node], x.order((*self.heads, *names))) for x, *names in wanted]
+        found = [(new[x.node], x.order((*self.heads, *names))) for x, *names in wanted]
+        if self.weighing:
+            found.append((self.weight(new), Operand(self.p, self.axes).order((*self.heads, "i", "j"))))
+        return [permute(x, order) for x, order in found]
+
+    def weight(self, new: Mapping[Node, Node]) -> Node:
+        """What p is multiplied by: one number, as far as that goes."""
+        x = constant(1.0, self.p.dtype)
+        for n, at in sorted(self.weighing, key=lambda step: bare(step[0].inputs[1 - step[1]]).shape != ()):
+            if n.op is WHERE:
+                x = at_line(n, where(new[n.inputs[0]], *((x, 0.0) if at == 1 else (0.0, x))))
+            else:
+                x = at_line(n, make(n.op, *broadcast(x, new[bare(n.inputs[1 - at])])))
+        return expand(x, self.p.shape)
 
 
 # ------------------------------------------------------------------------------------------ what single nodes are
@@ -350,9 +419,15 @@ def letters(product: Node) -> tuple[list[list[str]], list[str]]:
 
 def number(n: Node) -> Any:
     """The value of a constant, stretched or not; None of anything else."""
+    n = bare(n)
+    return n.attrs["value"] if n.op is CONSTANT else None
+
+
+def bare(n: Node) -> Node:
+    """What was stretched."""
     while n.op is EXPAND:
         n = n.inputs[0]
-    return n.attrs["value"] if n.op is CONSTANT else None
+    return n
 
 
 def score_input(n: Node) -> int:
