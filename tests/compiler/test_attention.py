@@ -206,6 +206,22 @@ def test_heads_are_read_within_the_projection_and_no_scores_are_written():
     assert not any(not s.per_thread and s.kind == "temp" and s.size >= b * h * t * t * 4 for s in program.slots)
 
 
+def test_layers_with_dropout_keep_nothing_of_the_size_of_scores():
+    """Though what is dropped is wanted again long after."""
+    b, h, t, d, layers = 2, 4, 192, 8, 3
+    key, x = placeholder(int64, (), "key"), placeholder(float32, (b, h, t, d), "x")
+    y = x
+    for salt in range(layers):
+        s = e.where(f.triangle(t, t), matmul(y * d**-0.5, y, transpose_b=True), -INF)
+        drawn = e.less_equal(0.1, uniform(key, s.shape, salt=salt))
+        y = y + matmul(e.where(drawn, f.softmax(s) * (1 / 0.9), 0.0), y)
+    nodes = [y, *gradients([sum_(y * y)], [x])]
+    fed = {x: RNG.standard_normal(x.shape).astype(np.float32) * 0.3, key: np.int64(2)}
+    check(nodes, fed, threads=(1, 2), added=t)
+    _, program = kernels(nodes, fed)
+    assert not any(not s.per_thread and s.kind == "temp" and s.size >= b * h * t * t for s in program.slots)
+
+
 def test_a_cache_of_keys():
     """Queries are fewer than keys, of which some come from before."""
     b, h, t, old, d = 2, 2, 9, 23, 8

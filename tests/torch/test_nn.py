@@ -314,6 +314,11 @@ def test_attention_with_dropout_drops_weights(causal: bool) -> None:
         found.append([a.detach().numpy() for a in (y, *ours.autograd.grad((y * y).sum(), [q, k, v]))])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    ours.manual_seed(3)
+    low = F.scaled_dot_product_attention(*(x.bfloat16() for x in (q, k, v)), dropout_p=0.5, is_causal=causal)
+    np.testing.assert_allclose(low.detach().float().numpy(), found[0][0], atol=0.05)
+    nothing = F.scaled_dot_product_attention(q, k, v, dropout_p=1.0, is_causal=causal)
+    assert not nothing.detach().numpy().any()
     plain = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     assert not np.allclose(found[0][0], plain.detach().numpy())
     with pytest.raises(ValueError, match="between 0 and 1"):
