@@ -9,6 +9,7 @@ The sides of one family run the same file; all that differs is the module that i
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -105,6 +106,7 @@ def load(side: Side, program: str) -> ModuleType:
         raise ValueError(f"{path} does not have the line {line!r}")
     module = ModuleType(f"{program} by {side.name}")
     module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # torch.compile looks for a function's module by its name
     exec(compile(f"{head}\nimport {side.module} as {name}\n{tail}", str(path), "exec"), module.__dict__)
     return module
 
