@@ -206,12 +206,8 @@ def keep(em: Emitter, t: Attention, values: Mapping[str, Expr], index: Index) ->
 def give(em: Emitter, t: Attention, what: str) -> None:
     """A row of a result goes where it belongs."""
     for s in t.results[what]:
-        along(
-            em,
-            s.inner[0],
-            (s.value,),
-            partial(lambda s: em.store(s.target.key, s.offset, em.value(s.value), t.dtype), s),
-        )
+        store = partial(lambda s: em.store(s.target.key, s.offset, em.value(s.value), t.dtype), s)
+        along(em, s.inner[0], (s.value,), store)
 
 
 def softmax(em: Emitter, t: Attention, weigh: bool = False) -> Value:

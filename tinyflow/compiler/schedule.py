@@ -172,8 +172,9 @@ class Schedule:
             for user in self.users[n]:
                 own |= {user} if user in chosen or (more is not None and user in more) else sinks[user]
             sinks[n] = own
-            if more is not None and len(own) > 1 and n not in chosen and n.op.name in HEAVY and n.shape != ():
-                more |= set() if drawn_again(n, own) else {n}
+            wanted = more is not None and len(own) > 1 and n not in chosen and n.op.name in HEAVY and n.shape != ()
+            if wanted and not drawn_again(n, own):
+                more.add(n)  # type: ignore[union-attr]
         return sinks
 
     def shared(self, chosen: set[Node]) -> set[Node]:

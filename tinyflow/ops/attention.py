@@ -143,21 +143,11 @@ def _sample(lead: Shape, m: int, n: int, d: int, e: int, steps: Steps = (), *mor
 def _samples(*of: str) -> tuple[Sample, ...]:
     """Each one for the result, or for the gradient of one operand after the other."""
     a, b, c, d, e, f = of
+    all_kinds = ("mul", 0.3), ("add", 0), ("where", 1, -9.0), ("weigh", 2)
     return (
         _sample((2, 3), 9, 17, 16, 16, (("mul", 0.25), ("causal", 8)), of=a),
         _sample((2,), 33, 40, 5, 7, of=b),
-        _sample(
-            (),
-            31,
-            70,
-            20,
-            33,
-            (("mul", 0.3), ("add", 0), ("where", 1, -9.0), ("weigh", 2)),
-            float32,
-            bool_,
-            float32,
-            of=c,
-        ),
+        _sample((), 31, 70, 20, 33, all_kinds, float32, bool_, float32, of=c),
         _sample((2,), 4, 19, 8, 8, (("div", 3.0), ("unless", 0, -5.0)), bool_, of=d, dtype=float64),
         _sample(
             (2, 2), 5, 5, 3, 4, (("causal", 0), ("unless", 0, -np.inf), ("safe",)), bool_, of=e, order=(0, 2, 1, 3)
