@@ -34,7 +34,6 @@ from tinyflow.passes.attention_parts import (
     NoMatch,
     Operand,
     bare,
-    diagonal,
     is_slope,
     letters,
     need,
@@ -42,6 +41,7 @@ from tinyflow.passes.attention_parts import (
     other,
     score_input,
 )
+from tinyflow.passes.diagonals import diagonal
 
 EXP, SUB, NEG, EQUAL, CAST = map(lookup, ("exp", "sub", "neg", "equal", "cast"))
 WEIGHING = (MUL, DIV, WHERE)  # what dropout is made of

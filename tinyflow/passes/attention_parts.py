@@ -1,23 +1,17 @@
-"""What single nodes of an attention are: the steps between its products, their gradients, and the masks among them."""
+"""attention_parts: what single nodes of an attention are, the steps between its products and their gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from tinyflow.core import expr
-from tinyflow.graph.evaluate import evaluate
-from tinyflow.graph.node import Node, Op, toposort
+from tinyflow.graph.node import Node, Op
 from tinyflow.graph.op import lookup
-from tinyflow.ops.attention import visible
 from tinyflow.ops.contraction import CONTRACT
 from tinyflow.ops.leaf import CONSTANT
 from tinyflow.ops.movement import EXPAND
 
 ADD, DIV, MUL, WHERE = map(lookup, ("add", "div", "mul", "where"))
-MOST_MASK = 1 << 22  # elements of a mask that is worked out here
 
 Name = int | str
 
@@ -102,17 +96,3 @@ def other(n: Node, op: Op, x: Node) -> Node:
     """The operand of n beside x."""
     need(n.op is op and x in n.inputs)
     return n.inputs[1 - n.inputs.index(x)]
-
-
-def diagonal(mask: Node, kind: str) -> int | None:
-    """c, if a mask that depends on nothing keeps j <= i + c; of numbers that are added, if they are 0 there and else -infinity."""
-    order = toposort([mask])
-    sizes = [expr.product(n.shape) for n in order]
-    small = all(isinstance(n, int) and n <= MOST_MASK for n in sizes)
-    if not small or any(n.op.kind == "leaf" for n in order) or any(n != 1 for n in mask.shape[:-2]):
-        return None
-    a = evaluate([mask], {})[mask].reshape(mask.shape[-2:])
-    keeps = a == 0 if kind == "add" else a ^ (kind == "unless")
-    c = int(np.sum(keeps[0])) - 1
-    exact = kind != "add" or bool(np.all(a[~keeps] == -np.inf))
-    return c if c >= 0 and exact and np.array_equal(keeps, visible(keeps.shape, c)) else None
