@@ -73,21 +73,21 @@ def joined(
     conditions: Mapping[Node, Conditions],
 ) -> dict[Node, list[Node]]:
     """Concatenations whose parts are each stored where they belong in it, and those parts: they take no pass of their own."""
-
-    def part(x: Node) -> Node:
-        """What x is another shape of, as long as nobody else reads it."""
-        while x.op is RESHAPE and alone(x):
-            (x,) = x.inputs
-        return x
-
-    def alone(x: Node) -> bool:
-        return len(users[x]) == 1 and x not in roots
-
     found: dict[Node, list[Node]] = {}
     for n in users:
         if n.op is CONCAT and n in chosen and n not in roots and is_static(n.shape):
-            parts = [part(x) for x in n.inputs]
-            own = all(p in chosen and alone(p) and p.op.kind in ("at", "block") and p.op is not CONCAT for p in parts)
+            parts = parts_of(n, users, roots)
+            own = parts and all(p in chosen and p.op.kind in ("at", "block") and p.op is not CONCAT for p in parts)
             if own and all(conditions[p] == conditions[n] for p in parts):
                 found[n] = parts
     return found
+
+
+def parts_of(n: Node, users: Mapping[Node, Sequence[Node]], roots: Collection[Node]) -> list[Node]:
+    """What the inputs of a concatenation are other shapes of; none if somebody else reads one."""
+    found = []
+    for x in n.inputs:
+        while x.op is RESHAPE and len(users[x]) == 1 and x not in roots:
+            (x,) = x.inputs
+        found.append(x)
+    return found if all(len(users[x]) == 1 and x not in roots for x in found) else []

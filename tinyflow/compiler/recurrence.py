@@ -81,7 +81,7 @@ class Lowerer:
 
     memory: Memory
     lower_group: Callable[..., list[Item]]
-    has_recipe: object
+    has_recipe: Callable[[Node], bool]
     name: str
     starts: dict[Node, Index_]  # of the leaves that stand for parts of buffers
 

@@ -8,11 +8,11 @@ when every read stays within the row that is being computed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tinyflow.compiler.buffers import Buffers, joined
+from tinyflow.compiler.buffers import Buffers, joined, parts_of
 from tinyflow.compiler.lasting import edge, lasting_values
 from tinyflow.compiler.lower import Lowering, is_view, through_views
 from tinyflow.compiler.worth import (
@@ -59,7 +59,11 @@ class Schedule:
     """The groups of a graph, in an order in which they can run."""
 
     def __init__(
-        self, roots: Sequence[Node], has_recipe: object, lasting: Collection[Node] = (), repeated: bool = False
+        self,
+        roots: Sequence[Node],
+        has_recipe: Callable[[Node], bool],
+        lasting: Collection[Node] = (),
+        repeated: bool = False,
     ) -> None:
         self.roots = dict.fromkeys(n for n in roots if n.op.kind != "leaf")
         self.order = toposort(roots)
@@ -71,7 +75,7 @@ class Schedule:
                 self.users[x].append(n)
         self.tells = {n.attrs["size"]: n for n in self.order if n.op.kind == "find"}
         self.lasting = lasting_values(self.order, lasting)
-        self.buffered = self.choose_buffers()
+        self.buffered = self.choose_buffers(repeated)
         self.buffered.lasting = self.lasting
         self.joined = {} if repeated else joined(self.buffered, self.users, self.roots, self.conditions)
         self.lowering = Lowering(self.buffered)
@@ -82,7 +86,7 @@ class Schedule:
             self.settle(Group(results, self.conditions[results[0]]))
         for n in self.order:
             if n in self.buffered and n not in self.home:
-                core = n if n.op is CONTRACT and has_recipe(n) else None  # type: ignore[operator]
+                core = n if self.has_tiles(n) else None
                 self.home[n] = Group([n], self.conditions[n], core=core)
         for together in gradients_of_one(self.order):
             self.settle(Group(together, self.conditions[together[0]]))
@@ -111,7 +115,11 @@ class Schedule:
 
     # ------------------------------------------------------------------------------------------ buffers
 
-    def choose_buffers(self) -> Buffers:
+    def has_tiles(self, n: Node) -> bool:
+        """Whether it is a contraction that is computed in tiles."""
+        return n.op is CONTRACT and self.has_recipe(n)
+
+    def choose_buffers(self, repeated: bool) -> Buffers:
         chosen = set(self.roots) | {p for c in self.conditions.values() for p, _ in c if p.op.kind != "leaf"}
         for n in self.order:
             if is_fold(n) or n.op.whole:
@@ -123,11 +131,14 @@ class Schedule:
                 chosen.update(x for x in n.inputs[1:] if not is_view(x) and self.conditions[x] != self.conditions[n])
             if n.op is CONCAT and len(n.inputs) > FEW_PARTS:  # or what they share would be computed in each
                 chosen.update(x for x in map(through_views, n.inputs) if not is_view(x) and len(self.users[x]) > 1)
+            parts = parts_of(n, self.users, self.roots) if n.op is CONCAT and not repeated else ()
+            if parts and all(map(self.has_tiles, parts)):
+                chosen.add(n)  # they are stored where they belong in it
             if n.op is EXPAND and is_costly(n.inputs[0]) and n.inputs[0].shape != () and grows(n):
                 chosen.add(n.inputs[0])
             if n.op.kind == "block":
                 chosen.update(block_parts(n))
-            if n.op is CONTRACT and self.has_recipe(n):  # type: ignore[operator]
+            if self.has_tiles(n):
                 chosen.update(turned_images(n))
                 chosen.update(
                     x
@@ -153,7 +164,7 @@ class Schedule:
             if len(self.users[below[0]]) > 1 or below[0] in self.roots:
                 break
             n = below[0]
-        return n if turned and n.op in FOLDS and not (n.op is CONTRACT and self.has_recipe(n)) else None  # type: ignore[operator]
+        return n if turned and n.op in FOLDS and not self.has_tiles(n) else None
 
     def cut_chains(self, chosen: set[Node]) -> set[Node]:
         """Buffers along chains too long for one expression."""

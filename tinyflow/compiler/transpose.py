@@ -9,6 +9,7 @@ vectors, turned in log2(lanes) rounds of shuffles, and written by whole vectors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,8 @@ from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, bool_, int64
 from tinyflow.core.expr import Apply, Expr, Index, Index_, Load
 from tinyflow.ops.movement import split
+
+RUN = 256  # elements of a line that one task reads or writes
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +98,10 @@ class Turn:
 
 @dataclass(frozen=True, eq=False)
 class Copy:
-    """Tasks are (other rows, block of the index along which neighbours are read). Blocks at the end overlap the ones before;
-    lines shorter than a vector are read or written under a mask."""
+    """Blocks follow each other along the lines that lie further apart, read or written: each is an end that the processor
+    sees go on. Those at the end overlap the ones before; lines shorter than a vector are read or written under a mask."""
 
-    along: Index
+    along: Index  # along which neighbours are read
     others: tuple[Index, ...]
     lanes: int
     written: tuple[object, ...] = ()
@@ -111,23 +114,27 @@ class Copy:
         (store,) = kernel.stores
         (line,) = store.inner
         assert isinstance(self.along.extent, int) and isinstance(line.extent, int)
-        block = expr.index(-(-self.along.extent // self.lanes), "block")
-        rows = (*self.others, block)
+        read, written = stride(store.value.offset, line), stride(store.offset, self.along)  # type: ignore[attr-defined]
+        inner, outer = (self.along, line) if apart(read) > apart(written) else (line, self.along)
+        run, block = (expr.index(-(-i.extent // n), "block") for i, n in ((inner, RUN), (outer, self.lanes)))
+        rows = (*self.others, run, block)
         tasks = expr.product(i.extent for i in rows)
         with share(em, tasks) as task:
             bind_rows(em, rows, task)
-            first = em.op("mul {t} {0}, {1}", [em.env[block], number(self.lanes)])
-            em.env[self.along] = self.start(em, first, self.along.extent)
-            with em.counting("0", str(line.extent), self.lanes) as j:
-                em.env[line] = self.start(em, j, line.extent)
+            low = em.op("mul {t} {0}, {1}", [em.env[run], number(RUN)])
+            high = em.intrinsic("smin", [em.op("add {t} {0}, {1}", [low, number(RUN)]), em.value(inner.extent)], int64)
+            self.begin(em, outer, em.op("mul {t} {0}, {1}", [em.env[block], number(self.lanes)]))
+            with em.counting(low.name, high.name, self.lanes) as i:
+                self.begin(em, inner, i)
                 self.block(em, store, min(self.along.extent, self.lanes), min(line.extent, self.lanes))
-                del em.env[line]
-            del em.env[self.along]
+                del em.env[inner]
+            del em.env[outer]
         return tasks
 
-    def start(self, em: Emitter, first: Value, length: int) -> Value:
+    def begin(self, em: Emitter, i: Index, first: Value) -> None:
         """Where a block begins: the last one ends with the line."""
-        return em.intrinsic("smin", [first, number(max(length - self.lanes, 0))], int64)
+        assert isinstance(i.extent, int)
+        em.env[i] = em.intrinsic("smin", [first, number(max(i.extent - self.lanes, 0))], int64)
 
     def block(self, em: Emitter, store: Store, read: int, written: int) -> None:
         """`written` lines of `read` elements become `read` lines of `written` elements."""
@@ -164,12 +171,15 @@ def turned_copy(kernel: Kernel, vector_bytes: int) -> Kernel:
     if along is None or lane is None or inner != (lane,):
         return kernel
     lanes, lengths = vector_bytes // target.dtype.size, [i.extent for i in (along, lane) if isinstance(i.extent, int)]
-    strided = (
-        stride(offset, lane) == 1 and stride(value.offset, lane) not in (None, 0) and stride(offset, along) is not None
-    )
+    strided = stride(offset, lane) == 1 and stride(value.offset, lane) != 0 and stride(offset, along) is not None
     if len(lengths) < 2 or max(lengths) < lanes or not strided:
         return kernel
     return replace(kernel, recipe=Copy(along, tuple(i for i in kernel.rows if i is not along), lanes))
+
+
+def apart(step: Index_ | None) -> float:
+    """How far lines are from each other, at least."""
+    return step if isinstance(step, int) else math.inf
 
 
 def number(n: int) -> Value:

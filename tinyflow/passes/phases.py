@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tinyflow.graph.node import Node, at_line, make
 from tinyflow.ops.contraction import CONTRACT, Position, Spec
 from tinyflow.ops.functions import zeros
-from tinyflow.ops.movement import concat, expand_dims, pad, permute, reshape, slice_
+from tinyflow.ops.movement import concat, expand_dims, permute, reshape, slice_
 
 
 class Sparse(NamedTuple):
@@ -36,28 +36,44 @@ class Sparse(NamedTuple):
 
 
 def phases(node: Node) -> Node:
-    if node.op is CONTRACT and (apart := whole_steps(node)) is not None:
-        return phases(apart) if apart.op is CONTRACT else apart
-    found = (
-        sparse(node) if node.op is CONTRACT and len(node.inputs) > 1 else None
-    )  # sums of windows are cheap as they are
-    if found is None:
+    if node.op is not CONTRACT:
         return node
-    spec: Spec = node.attrs["spec"]
-    axis, n, s = spec.out.index(found.row), spec.size[found.row], found.divisor
-    assert isinstance(n, int)
-    most = -(-n // s)
-    parts = []
-    for r in range(min(s, n)):
-        part = phases(phase(node, found, r))
-        short = tuple(most - part.shape[d] if d == axis else 0 for d in range(node.ndim))
-        parts.append(expand_dims(pad(part, (0,) * node.ndim, short), axis + 1))
-    whole = reshape(concat(parts, axis + 1), (*node.shape[:axis], most * len(parts), *node.shape[axis + 1 :]))
-    return at_line(node, slice_(whole, (0,) * node.ndim, node.shape))
+    if (apart := whole_steps(node)) is not None:
+        return phases(apart)
+    parts, steps = [node], []  # of all axes, those of the last one fastest
+    while len(node.inputs) > 1 and (found := next(filter(None, map(sparse, parts)), None)):  # sums of windows are cheap
+        steps.append(found)
+        axis, rows = node.attrs["spec"].out.index(found.row), sized(node, found)
+        parts = [phase(x, found, axis, r) for x in parts for r in range(min(found.divisor, rows))]
+    return at_line(node, together(node, parts, steps)) if steps else node
+
+
+def together(node: Node, parts: Sequence[Node], steps: Sequence[Sparse]) -> Node:
+    """The result of its parts. They come beside each other before the last axis, where each is stored in whole lines, and are
+    then seen where they belong."""
+    axes = [node.attrs["spec"].out.index(at.row) for at in steps]
+    counts = [min(at.divisor, sized(node, at)) for at in steps]
+    shape, end = parts[0].shape, node.ndim - (node.ndim - 1 not in axes)
+    beside = concat([expand_dims(x, end) for x in parts], end)
+    order, wide = list(range(end)), list(shape)
+    for k, (axis, count) in enumerate(zip(axes, counts, strict=True)):
+        order.insert(order.index(axis) + 1, end + k)
+        wide[axis] = wide[axis] * count
+    order += range(end + len(counts), node.ndim + len(counts))
+    whole = permute(reshape(beside, (*shape[:end], *counts, *shape[end:])), order)
+    return slice_(reshape(whole, tuple(wide)), (0,) * node.ndim, node.shape)
+
+
+def sized(node: Node, at: Sparse) -> int:
+    n = node.attrs["spec"].size[at.row]
+    assert isinstance(n, int), "sparse sees to it"
+    return n
 
 
 def sparse(node: Node) -> Sparse | None:
     """The first such position whose letters are used in no other way."""
+    if node.op is not CONTRACT:
+        return None
     spec: Spec = node.attrs["spec"]
     for k, positions in enumerate(spec.operands):
         for axis, p in enumerate(positions):
@@ -122,17 +138,19 @@ def uses(p: Position, letter: str) -> bool:
     return any(a == letter for a, _ in p.terms)
 
 
-def phase(node: Node, at: Sparse, r: int) -> Node:
-    """The rows r, r + s, r + 2s ... of the result."""
+def phase(node: Node, at: Sparse, axis: int, r: int) -> Node:
+    """The rows r, r + s, r + 2s ... of an axis of the result, of all phases as many: nobody looks at those past its end."""
+    rows, s = -(-node.shape[axis] // at.divisor), at.divisor
+    nothing = zeros((*node.shape[:axis], rows, *node.shape[axis + 1 :]), node.dtype)
+    if node.op is not CONTRACT:
+        return nothing
     spec: Spec = node.attrs["spec"]
-    size, s = spec.size, at.divisor
-    n, taps = size[at.row], size.get(at.tap, 1)
-    assert isinstance(n, int) and isinstance(taps, int), "sparse sees to it"
-    rows = len(range(r, n, s))
+    taps = spec.size.get(at.tap, 1)
+    assert isinstance(taps, int), "sparse sees to it"
     step = s // math.gcd(at.d, s)
     first = next((i for i in range(min(step, taps)) if (at.c * r + at.d * i + at.offset) % s == 0), None)
     if first is None:
-        return zeros(tuple(rows if a == at.row else size[a] for a in spec.out), node.dtype)
+        return nothing
     count = len(range(first, taps, step))
     terms = ((at.row, at.c), *([(at.tap, at.d * step // s)] if at.tap else []))
     dense = Position(terms, (at.c * r + at.d * first + at.offset) // s)
