@@ -88,21 +88,16 @@ from tinyflow.symbolic.math import (
     argmax,
     argmin,
     argsort,
-    batch_matmul,
     cast,
     clip_by_global_norm,
     clip_by_norm,
     count_nonzero,
     cumprod,
     cumsum,
-    einsum,
     global_norm,
-    matmul,
-    matvec,
     norm,
     searchsorted,
     sort,
-    tensordot,
     to_double,
     to_float,
     to_int32,
@@ -112,6 +107,7 @@ from tinyflow.symbolic.math import of_row as _of_row
 from tinyflow.symbolic.names import missing as _missing
 from tinyflow.symbolic.operators import strided_slice
 from tinyflow.symbolic.options import ConfigProto, GPUOptions, GraphOptions, OptimizerOptions, RunMetadata, RunOptions
+from tinyflow.symbolic.products import batch_matmul, einsum, matmul, matvec, tensordot
 from tinyflow.symbolic.random import multinomial, random_normal, random_uniform, truncated_normal
 from tinyflow.symbolic.scopes import (
     AUTO_REUSE,

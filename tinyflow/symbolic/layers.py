@@ -11,7 +11,7 @@ from typing import Any
 from tinyflow.core import expr
 from tinyflow.graph.node import Node
 from tinyflow.ops import movement as m
-from tinyflow.symbolic import image, initializers, nn
+from tinyflow.symbolic import image, initializers, nn, products
 from tinyflow.symbolic import math as tf_math
 from tinyflow.symbolic.control import cond
 from tinyflow.symbolic.graph import GraphKeys
@@ -68,7 +68,7 @@ def dense(
 
 
 def product(x: Tensor, kernel: Any) -> Tensor:
-    return tf_math.matmul(x, kernel) if x.shape.ndims == 2 else tf_math.tensordot(x, kernel, 1)
+    return products.matmul(x, kernel) if x.shape.ndims == 2 else products.tensordot(x, kernel, 1)
 
 
 def conv(

@@ -12,7 +12,7 @@ from tinyflow.graph.node import Dim, Node, shape_text
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import indexing, leaf
 from tinyflow.ops import movement as m
-from tinyflow.symbolic import known
+from tinyflow.symbolic import known, products
 from tinyflow.symbolic import math as tf_math
 from tinyflow.symbolic.table import combine, integer, integers
 from tinyflow.symbolic.tensor import Tensor, convert, is_symbolic, tensor
@@ -61,8 +61,8 @@ def install(cls: type) -> None:
         setattr(cls, f"__{method}__", forward)
         if method not in ("lt", "le", "gt", "ge"):
             setattr(cls, f"__r{method}__", reflected)
-    cls.__matmul__ = lambda a, b: tf_math.matmul(a, b)
-    cls.__rmatmul__ = lambda a, b: tf_math.matmul(b, a)
+    cls.__matmul__ = lambda a, b: products.matmul(a, b)
+    cls.__rmatmul__ = lambda a, b: products.matmul(b, a)
     cls.__neg__ = lambda a: tf_math.TABLE["negative"](a)
     cls.__abs__ = lambda a: tf_math.TABLE["abs"](a)
     cls.__invert__ = lambda a: tf_math.TABLE["logical_not"](a)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tinyflow.core import dtypes
-from tinyflow.symbolic import array, filling, initializers, nest, nn
+from tinyflow.symbolic import array, filling, initializers, nest, nn, products
 from tinyflow.symbolic import math as tf_math
 from tinyflow.symbolic.layers import features
 from tinyflow.symbolic.loops import repeated
@@ -68,7 +68,7 @@ class RNNCell:
             f"{prefix}kernel", [features(joined), units], joined, getattr(self, "_kernel_initializer", None)
         )
         return nn.bias_add(
-            tf_math.matmul(joined, kernel), self.add(f"{prefix}bias", [units], joined, bias or initializers.Zeros())
+            products.matmul(joined, kernel), self.add(f"{prefix}bias", [units], joined, bias or initializers.Zeros())
         )
 
     def zero_state(self, batch_size: Any, dtype: Any) -> Any:
@@ -171,7 +171,9 @@ class LSTMCell(RNNCell):
             c = TABLE["clip_by_value"](c, -self._clip, self._clip)
         h = sigmoid(self._seen(o, "w_o_diag", c)) * self._activation(c)
         if self._proj is not None:
-            h = tf_math.matmul(h, self.add("projection/kernel", [self._units, self._proj], h, self._kernel_initializer))
+            h = products.matmul(
+                h, self.add("projection/kernel", [self._units, self._proj], h, self._kernel_initializer)
+            )
             h = h if self._proj_clip is None else TABLE["clip_by_value"](h, -self._proj_clip, self._proj_clip)
         return h, LSTMStateTuple(c, h) if self._tuple else array.concat([c, h], 1)
 

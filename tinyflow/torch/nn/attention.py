@@ -10,8 +10,9 @@ from tinyflow.torch.functions import FUNCTIONS
 from tinyflow.torch.nn import functional as F
 from tinyflow.torch.nn import init
 from tinyflow.torch.nn.containers import ModuleList
-from tinyflow.torch.nn.layers import Dropout, LayerNorm, Linear
+from tinyflow.torch.nn.layers import Dropout, Linear
 from tinyflow.torch.nn.module import Module, Parameter
+from tinyflow.torch.nn.normalization import LayerNorm
 from tinyflow.torch.tensor import Tensor
 
 

@@ -7,9 +7,8 @@ from itertools import repeat
 from types import SimpleNamespace
 from typing import Any
 
-from tinyflow.torch.nn import layers
+from tinyflow.torch.nn import convolution, layers, normalization
 from tinyflow.torch.nn.containers import ModuleDict, ModuleList, Sequential
-from tinyflow.torch.nn.layers import _BatchNorm
 from tinyflow.torch.nn.module import Module
 
 
@@ -22,12 +21,12 @@ utils = SimpleNamespace(
     _ntuple=_ntuple, _single=_ntuple(1), _pair=_ntuple(2), _triple=_ntuple(3), _quadruple=_ntuple(4)
 )
 batchnorm = SimpleNamespace(
-    _BatchNorm=_BatchNorm,
-    BatchNorm1d=layers.BatchNorm1d,
-    BatchNorm2d=layers.BatchNorm2d,
-    BatchNorm3d=layers.BatchNorm3d,
+    _BatchNorm=normalization._BatchNorm,
+    BatchNorm1d=normalization.BatchNorm1d,
+    BatchNorm2d=normalization.BatchNorm2d,
+    BatchNorm3d=normalization.BatchNorm3d,
 )
-conv = SimpleNamespace(Conv1d=layers.Conv1d, Conv2d=layers.Conv2d, Conv3d=layers.Conv3d)
+conv = SimpleNamespace(Conv1d=convolution.Conv1d, Conv2d=convolution.Conv2d, Conv3d=convolution.Conv3d)
 loss = SimpleNamespace(_Loss=layers.Simple, CrossEntropyLoss=layers.CrossEntropyLoss, MSELoss=layers.MSELoss)
 
 __all__ = ["Module", "ModuleDict", "ModuleList", "Sequential", "batchnorm", "conv", "loss", "utils"]
