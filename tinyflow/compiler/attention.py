@@ -207,7 +207,8 @@ def up(n: int, step: int) -> int:
 
 
 def sizes_of(q: Node, k: Node, v: Node, heads: Index_ | None) -> Sizes:
-    """`heads`, if they are known, are cut into blocks for the threads to share."""
+    """`heads`, if they are known, are cut into blocks for the threads to share. None for gradients: if scores do not stay in a
+    cache anyway, then at least the panels, of which there are more and which are added to, are read for many rows at once."""
     m, n, d, e = (int(x) for x in (q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]))  # type: ignore[arg-type]
     target, size = targets.current(), q.dtype.size
     lanes, (tile, vectors) = target.lanes(q.dtype), target.tile(q.dtype)
@@ -215,7 +216,9 @@ def sizes_of(q: Node, k: Node, v: Node, heads: Index_ | None) -> Sizes:
     line += lanes * (line * size % CLASH == 0)
     tiles = -(-m // tile)
     group = max(min(TILES, tiles, SCORES // (tile * line * size)), 1)
-    if isinstance(heads, int) and heads * -(-tiles // group) < FEW_TASKS:
+    if heads is None and group == 1:
+        group = min(TILES, tiles)
+    elif isinstance(heads, int) and heads * -(-tiles // group) < FEW_TASKS:
         group = 1
     return Sizes(m, n, d, e, lanes, vectors, tile, line, group)
 
