@@ -18,6 +18,7 @@ from mpmath import mp, mpf
 from tinyflow.compiler import vecmath
 from tinyflow.compiler.vecmath import FUNCTIONS
 from tinyflow.compiler.vecmath_fits import FITS
+from tinyflow.runtime import target
 
 LANES = (1, 8, 16)
 DTYPES = ("float32", "float64")
@@ -104,20 +105,21 @@ done:
 class Compiled:
     """Functions of a module, by (fn, dtype, lanes), as functions of numpy arrays."""
 
-    def __init__(self, keys: list[tuple[str, str, int]], cpu: str = "", features: str = "") -> None:
+    def __init__(self, keys: list[tuple[str, str, int]], cpu: str = "", features: str = "", machine: str = "") -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        text = [*vecmath.declarations(keys), *(vecmath.define(*key) for key in keys), *(wrapper(*key) for key in keys)]
+        functions = [vecmath.define(*key, machine) for key in keys]
+        text = [*vecmath.declarations(keys, machine), *functions, *(wrapper(*key) for key in keys)]
         module = llvm.parse_assembly("\n".join(text))
         module.verify()
-        machine = llvm.Target.from_default_triple().create_target_machine(
+        built_for = llvm.Target.from_default_triple().create_target_machine(
             cpu=cpu or llvm.get_host_cpu_name(),
             features=features if cpu else llvm.get_host_cpu_features().flatten(),
             opt=2,
         )
-        passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
+        passes = llvm.create_pass_builder(built_for, llvm.create_pipeline_tuning_options(speed_level=1))
         passes.getModulePassManager().run(module, passes)
-        self.engine = llvm.create_mcjit_compiler(module, machine)
+        self.engine = llvm.create_mcjit_compiler(module, built_for)
         self.engine.finalize_object()
 
     def __call__(self, fn: str, dtype: str, lanes: int, *inputs: np.ndarray) -> np.ndarray:
@@ -133,7 +135,8 @@ class Compiled:
 
 @cache
 def compiled() -> Compiled:
-    return Compiled([(fn, dtype, lanes) for fn in FUNCTIONS for dtype in DTYPES for lanes in LANES])
+    keys = [(fn, dtype, lanes) for fn in FUNCTIONS for dtype in DTYPES for lanes in LANES]
+    return Compiled(keys, machine=target.host().name)
 
 
 def samples(fn: str, dtype: str, count: int) -> tuple[np.ndarray, ...]:
@@ -255,7 +258,7 @@ def test_lane_counts_give_the_same_bits(fn: str, dtype: str) -> None:
 
 @pytest.mark.skipif(not llvm.get_host_cpu_features().get("avx2"), reason="this machine cannot run AVX2 code")
 def test_an_older_machine_gives_the_same_bits() -> None:
-    older = Compiled([(fn, "float32", 8) for fn in FUNCTIONS], cpu="haswell")
+    older = Compiled([(fn, "float32", 8) for fn in FUNCTIONS], cpu="haswell", machine="avx2")
     for fn in FUNCTIONS:
         inputs = samples(fn, "float32", 512)
         assert same(older(fn, "float32", 8, *inputs), compiled()(fn, "float32", 8, *inputs)), fn

@@ -251,8 +251,8 @@ def finish(em: Emitter, kernel: Kernel, tasks: Index_) -> Code:
     if em.checks:
         head.append("  %status = load ptr, ptr %slots")
     head += own
-    functions = [vecmath.define(*key) for key in em.functions]
-    declared = dict.fromkeys([*em.declared, *vecmath.declarations(em.functions)])
+    functions = [vecmath.define(*key, em.target.name) for key in em.functions]
+    declared = dict.fromkeys([*em.declared, *vecmath.declarations(em.functions, em.target.name)])
     declared.pop("declare void @tf_note_bad_index(ptr, i64, i64, i64)", None)
     end = ["  fence seq_cst"] if em.past else []  # a barrier does not wait for stores past the caches
     text = "\n".join(

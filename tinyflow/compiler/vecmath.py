@@ -43,7 +43,7 @@ FUNCTIONS: dict[str, Function] = {
     "softplus":  Function(1, recipes.softplus,  (2.0,   1.75)),
     "sinh":      Function(1, recipes.sinh,      (1.75,  1.5)),
     "cosh":      Function(1, recipes.cosh,      (1.5,   1.5)),
-    "erf":       Function(1, recipes.erf,       (1.25,  1.25)),
+    "erf":       Function(1, recipes.erf,       (1.75,  1.25)),
     "erfc":      Function(1, recipes.erfc,      (0.501, 7.0)),
     "erfinv":    Function(1, recipes.erfinv,    (0.501, 4.5)),
     "sin":       Function(1, recipes.sin,       (1.75,  1.5), SMALL_ANGLES),
@@ -70,10 +70,10 @@ def symbol(fn: str, dtype: str, lanes: int) -> str:
 
 
 @cache
-def written(fn: str, dtype: str, lanes: int) -> tuple[str, tuple[str, ...]]:
+def written(fn: str, dtype: str, lanes: int, machine: str) -> tuple[str, tuple[str, ...]]:
     """The text of one function, and the declarations that it needs."""
     row = FUNCTIONS[fn]
-    code = Code(FORMATS[dtype], lanes)
+    code = Code(FORMATS[dtype], lanes, machine)
     arguments = [Value(code, code.format.element, name) for name in ("%x", "%y")[: row.arity]]
     result = row.recipe(*arguments)
     kind, parameters = code.type(code.format.element), ", ".join(a.typed for a in arguments)
@@ -81,11 +81,14 @@ def written(fn: str, dtype: str, lanes: int) -> tuple[str, tuple[str, ...]]:
     return "\n".join([head, *code.lines(), f"  ret {result.typed}", "}"]), tuple(code.declarations)
 
 
-def define(fn: str, dtype: str, lanes: int) -> str:
-    """The text of one function on `lanes` numbers, without the declarations that it needs."""
-    return written(fn, dtype, lanes)[0]
+def define(fn: str, dtype: str, lanes: int, machine: str = "") -> str:
+    """The text of one function on `lanes` numbers, without the declarations that it needs.
+
+    `machine` names a row of runtime/target.py; it decides on instructions, never on a bit of the result.
+    """
+    return written(fn, dtype, lanes, machine)[0]
 
 
-def declarations(used: Iterable[tuple[str, str, int]]) -> list[str]:
+def declarations(used: Iterable[tuple[str, str, int]], machine: str = "") -> list[str]:
     """The declarations that functions (fn, dtype, lanes) of one module need, each once."""
-    return list(dict.fromkeys(line for key in used for line in written(*key)[1]))
+    return list(dict.fromkeys(line for key in used for line in written(*key, machine)[1]))

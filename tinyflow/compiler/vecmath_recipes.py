@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from tinyflow.compiler.vecmath_fits import FITS
+from tinyflow.compiler.vecmath_fits import FITS, TABLES
+from tinyflow.compiler.vecmath_machine import look_up, power_of_two, scaled
 from tinyflow.compiler.vecmath_values import (
     FLOAT64,
     Operand,
@@ -24,6 +25,7 @@ from tinyflow.compiler.vecmath_values import (
     bits,
     copysign,
     fma,
+    horner,
     narrow,
     narrow_integer,
     poly,
@@ -79,13 +81,13 @@ def rsqrt(x: Value) -> Value:
 # ---- exp
 
 
-def reduce_exp(x: Value, offset: int) -> tuple[Value, Value]:
-    """x = n ln 2 + r with |r| <= ln 2 / 2: r, and n + offset in the low bits of an integer."""
+def reduce_exp(x: Value, offset: int) -> tuple[Value, Value, Value]:
+    """x = n ln 2 + r with |r| <= ln 2 / 2: r, n, and n + offset in the low bits of an integer."""
     magic = x.format.magic + offset
     t = fma(x, 1 / float(LN2), magic)
     n = t - magic
     high, low = x.format.words(LN2, 2)
-    return fma(n, -low, fma(n, -high, x)), bits(t)
+    return fma(n, -low, fma(n, -high, x)), n, bits(t)
 
 
 def exp_of_reduced(r: Value) -> Value:
@@ -96,22 +98,13 @@ def expm1_of_reduced(r: Value) -> Value:
     return fma(r * r, fitted("EXP", r), r)
 
 
-def power_of_two(i: Value) -> Value:
-    """2^(i - bias) from the low bits of i, where it is a normal number."""
-    return unbits(i << i.format.digits)
-
-
 def saturating_exp(x: Value, low: Value | None = None, factor: Value | None = None, halvings: int = 0) -> Value:
-    """factor exp(x + low) / 2^halvings, to infinity and through the denormals down to 0.
-
-    2^n is applied as two factors of about 2^(n/2), so only the last product rounds.
-    """
+    """factor exp(x + low) / 2^halvings, to infinity and through the denormals down to 0."""
     format = x.format
     x = at_most(at_least(x, format.exp_low), format.exp_high + 0.7 * halvings)
-    r, i = reduce_exp(x, 2 * format.bias - halvings)
+    r, n, i = reduce_exp(x, 2 * format.bias - halvings)
     p = exp_of_reduced(r if low is None else r + low)
-    half = i.shift_right(1)
-    return (p if factor is None else p * factor) * power_of_two(half) * power_of_two(i - half)
+    return scaled(p if factor is None else p * factor, n - halvings if halvings else n, i)
 
 
 def exp(x: Value) -> Value:
@@ -123,14 +116,13 @@ def exp2(x: Value) -> Value:
     x = at_most(at_least(x, format.exp_low * 1.45), format.exp_high * 1.45)
     magic = format.magic + 2 * format.bias
     t = x + magic
-    half = bits(t).shift_right(1)
-    p = exp_of_reduced((x - (t - magic)) * float(LN2))
-    return p * power_of_two(half) * power_of_two(bits(t) - half)
+    n = t - magic
+    return scaled(exp_of_reduced((x - n) * float(LN2)), n, bits(t))
 
 
 def moderate_exp(x: Value) -> Value:
     """exp(x) where it is a normal number."""
-    r, i = reduce_exp(x, x.format.bias)
+    r, _, i = reduce_exp(x, x.format.bias)
     return exp_of_reduced(r) * power_of_two(i)
 
 
@@ -138,7 +130,7 @@ def expm1(x: Value) -> Value:
     """2^n p + (2^n - 1) with p = e^r - 1; n = 0 gives p itself. With half of 2^n, the largest n is not infinite yet."""
     format = x.format
     clamped = at_most(at_least(x, -0.7 * (format.digits + 3)), format.exp_high)
-    r, i = reduce_exp(clamped, format.bias - 1)
+    r, _, i = reduce_exp(clamped, format.bias - 1)
     h = power_of_two(i)
     p = expm1_of_reduced(r)
     return copysign(select(absolute(x) < 0.34, p, 2.0 * fma(h, p, h - 0.5)), x)
@@ -170,8 +162,19 @@ def cosh(x: Value) -> Value:
 
 
 def erf(x: Value) -> Value:
+    """a q(a - c), c and the coefficients of q looked up by the interval of a: one short polynomial for all of them."""
+    if x.format is FLOAT64:
+        return erf_by_halves(x)
+    centres, *powers = TABLES["ERF"]
+    a = at_most(absolute(x), centres[-1])  # 1 from there on
+    i = bits(fma(a, 64 / 17, x.format.magic))
+    c, *coefficients = (look_up(i, row) for row in (centres, *powers))
+    return copysign(a * horner(a - c, coefficients), x)
+
+
+def erf_by_halves(x: Value) -> Value:
     """a + a q(a^2) below 1, else 1 - exp(q(a - 1)) with q a fit of log erfc."""
-    a = at_most(absolute(x), 6.0 if x.format is FLOAT64 else 4.0)  # 1 from there on
+    a = at_most(absolute(x), 6.0)  # 1 from there on
     small = fma(a, fitted("ERF", a * a), a)
     big = 1.0 - moderate_exp(fitted("ERF_TAIL", a - 1.0))
     return copysign(select(a < 1.0, small, big), x)

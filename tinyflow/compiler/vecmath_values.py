@@ -11,6 +11,7 @@ same bits. Nothing here carries fast-math flags: a multiplication and an additio
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
@@ -72,8 +73,8 @@ ELEMENTS = FLOATS | {f.integer: f for f in (FLOAT32, FLOAT64)}
 class Code:
     """The body of one function while it is written."""
 
-    def __init__(self, format: Format, lanes: int) -> None:
-        self.format, self.lanes = format, lanes
+    def __init__(self, format: Format, lanes: int, machine: str = "") -> None:
+        self.format, self.lanes, self.machine = format, lanes, machine
         self.names: dict[str, str] = {}
         self.declarations: dict[str, None] = {}
 
@@ -87,11 +88,14 @@ class Code:
         return [f"  {name} = {text}" for text, name in self.names.items()]
 
     def constant(self, element: str, number: float) -> str:
-        if element in FLOATS:
-            text = f"0x{struct.pack('>d', FLOATS[element].round(number)).hex().upper()}"
-        else:
-            text = str(int(number))
+        text = self.number(element, number)
         return text if self.lanes == 1 else f"splat ({element} {text})"
+
+    @staticmethod
+    def number(element: str, number: float) -> str:
+        if element in FLOATS:
+            return f"0x{struct.pack('>d', FLOATS[element].round(number)).hex().upper()}"
+        return str(int(number))
 
 
 class Value:
@@ -294,7 +298,11 @@ def poly(x: Value, coefficients: tuple[float, ...]) -> Value:
     if len(coefficients) > 6:
         z = x * x
         return fma(poly(z, coefficients[1::2]), x, poly(z, coefficients[::2]))
-    *rest, y = (x.like(c) for c in coefficients)
+    return horner(x, [x.like(c) for c in coefficients])
+
+
+def horner(x: Value, coefficients: Sequence[Value]) -> Value:
+    *rest, y = coefficients
     for c in reversed(rest):
         y = fma(y, x, c)
     return y
