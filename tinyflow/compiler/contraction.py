@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tinyflow.compiler import borders, transpose
+from tinyflow.compiler import borders, cost, transpose
 from tinyflow.compiler.buffers import Buffers
+from tinyflow.compiler.cost import Job
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import Kernel, Store, Target, loads, show, stride
 from tinyflow.compiler.lower import Reader, Scope
@@ -40,11 +41,8 @@ if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
 
 K_BLOCK = 384  # a panel of so many rows and a tile of A stay in the first cache
-ALONE = 1100 * 1024  # bytes of panels that a thread's second cache holds beside the rest
-STAYS = 384 * 1024  # bytes of a group of panels that the second cache keeps from one tile of rows to the next
 RUN_STAYS = 256 * 1024  # bytes of a run of rows that it keeps beside the panels
-COLUMNS = 512  # of a group of panels
-FEW_ROWS = 48
+GUESS = 512  # for a size that is known only when running
 PAGE = 4096  # bytes
 
 
@@ -126,7 +124,7 @@ class Tiles:
     a: Expr  # at batch, run, m, k
     tests: tuple[Expr, ...]  # where these do not hold, A is zero: of batch, run and the letters of K up to the one cut
     result: Expr  # stands for the tile's results at batch, run, m, n
-    panels: Scratch
+    panels: Scratch | None  # None: B is read in place
     vectors: int
     lanes: int
     rows: tuple[int, ...]  # the tile heights that are needed, greatest first
@@ -134,6 +132,7 @@ class Tiles:
     group: int  # panels that a tile meets one after the other
     tile_by_tile: bool  # whether a tile goes through all of K before the next one, else all tiles through each block
     across: str = "columns"  # the lanes; or "rows", of tiles that have a vector of them, or "terms"
+    right: Right | None = None  # B, where it is read in place
     local: Scratch | None = None
     upright: bool = False  # whether A is packed along its rows
     whole_runs: bool = False  # whether the rows of a run are packed together, when its first tile is due
@@ -148,7 +147,10 @@ class Tiles:
     @property
     def like(self) -> Tile:
         """The micro-kernel, but for its height and strides."""
-        tile = Tile(self.rows[0], self.vectors, self.lanes, self.dtype, None, None, self.spec.pairs, self.across)
+        line = self.right.line if self.right else 0
+        tile = Tile(
+            self.rows[0], self.vectors, self.lanes, self.dtype, None, None, self.spec.pairs, self.across, line=line
+        )
         return tile if self.across == "columns" else tile._replace(columns=self.n.extent)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
@@ -250,35 +252,12 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     found = roles(spec)
     assert found is not None
     target, dtype = targets.current(), core.dtype.computed
-    height, vectors = target.tile(dtype)
     lanes = target.lanes(dtype)
     sizes = (extent(spec, found.batch), extent(spec, found.m), extent(spec, found.n), extent(spec, found.k))
     columns, depth = sizes[2:]
-    if isinstance(columns, int):
-        vectors = min(vectors, -(-columns // lanes))
-    width = vectors * lanes
     scope = Scope(buffered, {}, None)
-    left = left_operand(core, spec, found, scope, height)
+    left = left_operand(core, spec, found, scope, target.tile(dtype)[0])
     found, (batch, run, row, column) = left.roles, left.indices
-
-    a, k = left.a, left.k
-    still = None if left.around else flat_strides(a, row, k)
-    across = lanes_of(still, sizes, lanes) if not spec.pairs else "columns"
-    inplace = still is not None and (across != "columns" or not clash(still.rows, dtype))
-
-    panel_bytes = expr.product((sizes[0], ceil_div(columns, width), depth, width * dtype.size))
-    if across == "terms":
-        panel_bytes = expr.product((sizes[0], columns, whole_vectors(depth, lanes) * dtype.size))  # type: ignore[arg-type]
-    lasting = core.inputs[found.b] in buffered.lasting
-    # What does not change is packed once: for all steps of a loop, for all runs.
-    own = packs_alone(sizes, panel_bytes) and not buffered.repeated and not lasting
-    panels = Scratch(f"panels of {core.label}", panel_bytes, per_thread=own)
-    tile = Tile(height, vectors, lanes, dtype, None, None, across=across)
-    packed = pack_terms if across == "terms" else pack
-    packing = packed(core, found, spec, panels, tile, buffered, group, f"{name}p")
-    if own and packing.checks:  # a checked index is numbered by the kernel that it is in
-        own, panels = False, Scratch(panels.label, panel_bytes)
-        packing = packed(core, found, spec, panels, tile, buffered, group, f"{name}p")
 
     result = expr.apply("result", *left.indices, dtype=dtype)
     index = tuple(left.letters[x] for x in spec.out)
@@ -288,30 +267,65 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         place = index if s.shape == core.shape else tuple(split(flatten(index, core.shape), s.shape))
         value = expr.as_expr(expr.opened(scope.read(s, place)))
         stores += [Store(t, (), t.place(index, core.shape), value, column) for t in homes[s]]
-    direct = is_direct(stores, result, left.indices, width)
 
+    a, k = left.a, left.k
+    still = None if left.around else flat_strides(a, row, k)
+    across = lanes_of(still, sizes, lanes) if not spec.pairs else "columns"
+    inplace = still is not None and (across != "columns" or not clash(still.rows, dtype))
     if inplace:
         flat = expr.index(depth, "k")
         a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True))))
         k = (flat,)
-    rows, blocks = heights(row.extent, height), blocks_of(k, left.around.taps - 1 if left.around else 0)
-    if across == "rows":
-        rows = halves(row.extent, 2 * lanes)
-    elif across == "terms":
-        rows = heights(row.extent, (target.vector_registers - 1) // (columns + 1))  # type: ignore[operator]
+    blocks = blocks_of(k, left.around.taps - 1 if left.around else 0)
+    if across == "terms":
         blocks = Blocks(0, term_block(depth, columns * dtype.size, target.l1 // 2, lanes), 1)  # type: ignore[arg-type]
-    together = columns_at_once(columns, width)
-    by_tile = (
-        isinstance(depth, int)
-        and across != "terms"
-        and (depth * together * width * dtype.size <= STAYS or (not direct and blocks.one(k)))
+
+    lasting = core.inputs[found.b] in buffered.lasting
+    right = right_in_place(core, spec, left, depth, buffered, lanes)
+    once = buffered.repeated or lasting  # what does not change is packed once: for all steps of a loop, for all runs
+    job = Job(
+        batch=guess(sizes[0]),
+        runs=guess(run.extent),
+        rows=guess(row.extent),
+        columns=guess(columns),
+        depth=guess(depth),
+        blocks=-(-guess(depth) // blocks.most),
+        size=dtype.size,
+        lanes=lanes,
+        across=across,
+        in_place=inplace,
+        upright=left.upright,
+        direct=is_direct(stores, result, left.indices),
+        line=0 if spec.pairs else right.line,
+        packing=0.0 if once else right.packing,
+        alone=not once and not right.checked,  # a checked index is numbered by the kernel that it is in
+        columns_known=isinstance(columns, int),
+        depth_known=isinstance(depth, int),
     )
+    way = cost.best(job, target)
+    own, by_tile, together, vectors = way.right == "alone", way.tile_by_tile, way.group, way.vectors
+    width = vectors * lanes
+    direct = job.direct and isinstance(columns, int) and columns % width == 0
+    rows = halves(row.extent, way.height) if across == "rows" else heights(row.extent, way.height)
+
+    packing, panels = None, None
+    if way.right != "in place":
+        length: tuple[Index_, ...] = (ceil_div(columns, width), depth, width)
+        if across == "terms":
+            length = (columns, whole_vectors(depth, lanes))  # type: ignore[arg-type]
+        panels = Scratch(f"panels of {core.label}", expr.product((sizes[0], *length, dtype.size)), per_thread=own)
+        tile = Tile(way.height, vectors, lanes, dtype, None, None, across=across)
+        packed = pack_terms if across == "terms" else pack
+        packing = packed(core, found, spec, panels, tile, buffered, group, f"{name}p")
+
     packed_rows, whole_runs = rows[0], False
     if left.upright:
         n = row.extent
         whole_runs = not by_tile and isinstance(n, int) and n * blocks.most * dtype.size <= RUN_STAYS
         packed_rows = whole_vectors(n if whole_runs else rows[0], lanes)  # type: ignore[arg-type]
-    local = Scratch(f"rows of {core.label}", packed_rows * blocks.most * dtype.size, per_thread=True)
+    local = None
+    if not inplace:
+        local = Scratch(f"rows of {core.label}", packed_rows * blocks.most * dtype.size, per_thread=True)
     kept = expr.product((sizes[0], sizes[1], ceil_div(columns, width) * width, dtype.size))
     kept = rows[0] * together * width * dtype.size if by_tile else kept
     added = not direct and (by_tile or not blocks.one(k))
@@ -337,22 +351,46 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
         group=together,
         tile_by_tile=by_tile,
         across=across,
-        local=None if inplace else local,
+        right=right if packing is None else None,
+        local=local,
         upright=left.upright,
         whole_runs=whole_runs,
         sums=sums,
         packing=packing if own else None,
-        written=tuple(x for x in (None if inplace else local, sums, panels if own else None) if x is not None),
+        written=tuple(x for x in (local, sums, panels if own else None) if x is not None),
     )
-    cost, checks = expr.floordiv(expr.product(sizes), 4) + 1, tuple(scope.checks)
-    main = Kernel(name, (), tuple(stores), checks, cost, tiles, group.conditions, tuple(group.stores))
-    return [main] if own else [replace(packing, lasting=lasting), main]
+    work = expr.floordiv(expr.product(sizes), 4) + 1
+    main = Kernel(name, (), tuple(stores), tuple(scope.checks), work, tiles, group.conditions, tuple(group.stores))
+    return [main] if packing is None or own else [replace(packing, lasting=lasting), main]
 
 
-def columns_at_once(columns: Index_, width: int) -> int:
-    """How many panels make a group."""
-    most = max(COLUMNS // width, 1)
-    return min(most, -(-columns // width)) if isinstance(columns, int) else most
+class Right(NamedTuple):
+    """The right operand, and what it takes to use it."""
+
+    b: Expr  # at batch, column and `row`, a number of K
+    row: Index
+    line: int  # elements from row to row where it may be read in place, else 0
+    packing: float  # cycles of a vector
+    checked: bool  # whether it has indices that are checked
+
+
+def right_in_place(core: Node, spec: Spec, left: Left, depth: Index_, buffered: Buffers, lanes: int) -> Right:
+    scope, column, k = Scope(buffered, {}, core.ndim), left.indices[3], left.k
+    b = opened_read(Reader(core.inputs[left.roles.b], scope, core), spec.operands[left.roles.b], left.letters)
+    row = expr.index(depth, "k")
+    flat = expr.as_expr(expr.substitute(b, dict(zip(k, split(row, tuple(i.extent for i in k)), strict=True))))
+    line, packing = 0, cost.COMPUTED
+    if isinstance(b, Load) and isinstance(flat, Load):
+        step = stride(flat.offset, row)
+        straight = stride(flat.offset, column) == 1
+        if straight and isinstance(step, int) and b.dtype is core.dtype.computed:
+            line = step
+        packing = cost.COPIED if straight else cost.TURNED if transpose.line_of(b, k, column, lanes) else packing
+    return Right(flat, row, line, packing, bool(scope.checks))
+
+
+def guess(n: Index_) -> int:
+    return n if isinstance(n, int) else GUESS
 
 
 def whole_vectors(n: int, lanes: int) -> int:
@@ -376,13 +414,6 @@ def in_memory_order(indices: list[Index], value: Expr) -> list[Index]:
 
 def opened_read(x: Reader, positions: Sequence[ops.Position], letters: Mapping[str, Index_]) -> Expr:
     return expr.as_expr(expr.opened(ops.read(x, positions, letters)))
-
-
-def packs_alone(sizes: Sequence[Index_], panel_bytes: Index_) -> bool:
-    """Whether each thread packs all of the right operand for itself: what another core has just written is slow to read,
-    so a small operand is sooner packed twice. Not for so few rows that packing is most of the work."""
-    few = isinstance(sizes[1], int) and sizes[1] < FEW_ROWS
-    return isinstance(panel_bytes, int) and panel_bytes <= ALONE and sizes[0] == 1 and not few
 
 
 def heights(m: Index_, most: int) -> tuple[int, ...]:
@@ -520,17 +551,12 @@ def clash(rows: Index_, dtype: DType) -> bool:
     return isinstance(rows, int) and rows != 0 and rows * dtype.size % PAGE == 0
 
 
-def is_direct(stores: Sequence[Store], result: Expr, indices: Sequence[Index], width: int) -> bool:
-    """Whether tiles can be written where they belong at once: the results themselves, in whole panels."""
+def is_direct(stores: Sequence[Store], result: Expr, indices: Sequence[Index]) -> bool:
+    """Whether tiles of whole panels can be written where they belong at once: they are the results themselves."""
     if len(stores) != 1 or stores[0].value is not result or stores[0].target.dtype.is_low:
         return False
-    offset, columns = stores[0].offset, indices[3].extent
-    return (
-        isinstance(columns, int)
-        and columns % width == 0
-        and stride(offset, indices[3]) == 1
-        and stride(offset, indices[2]) is not None
-    )
+    offset = stores[0].offset
+    return stride(offset, indices[3]) == 1 and stride(offset, indices[2]) is not None
 
 
 def pack(
@@ -548,14 +574,14 @@ def pack(
     places = (b, p, *k)
     offset = flatten((*places, j), (*(i.extent for i in places), width))
     rows = (b, *in_memory_order([*k, p], value))  # reads whole lines of B, writes a piece of every panel
-    cost = expr.product(i.extent for i in (*rows, j))
+    work = expr.product(i.extent for i in (*rows, j))
     turn = None
     if line := transpose.line_of(plain, k, column, tile.lanes):
         length, rest = expr.index(expr.product(i.extent for i in line), "line"), tuple(i for i in k if i not in line)
         source = transpose.source_of(plain)
         turn = transpose.Turn(b, p, rest, length, line, column, source, columns, width, tile.lanes, core.dtype.computed)  # type: ignore[arg-type]
     store = Store(Target(panels, "own", core.dtype.computed), (j,), offset, value, j)
-    return Kernel(name, rows, (store,), tuple(scope.checks), cost, turn, group.conditions, (core,))
+    return Kernel(name, rows, (store,), tuple(scope.checks), work, turn, group.conditions, (core,))
 
 
 def pack_terms(
@@ -572,8 +598,8 @@ def pack_terms(
         value = within(at, depth, value)
     offset = flatten((b, block, j, lane), tuple(i.extent for i in (b, block, j, lane)))
     store = Store(Target(panels, "own", core.dtype.computed), (lane,), offset, value, lane)
-    cost = expr.product(i.extent for i in (b, block, j, lane))
-    packing = Kernel(name, (b, block, j), (store,), tuple(scope.checks), cost, None, group.conditions, (core,))
+    work = expr.product(i.extent for i in (b, block, j, lane))
+    packing = Kernel(name, (b, block, j), (store,), tuple(scope.checks), work, None, group.conditions, (core,))
     return transpose.turned_copy(packing, tile.lanes * core.dtype.computed.size)
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from tinyflow.core.dtypes import DType
 
+AHEAD = 16  # rows of B that are asked for, where it is no panel: a processor foresees no steps as long as a page
 Stride = int | None  # None: known only when running, an argument
 
 
@@ -30,11 +31,13 @@ class Tile(NamedTuple):
     pairs: bool = False  # of bfloat16 in each element
     across: str = "columns"  # the lanes; or "rows", or "terms"
     columns: int = 0  # where lanes are not columns
+    line: int = 0  # from one row of B to the next, where it is read in place
 
     @property
     def name(self) -> str:
         strides = "_".join("x" if s is None else str(s) for s in (self.sm, self.sk))
         few = "" if self.across == "columns" else f"_{self.columns}_{self.across}"
+        few += f"_of_{self.line}" * bool(self.line)
         return f"tile_{self.rows}x{self.vectors}_{'pairs' if self.pairs else self.dtype.name}_{strides}{few}"
 
     @property
@@ -69,12 +72,21 @@ def tile_text(t: Tile, attributes: str) -> str:
     out += ["  br label %head", "head:", "  %p = phi i64 [ 0, %start ], [ %p1, %body ]"]
     out += [f"  %c{r}_{j} = phi {v} [ %s{r}_{j}, %start ], [ %n{r}_{j}, %body ]" for r, j in places]
     out += ["  %go = icmp slt i64 %p, %k", "  br i1 %go, label %body, label %done", "body:"]
-    out += [f"  %bo = mul i64 %p, {t.width}", f"  %b = getelementptr {e}, ptr %B, i64 %bo", f"  %ao = mul i64 %p, {sk}"]
+    out += [
+        f"  %bo = mul i64 %p, {t.line or t.width}",
+        f"  %b = getelementptr {e}, ptr %B, i64 %bo",
+        f"  %ao = mul i64 %p, {sk}",
+    ]
     for j in range(t.vectors):
         out += [
             f"  %bp{j} = getelementptr {e}, ptr %b, i64 {j * t.lanes}",
-            f"  %b{j} = load {v}, ptr %bp{j}, align {min(64, t.lanes * t.dtype.size)}",
+            f"  %b{j} = load {v}, ptr %bp{j}, align {t.dtype.size if t.line else min(64, t.lanes * t.dtype.size)}",
         ]
+        if t.line:
+            out += [
+                f"  %fp{j} = getelementptr {e}, ptr %bp{j}, i64 {AHEAD * t.line}",
+                f"  call void @llvm.prefetch.p0(ptr %fp{j}, i32 0, i32 3, i32 1)",
+            ]
     for r in range(t.rows):
         out += [f"  %ap{r} = getelementptr {e}, ptr %A{r}, i64 %ao", f"  %a{r} = load {e}, ptr %ap{r}, align {t.dtype.size}",
                 f"  %i{r} = insertelement {v} poison, {e} %a{r}, i32 0", f"  %w{r} = shufflevector {v} %i{r}, {v} poison, <{t.lanes} x i32> zeroinitializer"]  # fmt: skip
@@ -269,7 +281,7 @@ def tile_declarations(t: Tile) -> list[str]:
     if t.pairs:
         return [f"declare {v} @{DOT}({v}, <{2 * t.lanes} x bfloat>, <{2 * t.lanes} x bfloat>)"]
     found = [f"declare {v} @{fma(t)}({v}, {v}, {v})"]
-    if t.across == "rows":
+    if t.across == "rows" or t.line:
         found.append("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     if t.across == "terms":
         found.append(f"declare {v} @{masked(t)}(ptr, i32, <{t.lanes} x i1>, {v})")

@@ -240,14 +240,12 @@ def against_panels(
     em: Emitter, kernel: Kernel, t: Tiles, b: Value, rows: Rows, panels: tuple[Value, Value], block: Block
 ) -> None:
     a, sm, sk = left_operand(em, t, rows, block)
-    count, k = index(em, t.panel_count), index(em, t.panel_depth)
     touched = ahead.touched(kernel.stores, t)
     with em.counting(panels[0].name, panels[1].name) as p:
         if touched:
             with when(em, block.last):
                 ahead.fetch(em, t, touched, rows, mul(em, p, const(t.width)))
-        where = mul(em, add(em, mul(em, add(em, mul(em, b, count), p), k), block.start), const(t.panel_width))
-        right = pointer(em, t.panels, where, t.dtype.llvm)
+        right = right_operand(em, t, b, p, block)
         c, ldc = results_at(em, kernel, t, b, rows.start, p, panels[0])
         call_tile(em, t.rows, t.like, rows.height, [block.length.name, a, sm, sk, right, c, ldc.name, block.first.name])
         if not (t.direct or t.tile_by_tile):
@@ -259,6 +257,20 @@ def against_panels(
             low, high = (mul(em, p, const(t.width)) for p in panels)
             c, ldc = results_at(em, kernel, t, b, rows.start, panels[0], panels[0])
             epilogue(em, kernel.stores, t, rows, (low, high), c, ldc)
+
+
+def right_operand(em: Emitter, t: Tiles, b: Value, p: Value, block: Block) -> str:
+    """Where a panel's block begins."""
+    if t.right is None:
+        count, k = index(em, t.panel_count), index(em, t.panel_depth)
+        where = mul(em, add(em, mul(em, add(em, mul(em, b, count), p), k), block.start), const(t.panel_width))
+        return pointer(em, t.panels, where, t.dtype.llvm)
+    assert isinstance(t.right.b, Load)
+    em.env[t.n], em.env[t.right.row] = mul(em, p, const(t.width)), block.start
+    with em.scope():
+        found = em.pointer(t.right.b.buffer, t.right.b.offset, t.dtype)
+    del em.env[t.n], em.env[t.right.row]
+    return found
 
 
 def results_at(em: Emitter, kernel: Kernel, t: Tiles, b: Value, start: Value, p: Value, p0: Value) -> tuple[str, Value]:

@@ -1,10 +1,15 @@
 """The machines that code is made for: one row each.
 
-    target := Target(name, triple, cpu, features, needs, vector_bytes, vector_registers, float32, float64, l1, l2)
+    target := Target(name, triple, cpu, features, needs, vector_bytes, vector_registers, float32, float64,
+                     l1, l2, l3, fma, latency, bytes)
 
 `float32` and `float64` are the register tile of the micro-kernel of a matrix product, (rows, vectors): its
 accumulators, one row's broadcast and the vectors of the right operand together fill the vector registers.
 `needs` are the features, in LLVM's names, without which the row's code does not run.
+
+The rest is what a choice between ways of computing is made by (`compiler/cost.py`): the bytes of the caches (of the last
+one what a core may count on), vectors multiplied and added in a cycle, cycles until such a sum is there, and the bytes
+that come in a cycle from the second cache, the last one and memory. They are a usual machine's with that instruction set.
 """
 
 from __future__ import annotations
@@ -30,10 +35,20 @@ class Target(NamedTuple):
     float64: tuple[int, int]
     l1: int
     l2: int
+    l3: int
+    fma: int
+    latency: int
+    bytes: tuple[int, int, int]
 
     def tile(self, dtype: DType) -> tuple[int, int]:
         """The micro-kernel's shape for an element type: rows, vectors of columns."""
         return self.float64 if dtype.name == "float64" else self.float32
+
+    @property
+    def tiles(self) -> tuple[tuple[int, int], ...]:
+        """All shapes of it that fill the registers: as many rows as fit 1, 2, 3 and 4 vectors."""
+        fit = ((self.vector_registers - 1 - v) // v for v in VECTORS)
+        return tuple((min(rows, MOST_ROWS), v) for rows, v in zip(fit, VECTORS, strict=True))
 
     def lanes(self, dtype: DType) -> int:
         """How many elements of the type fit one vector."""
@@ -57,14 +72,15 @@ class Target(NamedTuple):
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 ARCH_NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
 KB = 1024
+VECTORS, MOST_ROWS = (1, 2, 3, 4), 14
 
 # fmt: off
-#           name      triple  cpu          features            needs                                            bytes regs  f32      f64      l1       l2
+#           name      triple  cpu          features            needs                                            bytes regs  f32      f64      l1       l2         l3         fma lat bytes
 TARGETS = [
-    Target("avx512",  X86, "x86-64-v4",  "-prefer-256-bit", ("avx512f", "avx512vl", "avx512bw", "avx512dq"), 64,  32,  (14, 2), (14, 2), 32 * KB, 1024 * KB),
-    Target("avx2",    X86, "haswell",    "",                ("avx2", "fma", "bmi2"),                         32,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB),
-    Target("sse2",    X86, "x86-64",     "",                (),                                              16,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB),
-    Target("neon",    ARM, "generic",    "+neon",           (),                                              16,  32,  (8, 2),  (8, 2),  64 * KB,  512 * KB),
+    Target("avx512",  X86, "x86-64-v4",  "-prefer-256-bit", ("avx512f", "avx512vl", "avx512bw", "avx512dq"), 64,  32,  (14, 2), (14, 2), 32 * KB, 1024 * KB, 8192 * KB, 1, 4, (32, 12, 8)),
+    Target("avx2",    X86, "haswell",    "",                ("avx2", "fma", "bmi2"),                         32,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB, 8192 * KB, 2, 4, (32, 12, 8)),
+    Target("sse2",    X86, "x86-64",     "",                (),                                              16,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB, 8192 * KB, 2, 4, (32, 12, 8)),
+    Target("neon",    ARM, "generic",    "+neon",           (),                                              16,  32,  (8, 2),  (8, 2),  64 * KB,  512 * KB, 4096 * KB, 2, 4, (16, 8, 4)),
 ]
 # fmt: on
 
