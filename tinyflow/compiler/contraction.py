@@ -157,6 +157,8 @@ class Tiles:
         b, m, n, k = map(expr.show, self.sizes)
         how = "in place" if self.local is None else "packed by rows" if self.upright else "packed by tiles"
         text = f"contract {self.spec}: batch {b}, M {m}, N {n}, K {k}; tiles of {self.rows} x {self.width}{'' if self.across == 'columns' else f' with {self.across} in the lanes'}, A {how}: {expr.show(self.a)}"
+        if self.right:
+            text = f"{text}, B in place: {expr.show(self.right.b)}"
         return text if self.packing is None else f"{text}\neach thread for itself, {show(self.packing)}"
 
     @property
