@@ -2,7 +2,8 @@
 
 Each row is right (as PyTorch has it) or an error in words, and takes no more than MOST times as long as its neighbour for
 the same amount of work. Times are those of the kernels alone, the best of some runs. Words choose the rows
-whose names have one of them. The exit status is 1 if a row fails.
+whose names have one of them. The exit status is 1 if a row fails. With --ways it is contractions and the ways of
+computing them that are swept (`ways.py`).
 """
 
 from __future__ import annotations
@@ -168,6 +169,10 @@ def judged(row: Row) -> tuple[str, bool]:
 
 
 def main() -> int:
+    if "--ways" in sys.argv:
+        from bench import ways
+
+        return ways.main([w for w in sys.argv[1:] if w != "--ways"])
     failed, words = 0, sys.argv[1:] or [""]
     for row in (r for r in ROWS if any(w in r.name for w in words)):
         try:

@@ -35,8 +35,9 @@ COPIED, TURNED, COMPUTED = (
     3.0,
     8.0,
 )  # of each vector that is packed: copied, turned in registers, or computed on the way
-FAR, NEAR = 8, 1.6  # of a step to the next row of B, if it lies beyond the second cache or within it
-BARRIER = 16000  # another step, that waits for this one: threads are woken, and some are late
+FAR, NEAR = 8, 0.5  # of a step to the next row of B, if it lies beyond the second cache or within it
+START, START_NEAR = 2000, 100
+BARRIER = 6000  # another step, that waits for this one: threads are woken, and one is late
 ROW, AROUND = 5, 6  # of a row of results, and of each of its vectors, that something is made of
 SHORT = 4  # of a row of A that is packed, for each block of K
 
@@ -88,7 +89,11 @@ def ways(j: Job, t: Target) -> Iterator[Way]:
         width = vectors * j.lanes
         panels = -(-j.columns // width)
         group = min(max(COLUMNS // width, 1), panels)
-        orders = [(group, False), *[(group, True)] * (j.depth_known and j.across != "terms"), *[(1, False)] * known]
+        orders = [(group, j.depth_known and j.across != "terms")]
+        if j.blocks > 1:
+            orders.append((group, False))
+        if known and group > 1:
+            orders.append((1, False))
         rights = ["shared"]
         if known and j.alone and j.batch == 1 and panels * width * j.depth * j.size <= MOST_ALONE:
             rights.append("alone")
@@ -124,7 +129,10 @@ def cycles(w: Way, j: Job, t: Target) -> float:
     held = rows * (max(piece, gcd(j.line * j.size, SHARED_SETS)) if in_place else piece)  # until the next sweep
     first, again = j.depth * calls / sweeps, j.depth * calls * (1 - 1 / sweeps)  # rows of panels
     read = (first * rate(t, whole, True) + again * rate(t, held)) * width * j.size
-    far = first * (FAR if whole > t.l2 else NEAR) + again * FAR * (held > near(t)) if in_place else 0.0
+    far = 0.0
+    if in_place:
+        starts = calls / sweeps * (j.blocks if group > 1 else 1)  # of reading some panel where it was not read before
+        far = starts * (START if whole > t.l2 else START_NEAR) + first * NEAR + again * FAR * (held > near(t))
 
     packing = 0.0
     if not in_place and j.packing:
@@ -132,7 +140,7 @@ def cycles(w: Way, j: Job, t: Target) -> float:
         packing = packing if w.right == "alone" else packing / THREADS + BARRIER
 
     a = mine * height * j.depth
-    left = a * groups * j.size * rate(t, a * j.size, True)
+    left = a * j.size * (rate(t, a * j.size, True) + (groups - 1) * rate(t, a * j.size))
     if not j.in_place:
         left += a * groups / j.lanes + mine * groups * j.blocks * height * SHORT * (not j.upright)
 

@@ -77,9 +77,9 @@ VECTORS, MOST_ROWS = (1, 2, 3, 4), 14
 # fmt: off
 #           name      triple  cpu          features            needs                                            bytes regs  f32      f64      l1       l2         l3         fma lat bytes
 TARGETS = [
-    Target("avx512",  X86, "x86-64-v4",  "-prefer-256-bit", ("avx512f", "avx512vl", "avx512bw", "avx512dq"), 64,  32,  (14, 2), (14, 2), 32 * KB, 1024 * KB, 8192 * KB, 1, 4, (32, 12, 8)),
-    Target("avx2",    X86, "haswell",    "",                ("avx2", "fma", "bmi2"),                         32,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB, 8192 * KB, 2, 4, (32, 12, 8)),
-    Target("sse2",    X86, "x86-64",     "",                (),                                              16,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB, 8192 * KB, 2, 4, (32, 12, 8)),
+    Target("avx512",  X86, "x86-64-v4",  "-prefer-256-bit", ("avx512f", "avx512vl", "avx512bw", "avx512dq"), 64,  32,  (14, 2), (14, 2), 32 * KB, 1024 * KB, 8192 * KB, 1, 4, (32, 12, 4)),
+    Target("avx2",    X86, "haswell",    "",                ("avx2", "fma", "bmi2"),                         32,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB, 8192 * KB, 2, 4, (32, 12, 4)),
+    Target("sse2",    X86, "x86-64",     "",                (),                                              16,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB, 8192 * KB, 2, 4, (32, 12, 4)),
     Target("neon",    ARM, "generic",    "+neon",           (),                                              16,  32,  (8, 2),  (8, 2),  64 * KB,  512 * KB, 4096 * KB, 2, 4, (16, 8, 4)),
 ]
 # fmt: on
