@@ -22,6 +22,7 @@ from tinyflow.core.expr import Expr, Index, Index_
 from tinyflow.ops.rules import select
 
 DEPTH = 384  # of a product over keys at once: a panel of so many rows stays in the first cache
+SHORT = 8  # vectors: a row of so few is not looped over
 YES, NO = Value("true", bool_, False), Value("false", bool_, False)
 
 
@@ -187,9 +188,16 @@ def each_row(em: Emitter, t: Attention, b: Block) -> Iterator[None]:
 
 
 def along(em: Emitter, index: Index, values: Sequence[Expr], body: Callable[[], None]) -> None:
-    """The body for all values of an index, in lanes; what the values are made of besides is computed before."""
+    """The body for all values of an index, in lanes; what the values are made of besides is computed before. Of short rows
+    each vector is read by an instruction of its own, whose steps from row to row are all alike: the processor sees them."""
     em.hoist_all(values, index)
-    em.in_lanes(index, "0", em.value(index.extent).name, body, index.extent if isinstance(index.extent, int) else None)
+    known = index.extent if isinstance(index.extent, int) else None
+    if known is None or known % em.lanes or known > SHORT * em.lanes:
+        em.in_lanes(index, "0", em.value(index.extent).name, body, known)
+        return
+    for start in range(0, known, em.lanes):
+        with em.scope(), em.lane_bound(index, const(start)):
+            body()
 
 
 def keep(em: Emitter, t: Attention, values: Mapping[str, Expr], index: Index) -> None:
