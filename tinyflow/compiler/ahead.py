@@ -1,7 +1,7 @@
 """What the epilogue of a tile will touch is asked for while the tile is computed, so that memory and arithmetic overlap.
 
 The update of a weight reads and writes seven matrices beside the tile of its gradient. Without this they would be
-waited for after each tile, when the units of arithmetic have nothing to do.
+waited for after each tile, when the units of arithmetic have nothing to do. Attention asks for its next head so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RESULTS, PRODUCTS = 1 << 16, 64  # from so many results on, of so many products 
 
 
 class Place(NamedTuple):
-    """What an epilogue reads or writes, at batch, run, m, n."""
+    """What is read or written: by an epilogue, at batch, run, m, n."""
 
     buffer: object
     offset: Index_
@@ -59,13 +59,18 @@ def fetch(em: Emitter, t: Tiles, places: Sequence[Place], rows: Rows, column: Va
     """The rows of a tile, a panel's width from a column on."""
     from tinyflow.compiler.writer import Value
 
-    em.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
     with em.counting("0", rows.height.name) as r:
         em.env[t.m] = em.op("add {t} {0}, {1}", [rows.start, r])
         for x in places:
             for first in range(0, t.width, LINE // x.dtype.size):
                 em.env[t.n] = em.op("add {t} {0}, {1}", [column, Value(str(first), int64, False)])
-                with em.scope():
-                    p = em.pointer(x.buffer, x.offset, x.dtype)
-                    em.line(f"call void @llvm.prefetch.p0(ptr {p}, i32 {int(x.written)}, i32 2, i32 1)")
+                ask(em, x)
         del em.env[t.m], em.env[t.n]
+
+
+def ask(em: Emitter, x: Place) -> None:
+    """For one line, to come as far as the second cache. There may be nothing in that place."""
+    em.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
+    with em.scope():
+        p = em.pointer(x.buffer, x.offset, x.dtype)
+        em.line(f"call void @llvm.prefetch.p0(ptr {p}, i32 {int(x.written)}, i32 2, i32 1)")

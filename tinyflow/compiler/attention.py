@@ -67,6 +67,7 @@ class Letters(NamedTuple):
     """What expressions are written in: i and j are a row and a key, d and e run along q and v."""
 
     head: Index
+    next: Index  # the head after it, of those that the thread does
     i: Index
     local: Index  # i, counted from the first row of the block
     j: Index
@@ -228,7 +229,7 @@ def letters(sizes: Sizes, heads: Index_, causal: int | None) -> Letters:
     i = expr.index(m, "i")
     seen = n if causal is None else expr.minimum(n, i + (causal + 1))
     return Letters(
-        expr.index(heads, "head"), i, expr.index(m, "local"), expr.index(n, "j"), expr.index(seen, "seen"),
+        expr.index(heads, "head"), expr.index(heads, "next"), i, expr.index(m, "local"), expr.index(n, "j"), expr.index(seen, "seen"),
         expr.index(d, "d"), expr.index(e, "e"),
     )  # fmt: skip
 

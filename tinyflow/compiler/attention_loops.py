@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
+from tinyflow.compiler import ahead
 from tinyflow.compiler.attention import OTHER, Attention, Panels
 from tinyflow.compiler.contraction import Scratch, heights
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.folding import get, halve, put, slot
+from tinyflow.compiler.loops import loads, stride
 from tinyflow.compiler.microkernel import Tile, tile_declarations, tile_text
 from tinyflow.compiler.tiling import add, const, greatest, least, mul, pointer, when
 from tinyflow.compiler.transpose import turned
@@ -73,10 +75,10 @@ def emit(em: Emitter, t: Attention) -> Index_:
     tasks = expr.mul(t.at.head.extent, parts)
     tid, n, total = Value("%tid", int64, False), Value("%nthreads", int64, False), em.value(tasks)
     low, high = (div(em, mul(em, total, x), n) for x in (tid, add(em, tid, const(1))))
-    with em.counting(
-        div(em, low, const(parts)).name, div(em, add(em, high, const(parts - 1)), const(parts)).name
-    ) as head:
+    end = div(em, add(em, high, const(parts - 1)), const(parts))
+    with em.counting(div(em, low, const(parts)).name, end.name) as head:
         em.env[t.at.head] = head
+        em.env[t.at.next] = least(em, add(em, head, const(1)), sub(em, end, const(1)))
         pack_keys(em, t)
         base = mul(em, head, const(parts))
         first, last = greatest(em, sub(em, low, base), const(0)), least(em, sub(em, high, base), const(parts))
@@ -90,7 +92,7 @@ def emit(em: Emitter, t: Attention) -> Index_:
             if what in t.results:
                 with em.loop(t.at.j):
                     give(em, t, what)
-        del em.env[t.at.head]
+        del em.env[t.at.head], em.env[t.at.next]
     return tasks
 
 
@@ -123,6 +125,7 @@ def forward(em: Emitter, t: Attention, b: Block) -> None:
         keep(em, t, {"q rows": t.q}, t.at.d)
     scores(em, t, b, "q rows", "k turned", "scores")
     with each_row(em, t, b):
+        ask(em, t)
         em.store(t.memory["totals"], t.at.local, inverse(em, softmax(em, t, weigh=True)), t.dtype)
         zeros_after(em, t, "scores", b.keys)
     over_keys(em, t, b, "scores", "v", "y")
@@ -163,6 +166,7 @@ def probabilities(em: Emitter, t: Attention, b: Block) -> Value:
     em.allocas.append(f"  {reach} = alloca i64")
     em.line(f"store i64 {b.keys.name}, ptr {reach}")
     with each_row(em, t, b):
+        ask(em, t)
         factor = inverse(em, softmax(em, t))
         em.store(t.memory["totals"], t.at.local, factor, t.dtype)
         dead = em.op("fcmp uno {t} {0}, {1}", [factor, factor], bool_)
@@ -185,6 +189,17 @@ def each_row(em: Emitter, t: Attention, b: Block) -> Iterator[None]:
         em.env[t.at.i] = add(em, b.start, em.env[t.at.local])
         yield
         del em.env[t.at.i]
+
+
+def ask(em: Emitter, t: Attention) -> None:
+    """For this row of the next head: it comes while there is much to compute."""
+    rows = (t.q, t.at.i, t.at.d), (t.k, t.at.j, t.at.d), (t.v, t.at.j, t.at.e), (t.g, t.at.i, t.at.e)
+    for value, row, index in rows:
+        for x in loads(value) if value is not None else ():
+            if stride(x.offset, index) == 1 and stride(x.offset, row) != 0 and not loads(x.offset):
+                at = expr.substitute(x.offset, {t.at.head: t.at.next, row: t.at.i})
+                for first in range(0, t.sizes.d if index is t.at.d else t.sizes.e, ahead.LINE // x.dtype.size):
+                    ahead.ask(em, ahead.Place(x.buffer, expr.substitute(at, {index: first}), x.dtype, False))
 
 
 def along(em: Emitter, index: Index, values: Sequence[Expr], body: Callable[[], None]) -> None:
