@@ -47,15 +47,25 @@ SIZES = {  # images with channels, filters, padding, dilation, groups
     "depth, dilated":     ((2, 5, 8, 8, 16),   (2, 3, 3, 33), 2, 2, 1),
     "depth, groups":      ((1, 3, 8, 12, 40),  (3, 3, 3, 32), 1, 1, 2),
 }
+BY_TWOS = {
+    "3x3 by twos":        ((3, 32, 31, 20),    (3, 3, 33),  1, 1, 1),
+    "2x4 by twos":        ((3, 16, 16, 20),    (2, 4, 33),  1, 1, 1),
+    "5x7 by twos":        ((2, 32, 29, 17),    (5, 7, 20),  3, 1, 1),
+    "dilated by twos":    ((2, 40, 37, 17),    (3, 3, 20),  2, 2, 1),
+    "far by twos":        ((2, 36, 33, 17),    (3, 3, 20),  4, 4, 1),
+    "depth by twos":      ((2, 8, 16, 16, 16), (3, 3, 3, 32), 1, 1, 1),
+    "groups by twos":     ((3, 32, 32, 40),    (3, 3, 32),  1, 1, 2),
+}
 # fmt: on
 
 
 def made(name, dtype=float32):
-    image, (*taps, filters), pad, apart, groups = SIZES[name]
+    step = 2 if name in BY_TWOS else 1
+    image, (*taps, filters), pad, apart, groups = SIZES.get(name) or BY_TWOS[name]
     sizes, rank = image[1:-1], len(taps)
-    out = tuple(n + 2 * pad - apart * (t - 1) for n, t in zip(sizes, taps, strict=True))
+    out = tuple((n + 2 * pad - apart * (t - 1) - 1) // step + 1 for n, t in zip(sizes, taps, strict=True))
     x, k = placeholder(dtype, image, "x"), placeholder(dtype, (*taps, image[-1] // groups, filters), "w")
-    spec = (1,) * rank, (pad,) * rank, out, (apart,) * rank, groups
+    spec = (step,) * rank, (pad,) * rank, out, (apart,) * rank, groups
     y = convolution(x, k, *spec)
     g = placeholder(dtype, y.shape, "g")
     rng = np.random.default_rng(1)
@@ -79,6 +89,18 @@ def test_beside_plain_loops(name):
     found = recipes(nodes)
     assert found.count(winograd.Filtering) == 2
     assert found.count(winograd.Learning) == 1
+
+
+@pytest.mark.parametrize("name", BY_TWOS)
+def test_two_steps_at_a_time(name):
+    y, x, k, g, fed, spec = made(name)
+    gx, gk = gradients([y], [x, k], seeds=[g])
+    got = check([y, gx, gk], fed, threads=(1, 2, 3, 4), added=3000)
+    want = slow(fed[x], fed[k], *spec), *slow_gradients(fed[x], fed[k], fed[g], *spec)
+    for a, b in zip(got, want, strict=True):
+        check_close(a, b.astype(np.float32), 3000)
+    assert winograd.Filtering in recipes([y])
+    assert winograd.Learning in recipes([gk])
 
 
 @pytest.mark.parametrize("name", ["one image", "5x5", "7x7"])

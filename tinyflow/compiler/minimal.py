@@ -4,7 +4,8 @@
     g' =  G' [sum over tiles (A' y' A) * (B d B')] G    the gradient of g, by the same transforms turned around
 
 A filter of 3x3 takes 16 multiplications for 2x2 results, not 36. One of 5 is taken for one of 3 and one of 2 along each
-axis, one of 7 for one of 3 and two of 2: larger tiles would take fewer, and lose more bits than the plain sum does.
+axis, one of 7 for one of 3 and two of 2: larger tiles would take fewer, and lose more bits than the plain sum does. One that
+goes two steps at a time is one filter of the even places and one of the odd.
 
 One or two axes are filtered so. What else there is of a window, such as the depth of a 3x3x3, is summed over as channels
 are; of a dilated filter neighbours are as far apart as its taps; groups are so many filters.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import product, zip_longest
 from typing import NamedTuple
 
 from tinyflow.compiler.contraction import Roles, extent, roles
@@ -27,6 +28,7 @@ Line = Sequence[Expr]
 Place = tuple[int, ...]
 
 FEWEST = 32, 16  # tiles: of fewer, transforming a filter is most of the work; its gradient is transformed but once
+LEFT = 0.75  # of the multiplications: saving less does not pay for the transforms
 WASTE = 1.18  # places computed for each that is wanted along an axis, where sizes are odd
 
 
@@ -88,6 +90,7 @@ class Transforms(NamedTuple):
     """Of one line, for two results."""
 
     taps: int
+    places: int  # of the image
     products: int
     image: Callable[[Line], Line]
     filter: Callable[[Line], Line]
@@ -100,8 +103,9 @@ def then(a: Transforms, b: Transforms) -> Transforms:
     """A filter of the taps of both: the results of b, which begins where a ends, are added to those of a."""
     return Transforms(
         taps=a.taps + b.taps,
+        places=a.taps + b.places,
         products=a.products + b.products,
-        image=lambda d: (*a.image(d[: a.taps + 1]), *b.image(d[a.taps :])),
+        image=lambda d: (*a.image(d[: a.places]), *b.image(d[a.taps :])),
         filter=lambda g: (*a.filter(g[: a.taps]), *b.filter(g[a.taps :])),
         results=lambda m: tuple(map(add, a.results(m[: a.products]), b.results(m[a.products :]))),
         of_results=lambda y: (*a.of_results(y), *b.of_results(y)),
@@ -109,9 +113,25 @@ def then(a: Transforms, b: Transforms) -> Transforms:
     )
 
 
-TWO = Transforms(2, 3, image_2, filter_2, results_2, of_results_2, to_filter_2)
-THREE = Transforms(3, 4, image_3, filter_3, results_3, of_results_3, to_filter_3)
-TRANSFORMS = {t.taps: t for t in (TWO, THREE, then(THREE, TWO), then(then(THREE, TWO), TWO))}
+def by_twos(a: Transforms, b: Transforms) -> Transforms:
+    """A filter that goes two steps at a time: the results of the odd taps are added to those of the even ones."""
+    return then(a, b)._replace(
+        image=lambda d: (*a.image(d[::2]), *b.image(d[1::2])),
+        filter=lambda g: (*a.filter(g[::2]), *b.filter(g[1::2])),
+        to_filter=lambda m: [
+            e for pair in zip_longest(a.to_filter(m[: a.products]), b.to_filter(m[a.products :])) for e in pair if e
+        ],
+        places=a.places + b.places,
+    )
+
+
+ONE = Transforms(1, 2, 2, tuple, lambda g: (g[0], g[0]), tuple, tuple, lambda m: (add(m[0], m[1]),))
+TWO = Transforms(2, 3, 3, image_2, filter_2, results_2, of_results_2, to_filter_2)
+THREE = Transforms(3, 4, 4, image_3, filter_3, results_3, of_results_3, to_filter_3)
+FOUR, FIVE = then(TWO, TWO), then(THREE, TWO)
+BY_ONES = (TWO, THREE, FIVE, then(FIVE, TWO))
+BY_TWOS = (by_twos(TWO, ONE), by_twos(TWO, TWO), by_twos(THREE, TWO), by_twos(FOUR, THREE))
+TRANSFORMS = {(t.taps, step): t for step, known in ((1, BY_ONES), (2, BY_TWOS)) for t in known}
 
 
 def transformed(lines: Sequence[Callable[[Line], Line]], counts: Sequence[int], at: Callable[[Place], Expr]) -> Line:
@@ -129,16 +149,16 @@ def transformed(lines: Sequence[Callable[[Line], Line]], counts: Sequence[int], 
 
 
 class Axis(NamedTuple):
-    """A line that is filtered: the image is read at place + step * tap."""
+    """A line that is filtered."""
 
     place: str
     tap: str
-    step: int
+    flipped: bool  # whether taps are counted against the places of the image
+    apart: int  # the two results of a tile
     transforms: Transforms
 
     def tiles(self, size: int) -> int:
-        """Of two results, as far apart as taps are."""
-        return -(-size // (2 * abs(self.step))) * abs(self.step)
+        return -(-size // (2 * self.apart)) * self.apart
 
 
 class Form(NamedTuple):
@@ -183,14 +203,16 @@ def axis_of(spec: Spec, found: Roles, p: Position, gradient: bool) -> Axis | Non
     place, tap = (next((a for a in steps if (a in places) == here), None) for here in (True, False))
     if len(steps) != 2 or place is None or tap is None or p.divisor != 1 or not isinstance(p.offset, int):
         return None
-    known = TRANSFORMS.get(number(size[tap]))
+    step, tap_step = steps[place], abs(steps[tap])
+    common = math.gcd(step, tap_step)
+    known = TRANSFORMS.get((number(size[tap]), step // common)) if common else None
     both = [q for positions in spec.operands for q in positions if q is not p]
     shared = place if gradient else tap
     once = [[q for q in both if a in dict(q.terms)] for a in (place, tap)]
     plain = all(len(q) == (a == shared) and all(x.letter == a for x in q) for a, q in zip((place, tap), once, strict=True))  # fmt: skip
-    if known is None or not plain or steps[place] != 1 or not steps[tap] or tap in found.batch or number(size[place]) <= known.taps:  # fmt: skip
+    if known is None or not plain or step < 0 or tap in found.batch or number(size[place]) <= known.taps:
         return None
-    return Axis(place, tap, steps[tap], known)
+    return Axis(place, tap, steps[tap] < 0, tap_step // common, known)
 
 
 def pays(form: Form, spec: Spec, lanes: int) -> bool:
@@ -198,7 +220,10 @@ def pays(form: Form, spec: Spec, lanes: int) -> bool:
     tiles = [x.tiles(n) for x, n in zip(form.axes, sizes, strict=True)]
     wide = count(spec, form.channels) >= lanes and count(spec, form.columns) >= lanes
     many = count(spec, form.images) * math.prod(tiles) >= FEWEST[form.gradient]
-    return wide and many and 2 ** len(tiles) * math.prod(tiles) <= WASTE ** len(tiles) * math.prod(sizes)
+    left = math.prod(x.transforms.products / (2 * x.transforms.taps) for x in form.axes)
+    return (
+        wide and many and left <= LEFT and 2 ** len(tiles) * math.prod(tiles) <= WASTE ** len(tiles) * math.prod(sizes)
+    )
 
 
 def count(spec: Spec, letters: Sequence[str]) -> int:

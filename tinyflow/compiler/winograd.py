@@ -174,19 +174,21 @@ class Reading(NamedTuple):
     def at(self, place: Place) -> Letters:
         """The letters at one place of a tile."""
         found = self.letters
-        return found | {x.place: expr.add(found[x.place], k * abs(x.step)) for x, k in zip(self.form.axes, place, strict=True)}  # fmt: skip
+        return found | {
+            x.place: expr.add(found[x.place], k * x.apart) for x, k in zip(self.form.axes, place, strict=True)
+        }
 
     def tap(self, place: Place) -> Letters:
         """The letters of a tap, counted the way the image is."""
         axes = zip(self.form.axes, place, strict=True)
-        return {x.tap: x.transforms.taps - 1 - k if x.step < 0 else k for x, k in axes}
+        return {x.tap: x.transforms.taps - 1 - k if x.flipped else k for x, k in axes}
 
     def inside(self, place: Place) -> tuple[Expr, ...]:
         """What must hold for a place to be one, where tiles go beyond the last."""
         at, found = self.at(place), []
         for x, k in zip(self.form.axes, place, strict=True):
-            size, step = number(self.spec.size[x.place]), abs(x.step)
-            if 2 * x.tiles(size) - step * (1 - k) > size:
+            size = number(self.spec.size[x.place])
+            if 2 * x.tiles(size) - x.apart * (1 - k) > size:
                 found.append(rules.less(expr.as_expr(at[x.place]), expr.as_expr(size)))
         return tuple(found)
 
@@ -195,7 +197,7 @@ class Reading(NamedTuple):
         return opened_read(reader, self.spec.operands[operand], letters)
 
     def image(self, place: Place) -> Expr:
-        return self.read(self.form.a, self.at(place) | self.tap((0,) * len(place)))
+        return self.read(self.form.a, self.letters | self.tap(place))
 
     def filter(self, tap: Place) -> Expr:
         return self.read(self.form.b, self.letters | self.tap(tap))
@@ -268,14 +270,13 @@ def lower(group: Group, buffered: Buffers, homes: Homes, name: str) -> list[Kern
     at = split(tile, (*(spec.size[x] for x in form.images), *tiles))
     letters = dict(zip(form.images, at, strict=False))
     for x, k in zip(form.axes, at[len(form.images) :], strict=True):
-        step = abs(x.step)
-        letters[x.place] = expr.add(expr.mul(expr.floordiv(k, step), 2 * step), expr.mod(k, step))
+        letters[x.place] = expr.add(expr.mul(expr.floordiv(k, x.apart), 2 * x.apart), expr.mod(k, x.apart))
     for names, i in ((form.batch, one), (channels, channel), (form.columns, column)):
         letters |= numbered(spec, names, i)
     r = Reading(form, spec, core, Scope(buffered, {}, core.ndim), sizes, one, tile, channel, column, letters)
     beside, last = expr.index(count(spec, form.beside), "beside"), expr.index(count(spec, form.channels), "channel")
     image = r._replace(letters=letters | numbered(spec, form.beside, beside) | numbered(spec, form.channels, last))
-    values = image.by("image", [n + 1 for n in r.taps], image.image)
+    values = image.by("image", [x.transforms.places for x in form.axes], image.image)
     along = all(stride(x.offset, last) == 1 for e in values for x in loads(e))
     if r.scope.checks or not along:
         return None
