@@ -9,12 +9,14 @@ from tests.compiler.native import check, check_close, needs_avx2, run
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32, float64
 from tinyflow.core.expr import fresh_dim
+from tinyflow.graph.node import toposort
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
-from tinyflow.ops.contraction import convolution
+from tinyflow.ops.contraction import CONTRACT, convolution
 from tinyflow.ops.leaf import placeholder
 from tinyflow.ops.pooling import pool_sum
 from tinyflow.ops.reduction import sum_
+from tinyflow.passes import pipeline as passes
 from tinyflow.passes.gradient import gradients
 
 
@@ -66,6 +68,10 @@ SPECS = {  # image (n, h, w, c), kernel (i, j, o), stride, padding before and af
     "one channel":      ((4, 28, 28, 1),  (5, 5, 8),   (1, 1), (0, 0), (0, 0), (1, 1), 1),
     "tap, no rows":     ((2, 5, 5, 6),    (2, 2, 16),  (3, 3), (0, 0), (0, 0), (1, 1), 1),
     "one filter":       ((2, 8, 8, 16),   (3, 3, 1),   (1, 1), (1, 1), (1, 1), (1, 1), 1),
+    "three filters":    ((2, 9, 10, 20),  (3, 3, 3),   (1, 1), (1, 1), (1, 1), (1, 1), 1),
+    "three, strided":   ((2, 9, 10, 20),  (3, 4, 3),   (2, 2), (1, 1), (1, 1), (1, 1), 1),
+    "three, dilated":   ((2, 9, 10, 20),  (3, 2, 3),   (1, 1), (2, 1), (1, 2), (2, 3), 1),
+    "of three":         ((2, 9, 11, 3),   (3, 3, 20),  (2, 1), (1, 1), (1, 1), (1, 1), 1),
     "whole image":      ((3, 6, 6, 8),    (6, 6, 10),  (1, 1), (0, 0), (0, 0), (1, 1), 1),
     "more padding than image": ((1, 2, 2, 3), (3, 3, 4), (1, 1), (4, 3), (3, 4), (1, 1), 1),
     "many channels":    ((1, 4, 4, 130),  (3, 3, 40),  (1, 1), (1, 1), (1, 1), (1, 1), 1),
@@ -104,6 +110,16 @@ def test_convolution_and_its_gradients(name, dtype):
     want = slow(fed[x], fed[w], *spec), *slow_gradients(fed[x], fed[w], fed[g], *spec)
     for a, b in zip(got, want, strict=True):
         check_close(a, b.astype(dtype.numpy), 1000)
+
+
+@pytest.mark.parametrize("name", ["one filter", "three filters", "of three"])
+def test_few_results_are_one_product_for_all_taps(name):
+    y, x, w, *_ = made(name)
+    wanted = gradients([sum_(y)], [x])[0] if name == "of three" else y
+    found = [n for n in toposort(passes.run([wanted])) if n.op is CONTRACT]
+    assert {len(n.inputs) for n in found} == {1, 2}
+    assert all(not n.attrs["spec"].plain for n in found if len(n.inputs) == 1)
+    assert all(n.attrs["spec"].plain for n in found if len(n.inputs) == 2)
 
 
 @pytest.mark.parametrize("name", ["3x3 padded", "5x5 stride 2", "dilated, strided", "groups", "depthwise"])

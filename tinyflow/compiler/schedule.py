@@ -154,17 +154,20 @@ class Schedule:
         return Buffers(chosen | self.cut_chains(chosen))
 
     def seen_alone(self, root: Node) -> Node | None:
-        """A fold of which the root shows each element once, in another order: it is computed in the root's order."""
-        n, turned = root, False
+        """A fold of which the root shows each element once, in another order: it is computed in the root's order. Not a sum of
+        windows whose neighbours would no longer be neighbours."""
+        n, turned, last = root, False, root.ndim - 1
         while True:
             below = [x for x in n.inputs if not is_view(x)]
             if n.op in FOLDS or not (n.op.elementwise or n.op.name in ("permute", "reshape")) or len(below) != 1:
                 break
             turned = turned or n.op.name == "permute"
+            last = n.attrs["order"][last] if n.op.name == "permute" else min(last, below[0].ndim - 1)
             if len(self.users[below[0]]) > 1 or below[0] in self.roots:
                 break
             n = below[0]
-        return n if turned and n.op in FOLDS and not self.has_tiles(n) else None
+        fits = n.op in FOLDS and not self.has_tiles(n) and (n.op is not CONTRACT or last == n.ndim - 1)
+        return n if turned and fits else None
 
     def cut_chains(self, chosen: set[Node]) -> set[Node]:
         """Buffers along chains too long for one expression."""

@@ -15,6 +15,7 @@ from tinyflow.passes.joins import joins
 from tinyflow.passes.layout import layout
 from tinyflow.passes.parts import parts
 from tinyflow.passes.phases import phases
+from tinyflow.passes.shifts import shifts
 from tinyflow.passes.simplify import simplify, stabilise
 from tinyflow.passes.sums import sums
 from tinyflow.passes.tables import tables
@@ -35,6 +36,7 @@ PIPELINE: list[tuple[str, Pass]] = [
     ("attention", attention),  # after differentiation, and in the simple form
     ("tables", each(tables)),  # while rows are looked up beside their product
     ("phases", each(phases)),  # before the last, which joins the views that it brings
+    ("shifts", each(shifts)),  # of the phases too; it turns its results
     ("layout", each(layout)),  # after every pattern that speaks of neighbours
     ("sums", each(sums)),  # once the axes have their last order
     ("parts", each(parts)),  # those that are left
