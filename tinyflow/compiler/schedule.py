@@ -166,7 +166,8 @@ class Schedule:
             if len(self.users[below[0]]) > 1 or below[0] in self.roots:
                 break
             n = below[0]
-        fits = n.op in FOLDS and not self.has_tiles(n) and (n.op is not CONTRACT or last == n.ndim - 1)
+        windows = n.op is CONTRACT and len(n.inputs) == 1
+        fits = n.op in FOLDS and not self.has_tiles(n) and not (windows and last != n.ndim - 1)
         return n if turned and fits else None
 
     def cut_chains(self, chosen: set[Node]) -> set[Node]:

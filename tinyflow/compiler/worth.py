@@ -17,7 +17,7 @@ from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
 
 FOLDS = (SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, CONTRACT, POOL_MAX, POOL_ARG, POOL_SUM, SPREAD, RESAMPLE)
 FEW_PARTS = 4
-MANY_CHANNELS = 16  # a vector of them
+MANY_CHANNELS = 8  # half a vector of them
 OFTEN = 8  # times that each element of an operand is read
 
 
