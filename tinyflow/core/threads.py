@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 Lock = threading.RLock
 Local = threading.local
+SOON = 0.0002  # seconds
 
 
 def lock_over_fork() -> Lock:
@@ -43,11 +45,19 @@ def side_by_side(function: Callable[[T], R], items: Iterable[T], limit: int) -> 
 
 @contextmanager
 def helpers(count: int) -> Iterator[Callable[[Callable[[], R]], Callable[[], R]]]:
-    """`with helpers(n) as start:` start(f) has f() done by one of n threads; what it returns waits for the result."""
+    """`with helpers(n) as start:` start(f) has f() done by one of n threads; what it returns waits for the result.
+
+    They call what runs without the interpreter, and get it back soon after each call, however busy the caller keeps it.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(count) as executor:
-        yield lambda function: executor.submit(function).result
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SOON)
+    try:
+        with ThreadPoolExecutor(count) as executor:
+            yield lambda function: executor.submit(function).result
+    finally:
+        sys.setswitchinterval(before)
 
 
 def park(function: Callable[..., object], *arguments: object) -> None:
