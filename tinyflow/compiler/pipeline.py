@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -31,8 +31,8 @@ from tinyflow.graph.node import Node, rewrite, toposort
 from tinyflow.ops.elementwise import stop_gradient
 from tinyflow.ops.indexing import ONTO, PUT
 from tinyflow.passes.pairs import pairs
-from tinyflow.runtime import machine
 from tinyflow.runtime import target as targets
+from tinyflow.runtime.functions import Functions
 from tinyflow.runtime.items import Call, Leave, Loop, Slot
 from tinyflow.runtime.program import Program
 
@@ -48,31 +48,6 @@ class Build:
     checks: tuple[Node, ...]  # the nodes whose indices are checked, by number
     kernels: tuple[Kernel, ...]
     codes: tuple[Code, ...] = field(repr=False)
-
-
-class Functions:
-    """The kernels of a program, compiled together when the first address is asked for; their texts are let go then."""
-
-    def __init__(self, texts: Sequence[str], names: Sequence[str]) -> None:
-        self.texts, self.names = list(texts), names
-
-    @cached_property
-    def addresses(self) -> list[int]:
-        unique = dict(zip(self.texts, self.names, strict=True))
-        try:
-            libraries = machine.compile_many(list(unique.items()))
-        except (machine.IRError, RuntimeError) as error:
-            raise CompileError(str(error)) from error
-        found = {text: library.address("kernel") for text, library in zip(unique, libraries, strict=True)}
-        addresses = [found[text] for text in self.texts]
-        self.texts.clear()
-        return addresses
-
-    def address(self, k: int) -> int:
-        return self.addresses[k]
-
-    def at(self, k: int) -> Callable[[], int]:
-        return partial(self.address, k)
 
 
 Begin = Callable[[str, str], None]

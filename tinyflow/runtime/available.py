@@ -6,7 +6,7 @@ The system's free memory, the limit of the process's group (containers), and the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,12 +71,12 @@ def fields(path: Path) -> list[tuple[str, str]]:
         return []
 
 
-def check(needed: int, temporaries: int, results: int, largest: Sequence[Buffer]) -> None:
-    """An error if so many bytes more are not to be had; `largest` is what is in use where most is."""
+def check(needed: int, temporaries: int, results: int, largest: Callable[[], Iterable[Buffer]]) -> None:
+    """An error if so many bytes more are not to be had; `largest` tells what is in use where most is."""
     least = min(limits(), default=None)
     if least is None or needed <= least.bytes:
         return
-    names = "\n".join(f"  {amount(b.bytes):>9}  {b.text}" for b in sorted(largest, reverse=True)[:MOST])
+    names = "\n".join(f"  {amount(b.bytes):>9}  {b.text}" for b in sorted(largest(), reverse=True)[:MOST])
     raise OutOfMemory(
         f"this run takes {amount(needed)} more, and {amount(least.bytes)} {least.name} are left: "
         f"{amount(temporaries)} for temporaries and {amount(results)} for results. The largest at once:\n{names}\n"

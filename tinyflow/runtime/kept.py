@@ -33,8 +33,11 @@ class NotPlain(Exception):
 
 def text_of(x: Any, named: type) -> str:
     """A text that is the same in every process, and differs where values differ; what is `named` has a name that says all."""
+    kind = type(x)
+    if kind is int or kind is str:  # as most are
+        return repr(x)
     if isinstance(x, tuple | list):
-        return f"{type(x).__name__}({','.join([text_of(y, named) for y in x])})"
+        return f"{kind.__name__}({','.join([text_of(y, named) for y in x])})"
     if isinstance(x, (*PLAIN, named)):
         return repr(x)
     raise NotPlain(type(x).__name__)

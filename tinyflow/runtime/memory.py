@@ -32,17 +32,16 @@ def busiest(lives: Mapping[int, Life]) -> list[int]:
 def plan(lives: Sequence[Life]) -> tuple[list[int], int]:
     """Largest first, each at the lowest offset that is free throughout its life."""
     offsets = [0] * len(lives)
-    placed: list[tuple[int, int, Life]] = []  # (start, end, life), by start
+    placed: list[tuple[int, int, int, int]] = []  # start, end, and the life there: first, last; by start
     total = 0
     for k in sorted(range(len(lives)), key=lambda k: (-lives[k].size, lives[k].first)):
-        life, at = lives[k], 0
-        for start, end, other in placed:
-            if other.last < life.first or life.last < other.first:
-                continue
-            if at + aligned(life.size) <= start:
+        (size, first, last), at = lives[k], 0
+        size = aligned(size)
+        for start, end in [p[:2] for p in placed if p[2] <= last and p[3] >= first]:
+            if at + size <= start:
                 break
             at = max(at, end)
         offsets[k] = at
-        insort(placed, (at, at + aligned(life.size), life), key=lambda p: p[0])
-        total = max(total, at + aligned(life.size))
+        insort(placed, (at, at + size, first, last))
+        total = max(total, at + size)
     return offsets, total

@@ -95,14 +95,16 @@ class Binding:
     def check(self) -> None:
         """An error, with the largest buffers and their lines, if there is not memory enough."""
         needed = self.results + max(0, self.bytes - max((a.bytes for a in ARENAS), default=0))
-        if needed < FREELY:
-            return
+        if needed >= FREELY:
+            available.check(needed, self.bytes, self.results, self.largest)
+
+    def largest(self) -> list[Buffer]:
+        """The results, and the temporaries in use where most are."""
         spans = lifetimes(self.steps)
         lives = {k: Life(end - start, *spans[k]) for k, (start, end) in self.ranges.items()}
         sizes = {k: number(s.size, self.values) for k, s in enumerate(self.program.slots) if s.kind == "result"}
         sizes.update((k, lives[k].size) for k in busiest(lives))
-        largest = [Buffer(n, f"{self.program.slots[k].label}, {self.program.slots[k].where}") for k, n in sizes.items()]
-        available.check(needed, self.bytes, self.results, largest)
+        return [Buffer(n, f"{self.program.slots[k].label}, {self.program.slots[k].where}") for k, n in sizes.items()]
 
     def run(self, table: StepTable | None = None) -> None:
         """The steps, or others in the place of each."""
