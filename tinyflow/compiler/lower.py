@@ -5,7 +5,7 @@ Reading an inlined operand at an index is asking its op in turn: that is all tha
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -199,6 +199,10 @@ class Lowering:
                 self.forms[form] = order, found
             self.made[node] = found
         return found
+
+    def forget_readers(self, nodes: Collection[Node]) -> None:
+        """These have no buffers any more: what reads them is to be lowered anew."""
+        self.made = {n: made for n, made in self.made.items() if not any(x in nodes for x, _ in made.reads)}
 
     def lowered(self, node: Node) -> Lowered:
         scope = Scope(self.buffered, {}, 0)

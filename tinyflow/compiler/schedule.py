@@ -249,7 +249,10 @@ class Schedule:
     def merge(self, first: Group, second: Group) -> Group | None:
         """Both as one pass, if that is possible and nothing else must run between them."""
         merged = self.candidate(first, second)
-        return None if merged is None or self.between(first, second) else merged
+        if merged is None or self.between(first, second):
+            return None
+        merged.needs = list(dict.fromkeys((*self.needs(second), *self.needs(first))))
+        return merged
 
     def candidate(self, first: Group, second: Group) -> Group | None:
         if first.conditions != second.conditions or second.core is not None or self.lasts(first) != self.lasts(second):
@@ -307,10 +310,14 @@ class Schedule:
         return True
 
     def worthwhile(self, stores: Sequence[Node], depth: int) -> bool:
+        if any(self.lowering.of(s).formula.runs_down for s in stores):
+            return False
         rows = expr.product(stores[0].shape[:depth])
-        inner = max((n for s in stores for n in [self.work(s, depth)] if isinstance(n, int)), default=LONG_ROW)
-        column = any(self.lowering.of(s).formula.runs_down for s in stores)
-        return not column and not (isinstance(rows, int) and rows < ENOUGH_ROWS and inner > LONG_ROW)
+        if not isinstance(rows, int) or rows >= ENOUGH_ROWS:
+            return True
+        return (
+            max((n for s in stores for n in [self.work(s, depth)] if isinstance(n, int)), default=LONG_ROW) <= LONG_ROW
+        )
 
     def work(self, s: Node, depth: int) -> Index_:
         """How much one row of a store takes: its elements, times what each folds."""
@@ -377,6 +384,7 @@ class Schedule:
             for _, x, _ in self.reads(group):
                 readers.setdefault(x, set()).add(group)
         outside = set(self.roots) | {p for c in self.conditions.values() for p, _ in c}
+        dropped: set[Node] = set()
         for group in set(self.home.values()):
             if group.depth is None or len(group.stores) == 1:
                 continue
@@ -395,10 +403,11 @@ class Schedule:
                 group.stores.remove(n)
                 self.buffered.discard(n)
                 del self.home[n]
+                dropped.add(n)
+        self.lowering.forget_readers(dropped)
 
     def sorted_groups(self) -> list[Group]:
         """An order in which every buffer is written before it is read."""
-        self.lowering = Lowering(self.buffered)
         for g in self.home.values():
             g.needs = None
         done: dict[Group, None] = {}

@@ -70,22 +70,36 @@ class Node:
 
 def make(op: Op, *inputs: Node, **attrs: Any) -> Node:
     """The node `op(*inputs, **attrs)`: its shape and dtype are checked at once, on the user's line."""
+    return known(op, inputs, attrs)
+
+
+def known(op: Op, inputs: tuple[Node, ...], attrs: Mapping[str, Any], like: Node | None = None) -> Node:
+    """The one such node. `like`, if given, has the same op and attributes: on inputs of the same shapes and types, it has the
+    same shape and type."""
     key = (op, inputs, tuple(attrs.items()))
     found = _nodes.get(key)
     if found is not None:
         return found
     node = Node.__new__(Node)
     node.op, node.inputs, node.attrs = op, inputs, attrs
-    try:
-        node.shape = op.shape(*[x.shape for x in inputs], **attrs)
-        node.dtype = op.dtype(*[x.dtype for x in inputs], **attrs) if op.dtype else inputs[0].dtype
-    except ShapeError as e:
-        e.args = (f"{call_text(op, inputs)}: {e}",)
-        raise
+    if like is not None and alike(inputs, like.inputs):
+        node.shape, node.dtype = like.shape, like.dtype
+    else:
+        try:
+            node.shape = op.shape(*[x.shape for x in inputs], **attrs)
+            node.dtype = op.dtype(*[x.dtype for x in inputs], **attrs) if op.dtype else inputs[0].dtype
+        except ShapeError as e:
+            e.args = (f"{call_text(op, inputs)}: {e}",)
+            raise
     node.where = user_line()
     node.uid = next(_uids)
     with _interning:
         return _nodes.setdefault(key, node)
+
+
+def alike(xs: tuple[Node, ...], ys: tuple[Node, ...]) -> bool:
+    """Whether the nodes have the same shapes and types."""
+    return all(x.shape == y.shape and x.dtype is y.dtype for x, y in zip(xs, ys, strict=True))
 
 
 def call_text(op: Op, inputs: Sequence[Node]) -> str:
@@ -111,12 +125,10 @@ def toposort(roots: Iterable[Node], stop: Callable[[Node], bool] | None = None) 
         if node in order:
             stack.pop()
             continue
-        waiting = len(stack)
-        if stop is None or not stop(node):
-            for x in node.inputs[::-1]:
-                if x not in order:
-                    stack.append(x)
-        if len(stack) == waiting:
+        waiting = [] if stop is not None and stop(node) else [x for x in node.inputs[::-1] if x not in order]
+        if waiting:
+            stack += waiting
+        else:
             order[node] = None
             stack.pop()
     return list(order)
@@ -129,7 +141,7 @@ def rewrite(
     new: dict[Node, Node] = dict(start or {})
     for node in toposort(roots, stop=new.__contains__):
         if node not in new:
-            new[node] = change(with_inputs(node, tuple(new[x] for x in node.inputs)))
+            new[node] = change(with_inputs(node, tuple([new[x] for x in node.inputs])))
     return new
 
 
@@ -137,7 +149,7 @@ def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
     """The same op and attributes on other inputs; it keeps the user's line."""
     if inputs == node.inputs:
         return node
-    return at_line(node, make(node.op, *inputs, **node.attrs))
+    return at_line(node, known(node.op, inputs, node.attrs, node))
 
 
 def at_line(source: Node, node: Node) -> Node:

@@ -67,13 +67,13 @@ def within_loops(change: Pass) -> Pass:
 
     def both(nodes: Sequence[Node]) -> dict[Node, Node]:
         new = change(nodes)
+        if not any(n.op.kind == "loop" for n in new):  # no pass makes one of what is none
+            return new
         order = toposort([new[n] for n in nodes])
         inner: dict[Node, dict[Node, Node]] = {}
         for results in loops_of(order).values():
             roots = dict.fromkeys(root for n in results for root in bodies(n))
             inner.update(dict.fromkeys(results, both(list(roots))))
-        if not inner:
-            return new
         done: dict[Node, Node] = {}
         for n in order:
             x = with_inputs(n, tuple(done[i] for i in n.inputs))
