@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from tinyflow.compiler.loops import free, stride
-from tinyflow.compiler.scalars import SCALARS, narrow
+from tinyflow.compiler.scalars import SCALARS, narrow, over_root
 from tinyflow.compiler.writer import Value, Writer, literal, mangled, short
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, bool_, int64
@@ -96,6 +96,8 @@ class Emitter(Writer):
         if e.fn == "inside":
             return self.value(e.args[0])
         args = [self.value(a) for a in e.args]
+        if e.fn == "div" and args[0].wide and not args[1].wide and getattr(e.args[1], "fn", "") == "sqrt":
+            return over_root(self, args[0], args[1])
         row = SCALARS[e.fn][args[0].dtype.kind]
         return self.op(row, args, e.dtype) if isinstance(row, str) else row(self, args, e.dtype)
 

@@ -130,7 +130,7 @@ class Sums:
 
     def add(self, em: Emitter, to: Slot, value: Value, mask: Value | None = None) -> None:
         old = get(em, to, self.fold.dtype, True)
-        new = combine(em, self.fold.fn, old, value)
+        new = combine(em, self.fold.fn, value, old)
         put(em, to, new if mask is None else em.choose(mask, new, old))
 
     @contextmanager
@@ -187,7 +187,7 @@ def short_fold(em: Emitter, fold: Fold, k: Index) -> Value:
     for i in range(k.extent):  # type: ignore[arg-type]
         with em.scope():
             em.env[k] = Value(str(i), int64, False)
-            total = combine(em, fold.fn, total, em.value(fold.body))
+            total = combine(em, fold.fn, em.value(fold.body), total)
             del em.env[k]
     return total
 

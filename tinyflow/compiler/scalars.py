@@ -38,6 +38,11 @@ def vector_function(name: str) -> Callable[..., Value]:
     return lambda em, args, dtype: em.vecmath(name, args)
 
 
+def over_root(em: Emitter, a: Value, root: Value) -> Value:
+    """A vector over one square root, by its inverse: no root lies so near an end of the range that the inverse would lose bits."""
+    return em.op("fmul {t} {0}, {1}", [a, em.op("fdiv {t} {0}, {1}", [em.splat(1.0, root), root])])
+
+
 def negate_int(em: Emitter, args: list[Value], dtype: DType) -> Value:
     return em.op("sub {t} {0}, {1}", [em.splat(0, args[0]), args[0]])
 
@@ -138,15 +143,12 @@ def relu(em: Emitter, args: list[Value], dtype: DType) -> Value:
     return em.choose(em.op(f"{below} {{t}} {{0}}, {{1}}", [args[0], zero], bool_), zero, args[0])
 
 
-def extremum(order: str) -> Callable[..., Value]:
-    """The greater (least) of two floats; NaN if either is: the comparison is false then, and picks b."""
+def extremum(name: str) -> Callable[..., Value]:
+    """The greater (least) of two floats, either of two zeros; NaN if either is. What is new to a fold comes first: only of
+    the first do machines without such an instruction ask whether it is NaN, so that the fold's next step need not wait."""
 
     def emit(em: Emitter, args: list[Value], dtype: DType) -> Value:
-        a, b = args
-        keep = em.op(f"fcmp {order} {{t}} {{0}}, {{1}}", [a, b], bool_)
-        picked = em.choose(keep, a, b)
-        wrong = em.op("fcmp uno {t} {0}, {1}", [a, a], bool_)
-        return em.choose(wrong, a, picked)
+        return em.intrinsic(name, args, dtype, "nsz ")
 
     return emit
 
@@ -296,8 +298,8 @@ SCALARS: dict[str, dict[str, Any]] = {
     "abs": {"f": intrinsic("fabs", 1), "i": abs_int, "u": abs_int},
     "sign": {"f": sign_float, "i": sign_int, "u": sign_int},
     "relu": {"f": relu, "i": relu, "u": relu},
-    "max": {"f": extremum("ogt"), "i": integer_extremum("sge"), "u": integer_extremum("uge"), "b": "or {t} {0}, {1}"},
-    "min": {"f": extremum("olt"), "i": integer_extremum("sle"), "u": integer_extremum("ule"), "b": "and {t} {0}, {1}"},
+    "max": {"f": extremum("maximum"), "i": integer_extremum("sge"), "u": integer_extremum("uge"), "b": "or {t} {0}, {1}"},
+    "min": {"f": extremum("minimum"), "i": integer_extremum("sle"), "u": integer_extremum("ule"), "b": "and {t} {0}, {1}"},
     "floordiv": {"f": floordiv_float, "i": floordiv_int, "u": floordiv_int},
     "mod": {"f": mod_float, "i": mod_int, "u": mod_int},
     "idiv": {"i": index_division("idiv")}, "imod": {"i": index_division("imod")},

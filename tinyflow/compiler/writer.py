@@ -100,17 +100,17 @@ class Writer:
         self.call(out, fn, [x])
         return out
 
-    def call(self, out: Value, fn: str, args: Sequence[Value]) -> None:
+    def call(self, out: Value, fn: str, args: Sequence[Value], flags: str = "") -> None:
         kinds = [a.type(self.lanes) for a in args]
         self.declared[f"declare {out.type(self.lanes)} @{fn}({', '.join(kinds)})"] = None
         self.line(
-            f"{out.name} = call {out.type(self.lanes)} @{fn}({', '.join(f'{k} {a.name}' for k, a in zip(kinds, args, strict=True))})"
+            f"{out.name} = call {flags}{out.type(self.lanes)} @{fn}({', '.join(f'{k} {a.name}' for k, a in zip(kinds, args, strict=True))})"
         )
 
-    def intrinsic(self, name: str, args: Sequence[Value], dtype: DType) -> Value:
+    def intrinsic(self, name: str, args: Sequence[Value], dtype: DType, flags: str = "") -> Value:
         args = self.same(*args)
         out = Value(self.name(), dtype, args[0].wide)
-        self.call(out, f"llvm.{name}.{mangled(args[0], self.lanes)}", args)
+        self.call(out, f"llvm.{name}.{mangled(args[0], self.lanes)}", args, flags)
         return out
 
     def vecmath(self, name: str, args: Sequence[Value]) -> Value:
