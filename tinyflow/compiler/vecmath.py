@@ -38,7 +38,7 @@ FUNCTIONS: dict[str, Function] = {
     "log10":     Function(1, recipes.log10,     (1.25,  1.25)),
     "log1p":     Function(1, recipes.log1p,     (1.6,   1.5)),
     "pow":       Function(2, recipes.power,     (1.25,  1.25)),
-    "tanh":      Function(1, recipes.tanh,      (1.5,   1.5)),
+    "tanh":      Function(1, recipes.tanh,      (1.75,  1.5)),
     "sigmoid":   Function(1, recipes.sigmoid,   (1.75,  1.75)),
     "softplus":  Function(1, recipes.softplus,  (2.0,   1.75)),
     "sinh":      Function(1, recipes.sinh,      (1.75,  1.5)),

@@ -137,7 +137,10 @@ def expm1(x: Value) -> Value:
 
 
 def tanh(x: Value) -> Value:
-    """1 - 2 / (e^2a + 1), a = |x|; below 0.6 that would cancel, and a polynomial is used."""
+    """As erf in float32. Else 1 - 2 / (e^2a + 1), a = |x|; below 0.6 that would cancel, and a polynomial is used."""
+    if x.format is not FLOAT64:
+        a = at_most(absolute(x), max(TABLES["TANH"][0]))
+        return copysign(a * by_interval("TANH", a, bits(a + 1.0).shift_right(x.format.digits - 2)), x)
     a = at_most(absolute(x), 0.35 * (x.format.digits + 4))
     big = 1.0 - 2.0 / (moderate_exp(a + a) + 1.0)
     return copysign(select(a < 0.6, odd("TANH", a), big), x)
@@ -161,20 +164,18 @@ def cosh(x: Value) -> Value:
     return h + 0.25 / h
 
 
+def by_interval(name: str, a: Value, i: Value) -> Value:
+    """q(a - c), with c and the coefficients of q looked up: one short polynomial for all intervals."""
+    c, *coefficients = (look_up(i, row) for row in TABLES[name])
+    return horner(a - c, coefficients)
+
+
 def erf(x: Value) -> Value:
-    """a q(a - c), c and the coefficients of q looked up by the interval of a: one short polynomial for all of them."""
-    if x.format is FLOAT64:
-        return erf_by_halves(x)
-    centres, *powers = TABLES["ERF"]
-    a = at_most(absolute(x), centres[-1])  # 1 from there on
-    i = bits(fma(a, 64 / 17, x.format.magic))
-    c, *coefficients = (look_up(i, row) for row in (centres, *powers))
-    return copysign(a * horner(a - c, coefficients), x)
-
-
-def erf_by_halves(x: Value) -> Value:
-    """a + a q(a^2) below 1, else 1 - exp(q(a - 1)) with q a fit of log erfc."""
-    a = at_most(absolute(x), 6.0)  # 1 from there on
+    """a q(a), q by intervals, in float32. Else a + a q(a^2) below 1, 1 - exp(q(a - 1)) with q a fit of log erfc above."""
+    if x.format is not FLOAT64:
+        a = at_most(absolute(x), max(TABLES["ERF"][0]))
+        return copysign(a * by_interval("ERF", a, bits(fma(a, 64 / 17, x.format.magic))), x)
+    a = at_most(absolute(x), 6.0)
     small = fma(a, fitted("ERF", a * a), a)
     big = 1.0 - moderate_exp(fitted("ERF_TAIL", a - 1.0))
     return copysign(select(a < 1.0, small, big), x)
