@@ -51,6 +51,11 @@ def kept(folder):
     return sorted((folder / "cache" / "programs").glob("*"))
 
 
+def test_a_program_from_disk_does_without_the_compiler(tmp_path):
+    program = PROGRAM + 'import sys\nprint("tinyflow.compiler.pipeline" in sys.modules)\n'
+    assert [run(tmp_path, program=program)[0].split()[-1] for _ in range(2)] == ["True", "False"]
+
+
 def test_a_second_process_compiles_nothing(tmp_path):
     first, told = run(tmp_path)
     assert "found on disk" not in told and len(kept(tmp_path)) > 1
