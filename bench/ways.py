@@ -23,6 +23,7 @@ from tinyflow.graph.node import Node
 from tinyflow.ops import contraction as ops
 from tinyflow.ops.leaf import placeholder
 from tinyflow.runtime import profile, target
+from tinyflow.runtime.floors import Floors
 
 SECONDS, LEAST, MOST = 1.0, 4, 1000  # of measuring all ways of a shape, and of how many rounds
 MEDIAN, WORST = 0.03, 0.25  # of time, that choosing by the model may lose
@@ -132,8 +133,11 @@ def text(w: cost.Way) -> str:
     return f"{w.height}x{w.vectors} {order}, {w.right}"
 
 
-def measure(shape: Shape, hertz: float) -> Row:
+def measure(shape: Shape, floor: Floors) -> Row:
     """All ways of one shape."""
+    floor.measure()
+    t = target.current()
+    hertz = floor.flops / (floor.threads * 2 * t.lanes(float32) * t.fma)
     node, leaves = shape.make()
     rng = np.random.default_rng(0)
     fed = {x: rng.uniform(-1, 1, x.shape).astype(np.float32) for x in leaves}
@@ -148,7 +152,7 @@ def measure(shape: Shape, hertz: float) -> Row:
         with choosing(noted):
             want = execute.compile([node])(fed, {})[0]
         (job,) = jobs
-        ways = list(cost.ways(job, target.current()))
+        ways = list(cost.ways(job, t))
         runs: list[Callable[[], int]] = []
         for way in ways:
             with choosing(lambda job, t, way=way: way):
@@ -160,7 +164,7 @@ def measure(shape: Shape, hertz: float) -> Row:
         while len(times[0]) < LEAST or (len(times[0]) < MOST and time.perf_counter() < end):
             for run, kept in zip(runs, times, strict=True):
                 kept.append(run())
-    predicted = [cost.cycles(way, job, target.current()) / hertz * 1e9 for way in ways]
+    predicted = [cost.cycles(way, job, t) / hertz * 1e9 for way in ways]
     return Row(shape.name, ways, [min(t) for t in times], predicted)
 
 
@@ -172,14 +176,10 @@ def kernels(runner: Any, fed: dict[Node, np.ndarray]) -> int:
 
 
 def main(words: Sequence[str]) -> int:
-    from tinyflow.runtime import floors
-
-    t, floor, rows = target.current(), floors.Floors(config.THREADS), []
-    floor.measure()
-    hertz = floor.flops / (config.THREADS * 2 * t.lanes(float32) * t.fma)
+    floor, rows = Floors(config.THREADS), []
     print(f"{'shape':48}          order   loss   by the model                                                fastest")
     for shape in (s for s in SHAPES if any(w in s.name for w in words or [""])):
-        rows.append(measure(shape, hertz))
+        rows.append(measure(shape, floor))
         print(rows[-1], flush=True)
     losses = [r.loss for r in rows]
     median, worst = statistics.median(losses), max(losses)

@@ -2,10 +2,10 @@
 
     letters of a spec:    batch  in both operands and the output       M  in A and the output
                           K      summed over                           N  in B and the output; B has the output's last letter
+    way                   which tile, which order of loops, and whether B is packed: what costs least (cost.py)
     pack                  B into panels [batch][panel][K][width], any producer computed on the way
     tiles                 for each group of panels, block of K, tile of rows, panel: the micro-kernel; after the last
-                          block of K, what is made of the results while they are at hand. Where the group is small,
-                          tiles go before blocks
+                          block of K, what is made of the results while they are at hand. Or tiles go before blocks
 
 Lanes are columns; of few columns, rows or terms of A, where those are neighbours in memory (microkernel.py).
 A is read in place where it lies at fixed strides, else it is packed a tile at a time, in the thread's own memory: along K
@@ -40,7 +40,7 @@ from tinyflow.runtime.items import Slot
 if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
 
-K_BLOCK = 384  # a panel of so many rows and a tile of A stay in the first cache
+K_BLOCK = 384  # a panel of so many rows and a tile of A stay in the first cache; half and twice of it gained nothing
 RUN_STAYS = 256 * 1024  # bytes of a run of rows that it keeps beside the panels
 GUESS = 512  # for a size that is known only when running
 PAGE = 4096  # bytes
@@ -440,7 +440,8 @@ def halves(m: Index_, most: int) -> tuple[int, ...]:
 
 def lanes_of(still: Strides | None, sizes: Sequence[Index_], lanes: int) -> str:
     """What the lanes of a tile are: columns, or rows or terms of the left operand, where columns are few and those are
-    neighbours in memory. To add up a vector for each result takes as long as many terms do."""
+    neighbours in memory. To add up a vector for each result takes as long as many terms do. Both are measured, and not
+    weighed with the other ways (cost.py): terms are added in another order."""
     _, m, columns, depth = sizes
     if still is None or not isinstance(columns, int) or columns > lanes * 3 // 4:
         return "columns"

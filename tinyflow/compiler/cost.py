@@ -28,17 +28,17 @@ SHARED_SETS = 128 * 1024  # bytes: rows of B that lie a multiple apart drive eac
 MOST_ALONE = 1 << 21  # bytes of panels that each thread may have for itself
 
 # cycles
-CALL, RESULT = 15, 3  # of the micro-kernel; of one of its vectors of results
-BROADCAST, VECTOR = 0.03, 0.3  # beside the multiplications, of each row and each vector of B, in a step of K
+CALL, RESULT = 15, 6  # of the micro-kernel; of one of its vectors of results
+BROADCAST, VECTOR = 0.04, 0.3  # beside the multiplications, of each row and each vector of B, in a step of K
 COPIED, TURNED, COMPUTED = (
     2.0,
     3.0,
     8.0,
-)  # of each vector that is packed: copied, turned in registers, or computed on the way
-FAR, NEAR = 8, 0.5  # of a step to the next row of B, if it lies beyond the second cache or within it
-START, START_NEAR = 2000, 100
+)  # of a vector that is packed: as it lies, turned in registers, or computed then
+FAR, NEAR = 4, 1  # of a step to the next row of B in place, if it lies beyond the second cache or within it
+START, START_NEAR = 1000, 100  # of the first rows of a panel in place, that nobody has asked for
 BARRIER = 6000  # another step, that waits for this one: threads are woken, and one is late
-ROW, AROUND = 5, 6  # of a row of results, and of each of its vectors, that something is made of
+ROW, AROUND = 8, 8  # of a row of results, and of each of its vectors, that something is made of
 SHORT = 4  # of a row of A that is packed, for each block of K
 
 
@@ -131,8 +131,9 @@ def cycles(w: Way, j: Job, t: Target) -> float:
     read = (first * rate(t, whole, True) + again * rate(t, held)) * width * j.size
     far = 0.0
     if in_place:
-        starts = calls / sweeps * (j.blocks if group > 1 else 1)  # of reading some panel where it was not read before
-        far = starts * (START if whole > t.l2 else START_NEAR) + first * NEAR + again * FAR * (held > near(t))
+        starts = calls / sweeps * (j.blocks if group > 1 else 1)  # of a panel that was not read before
+        step, start = (FAR, START) if whole > t.l2 else (NEAR, START_NEAR)
+        far = starts * start + first * step + again * FAR * (held > near(t))
 
     packing = 0.0
     if not in_place and j.packing:
