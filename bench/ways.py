@@ -1,8 +1,8 @@
 """python -m bench.sweep --ways [WORD ...]: every way of computing a contraction, measured beside what the model predicts.
 
 For each shape: how well the model orders the ways (rank correlation), the way that it chooses and the one that was
-fastest, with measured and predicted microseconds, and what choosing by the model loses. Ways take turns, and the best
-of some runs counts. A predicted cycle takes as long as the floor of arithmetic says.
+fastest, with measured and predicted microseconds, and what choosing by the model loses. Ways take turns at random, and the best
+of some runs counts. A predicted cycle takes as long as the floor of arithmetic says. Tables: docs/ways.md.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def measure(shape: Shape, floor: Floors) -> Row:
         with choosing(noted):
             want = execute.compile([node])(fed, {})[0]
         (job,) = jobs
-        ways = list(cost.ways(job, t))
+        ways = apart(job, t)
         runs: list[Callable[[], int]] = []
         for way in ways:
             with choosing(lambda job, t, way=way: way):
@@ -162,17 +162,27 @@ def measure(shape: Shape, floor: Floors) -> Row:
         times: list[list[int]] = [[] for _ in runs]
         end = time.perf_counter() + SECONDS
         while len(times[0]) < LEAST or (len(times[0]) < MOST and time.perf_counter() < end):
-            for run, kept in zip(runs, times, strict=True):
-                kept.append(run())
+            for k in rng.permutation(len(runs)):  # what ran before has left its operands in the caches
+                times[k].append(runs[k]())
     predicted = [cost.cycles(way, job, t) / hertz * 1e9 for way in ways]
     return Row(shape.name, ways, [min(t) for t in times], predicted)
 
 
 def kernels(runner: Any, fed: dict[Node, np.ndarray]) -> int:
-    """Nanoseconds of the kernels of a run."""
+    """Nanoseconds of the kernels of a run: of each, its longest thread. How late a thread wakes is not the way's doing."""
     profile.RECORDS.clear()
     runner(fed, {})
-    return sum(r.ns for r in profile.RECORDS.values())
+    stamps = [run.stamps for r in profile.RECORDS.values() for run in r.last]
+    return sum(int((s[..., 1] - s[..., 0]).max(-1).sum()) for s in stamps)
+
+
+def apart(job: cost.Job, t: target.Target) -> list[cost.Way]:
+    """The ways that differ in what kernels do. Whether threads pack alone or share is left as the model has it: what waiting for
+    each other costs shows only in whole steps, where nobody has to be woken."""
+    found: dict[tuple[Any, ...], cost.Way] = {}
+    for way in sorted(cost.ways(job, t), key=lambda w: cost.cycles(w, job, t)):
+        found.setdefault((*way[:4], way.right == "in place"), way)
+    return list(found.values())
 
 
 def main(words: Sequence[str]) -> int:
