@@ -264,6 +264,16 @@ def test_an_older_machine_gives_the_same_bits() -> None:
         assert same(older(fn, "float32", 8, *inputs), compiled()(fn, "float32", 8, *inputs)), fn
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_several_registers_give_the_same_bits(dtype: str) -> None:
+    """Instructions of one register's size, for functions of more lanes than that."""
+    functions = ("exp", "exp2", "sinh", "tanh", "erf", "erfc")
+    longer = Compiled([(fn, dtype, 64) for fn in functions], machine=target.host().name)
+    for fn in functions:
+        (x,) = samples(fn, dtype, 512)
+        assert same(longer(fn, dtype, 64, x)[: len(x)], compiled()(fn, dtype, 1, x)), fn
+
+
 def test_denormals_come_out_gradually() -> None:
     x = np.linspace(-103.9, -87.4, 256, dtype="float32")
     for fn in ("exp", "sigmoid", "softplus"):
