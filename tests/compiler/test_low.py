@@ -11,15 +11,18 @@ from tests.compiler.native import THREADS, needs_avx2, run
 from tests.graph.rows import described, filled, random_array
 from tinyflow.compiler.pipeline import build
 from tinyflow.core.config import config
-from tinyflow.core.dtypes import LOW, bfloat16, float16, float32
+from tinyflow.core.dtypes import LOW, bfloat16, bool_, float16, float32, int64
 from tinyflow.graph.evaluate import evaluate
-from tinyflow.graph.node import make
+from tinyflow.graph.node import make, toposort
 from tinyflow.graph.op import TABLE
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
+from tinyflow.ops.attention import ATTENTION, ATTENTION_GRAD
 from tinyflow.ops.contraction import convolution, matmul
 from tinyflow.ops.leaf import placeholder
+from tinyflow.ops.random import uniform
 from tinyflow.ops.reduction import sum_
+from tinyflow.passes import pipeline
 from tinyflow.passes.gradient import gradients
 from tinyflow.runtime import target
 
@@ -45,6 +48,7 @@ SPECIAL = (
 )
 ROWS = [pytest.param(op, s, id=f"{op}{described(s)}") for op in TABLE.values() if op.kind not in ("control", "leaf", "loop", "block") for s in op.samples[:3]
         if s.inputs and any(filled(i)[1] is float32 for i in s.inputs) and op.name not in ("cast", "scatter_add", "scatter_onto")]  # fmt: skip
+ROWS += [pytest.param(op, s, id=f"{op}{n}") for op in (ATTENTION, ATTENTION_GRAD) for n, s in enumerate(op.samples) if filled(s.inputs[0])[1] is float32]  # fmt: skip
 
 
 def lowered(op, sample, dtype):
@@ -54,8 +58,8 @@ def lowered(op, sample, dtype):
         shape, kind, least, most = filled(given)
         a = random_array(shape, kind, least, most, rng)
         of = dtype if kind is float32 else kind
-        low.append(placeholder(of, shape, "abcdef"[k]))
-        wide.append(placeholder(kind, shape, "abcdef"[k]))
+        low.append(placeholder(of, shape, "abcdefg"[k]))
+        wide.append(placeholder(kind, shape, "abcdefg"[k]))
         fed[low[-1]] = a.astype(of.numpy)
         fed[wide[-1]] = fed[low[-1]].astype(kind.numpy)
     attrs = lambda of: {k: of if v is float32 else v for k, v in sample.attrs.items()}
@@ -131,6 +135,52 @@ def test_a_layer_and_its_gradient(dtype):
         np.testing.assert_allclose(
             g.astype(np.float32), want[n], rtol=8 * STEP[dtype], atol=8 * STEP[dtype] * np.abs(want[n]).max()
         )
+
+
+KEY, MASK, ADDED = placeholder(int64, (), "key"), placeholder(bool_, (2, 1, 1, 70), "mask"), placeholder(float32, (1, 3, 40, 70), "added")  # fmt: skip
+BETWEEN = {  # scores to weights
+    "plain": f.softmax,
+    "causal": lambda s: f.softmax(e.where(f.triangle(40, 70, 30), s * 0.25, -np.inf)),
+    "masked": lambda s: f.softmax(e.where(MASK, s, -1e4)),
+    "safe": lambda s: f.safe_softmax(e.where(MASK, s, -np.inf)),
+    "added": lambda s: f.softmax(s + e.cast(ADDED, s.dtype)),
+    "dropped": lambda s: e.where(e.less(uniform(KEY, s.shape), 0.25), 0.0, f.softmax(s) * 2.0),
+    "dropped, causal": lambda s: e.where(
+        e.less(uniform(KEY, s.shape), 0.25), 0.0, f.softmax(e.where(f.triangle(40, 70), s, -np.inf)) / 0.75
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+@pytest.mark.parametrize("name", BETWEEN)
+def test_attention_is_found_and_computed_in_float32(name, dtype):
+    rng = np.random.default_rng(0)
+    shapes = {"q": (2, 3, 40, 20), "k": (2, 3, 70, 20), "v": (2, 3, 70, 33), "g": (2, 3, 40, 33)}
+    nodes = {}
+    for of in (dtype, float32):
+        q, k, v, g = given = [placeholder(of, s, n) for n, s in shapes.items()]
+        y = matmul(BETWEEN[name](matmul(q, k, transpose_b=True)), v)
+        nodes[of] = given, [y, *gradients([y], [q, k, v], [g])]
+    both = nodes[dtype][1]
+    pays = "causal" in name or "dropped" in name  # else gradients are made from probabilities that are kept
+    nodes = {of: (given, outs if pays else outs[:1]) for of, (given, outs) in nodes.items()}
+    ops = [n.op for n in toposort(pipeline.run(nodes[dtype][1]))]
+    assert (ops.count(ATTENTION), ops.count(ATTENTION_GRAD)) == (1, 3 * pays)
+    assert pays or ATTENTION_GRAD not in [n.op for n in toposort(pipeline.run(both))]
+    arrays = [(rng.standard_normal(s) * 0.5).astype(dtype.numpy) for s in shapes.values()]
+    seen = rng.random(MASK.shape) < 0.7
+    seen[1] = False  # of one entry of the batch, nothing at all
+    more = {
+        KEY: np.int64(7),
+        MASK: seen,
+        ADDED: rng.standard_normal(ADDED.shape).astype(dtype.numpy).astype(np.float32),
+    }
+    got = run(nodes[dtype][1], dict(zip(nodes[dtype][0], arrays, strict=True)) | more)
+    wide = dict(zip(nodes[float32][0], (a.astype(np.float32) for a in arrays), strict=True)) | more
+    want = evaluate(nodes[float32][1], wide)
+    for y, n in zip(got, nodes[float32][1], strict=True):
+        assert y.dtype == dtype.numpy
+        np.testing.assert_allclose(y.astype(np.float32), want[n], rtol=1.01 * STEP[dtype], atol=1e-5)
 
 
 PRODUCTS = {

@@ -9,6 +9,9 @@ Gradients go the same way; the probabilities P of a block are made again, and W,
 
 One thread does all blocks of a head, one after the other, so that dk and dv are added up in one order. Under a causal
 step, keys that no row of a tile sees are left out. `attention_loops.py` writes it down.
+
+Operands of bfloat16 and float16 are widened as they are read: the thread's memory holds float32, which is rounded only when a
+result is stored. The instruction for pairs of bfloat16 is not used here: scores are float32.
 """
 
 from __future__ import annotations
@@ -99,7 +102,7 @@ class Sizes(NamedTuple):
 class Attention:
     """What the kernel computes."""
 
-    dtype: DType
+    dtype: DType  # that is computed with
     sizes: Sizes
     at: Letters
     causal: int | None  # row i sees keys up to i + causal
@@ -158,7 +161,7 @@ class Attention:
 
 def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel]:
     """The kernel of a result, or of those gradients of one attention that are wanted."""
-    core, dtype = group.stores[0], group.stores[0].dtype
+    core, dtype = group.stores[0], group.stores[0].dtype.computed
     backward = core.op is not ATTENTION
     q, k, v, *more = core.inputs
     g = more.pop(0) if backward else None
@@ -211,8 +214,8 @@ def sizes_of(q: Node, k: Node, v: Node, heads: Index_ | None) -> Sizes:
     """`heads`, if they are known, are cut into blocks for the threads to share. None for gradients: if scores do not stay in a
     cache anyway, then at least the panels, of which there are more and which are added to, are read for many rows at once."""
     m, n, d, e = (int(x) for x in (q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]))  # type: ignore[arg-type]
-    target, size = targets.current(), q.dtype.size
-    lanes, (tile, vectors) = target.lanes(q.dtype), target.tile(q.dtype)
+    target, dtype = targets.current(), q.dtype.computed
+    size, lanes, (tile, vectors) = dtype.size, target.lanes(dtype), target.tile(dtype)
     line = max(up(n, lanes * vectors), up(d, lanes), up(e, lanes))
     line += lanes * (line * size % CLASH == 0)
     tiles = -(-m // tile)

@@ -229,7 +229,7 @@ def keep(em: Emitter, t: Attention, values: Mapping[str, Expr], index: Index) ->
 def give(em: Emitter, t: Attention, what: str) -> None:
     """A row of a result goes where it belongs."""
     for s in t.results[what]:
-        store = partial(lambda s: em.store(s.target.key, s.offset, em.value(s.value), t.dtype), s)
+        store = partial(lambda s: em.store(s.target.key, s.offset, em.value(s.value), s.target.dtype), s)
         along(em, s.inner[0], (s.value,), store)
 
 

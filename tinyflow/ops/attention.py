@@ -15,6 +15,9 @@
           | ("safe",)                        after those: in a row that is all -infinity, P is 0 and not NaN
           | ("weigh", x)                     at last: P is multiplied by operand x
 
+Of bfloat16 and float16, everything in between is float32, as masks and weights may be: what is rounded is
+the result, once.
+
 Programs write matmul, softmax, matmul; passes/attention.py finds them, after differentiation. `order` are the axes of the
 result: which axis of (batch..., i, e) each one is.
 """
@@ -126,7 +129,7 @@ def attention_grad_shape(
 
 
 def attention_type(q: DType, k: DType, v: DType, *more: DType, steps: Steps, **_: Any) -> DType:
-    matching(q, k, v, *(x for x in more if x is not bool_))
+    matching(q, k, v, *(x for x in more if x not in (bool_, q.computed)))
     return rules.floating(q)
 
 

@@ -5,7 +5,8 @@
     dv = contract(w, g)      dw = contract(g, v) -- factors, masks, backwards --> dp      dA = (dp / sum t + sum(-(dp p / sum t))) t
     dA -- steps, backwards --> ds      dq = contract(ds, k)      dk = contract(ds, q)
 
-Looked for around each exponential, whatever the order of axes. Nothing changes where anything in between is used elsewhere
+Looked for around each exponential, whatever the order of axes. In bfloat16 and float16 as well, where sums stand between casts;
+there gradients are left as they are, unless a causal mask halves the work or weights are drawn again. Nothing changes where anything in between is used elsewhere
 too: a program that asks for the probabilities gets them. The axes of scores are named: i of rows, j of keys, and numbers.
 """
 
@@ -21,7 +22,7 @@ from tinyflow.graph.node import Node, Op, at_line, make, toposort, with_inputs
 from tinyflow.graph.op import lookup
 from tinyflow.ops import attention as ops
 from tinyflow.ops.contraction import CONTRACT
-from tinyflow.ops.elementwise import broadcast, where
+from tinyflow.ops.elementwise import broadcast, cast, where
 from tinyflow.ops.leaf import constant
 from tinyflow.ops.movement import EXPAND, PERMUTE, RESHAPE, expand, permute
 from tinyflow.ops.reduction import MAX, SUM, kept_shape
@@ -45,6 +46,10 @@ from tinyflow.passes.diagonals import diagonal
 
 EXP, SUB, NEG, EQUAL, CAST = map(lookup, ("exp", "sub", "neg", "equal", "cast"))
 WEIGHING = (MUL, DIV, WHERE)  # what dropout is made of
+LOW_PAYS = (
+    "causal",
+    "weigh",
+)  # gradients of low types without these are sooner made from probabilities in two bytes, kept
 FEW_ROWS = 4  # for fewer queries, keys and values are sooner read where they lie
 
 Making = Callable[[Mapping[Node, Node]], Node]
@@ -103,7 +108,7 @@ class Search:
     def forward(self) -> None:
         """The result; then its gradients, if there are any."""
         away, users = self.t.inputs[0], self.graph.users
-        need(away.op is SUB and self.t.dtype.is_floating and not self.t.dtype.is_low)
+        need(away.op is SUB and self.t.dtype.is_floating)
         scores = away.inputs[0]
         greatest, blind = self.greatest(away.inputs[1])
         p = next((n for n in users[self.t] if n.op is DIV and n.inputs[0] is self.t), None)
@@ -111,7 +116,7 @@ class Search:
         assert p is not None
         self.p, self.total = p, p.inputs[1]
         total = self.row_fold(self.total, SUM, blind)
-        need(total.inputs[0] is self.t and total.attrs["axes"] == greatest.attrs["axes"])
+        need(self.unrounded(total.inputs[0]) is self.t and total.attrs["axes"] == greatest.attrs["axes"])
         self.inside |= {away, p}
         self.name_axes(self.down_to_product(scores), *greatest.attrs["axes"])
         slope = self.slope()
@@ -134,6 +139,8 @@ class Search:
             self.steps.append(("safe",))
         if self.weighing:
             self.steps.append(("weigh", len(self.more)))
+        if self.t.dtype.is_low and slope:
+            need(any(kind in LOW_PAYS for kind, *_ in self.steps))
         for _, y in products:
             if "i" in y.names:
                 self.result(y, ("i", "e"), ops.attention)
@@ -157,7 +164,7 @@ class Search:
         need(first is not None)
         assert first is not None
         folded = self.row_fold(other(inner, ADD, first), SUM)
-        minus = folded.inputs[0]
+        minus = self.unrounded(folded.inputs[0])
         need(minus.op is NEG and minus.inputs[0].op is DIV and minus.inputs[0].inputs[1] is self.total)
         found = minus.inputs[0].inputs[0]
         need(other(found, MUL, self.p) is first.inputs[0])
@@ -181,21 +188,30 @@ class Search:
 
     # ---------------------------------------------------------------------------------- the parts
 
+    def unrounded(self, x: Node) -> Node:
+        """x before casts between a low type and the one it is computed in: sums are cast so, and within the op nothing is rounded."""
+        low = self.t.dtype
+        while low.is_low and x.op is CAST and {x.dtype, x.inputs[0].dtype} == {low, low.computed}:
+            self.inside.add(x)
+            x = x.inputs[0]
+        return x
+
     def row_fold(self, x: Node, op: Op, blind: Node | None = None) -> Node:
         """The fold of one axis that x repeats along it; `blind` may be added to it."""
         shape = x.shape
+        x = self.unrounded(x)
         if x.op is EXPAND:
             self.inside.add(x)
-            x = x.inputs[0]
+            x = self.unrounded(x.inputs[0])
         kept = x.shape
         if blind is not None:
             one = next((y for y in x.inputs if y.op is CAST and y.inputs[0] is blind), None)
             need(one is not None)
             self.inside |= {x, one}  # type: ignore[arg-type]
-            x = other(x, ADD, one)  # type: ignore[arg-type]
+            x = self.unrounded(other(x, ADD, one))  # type: ignore[arg-type]
         if x.op is RESHAPE:
             self.inside.add(x)
-            x = x.inputs[0]
+            x = self.unrounded(x.inputs[0])
         need(x.op is op and len(x.attrs["axes"]) == 1)
         need(kept == kept_shape(x.inputs[0].shape, x.attrs["axes"]) and shape == x.inputs[0].shape)
         self.inside.add(x)
@@ -388,13 +404,14 @@ class Search:
         return [permute(x, order) for x, order in found]
 
     def weight(self, new: Mapping[Node, Node]) -> Node:
-        """What p is multiplied by: one number, as far as that goes."""
-        x = constant(1.0, self.p.dtype)
+        """What p is multiplied by: one number, as far as that goes; not rounded to a low type on the way."""
+        dtype = self.p.dtype.computed
+        x = constant(1.0, dtype)
         for n, at in sorted(self.weighing, key=lambda step: bare(step[0].inputs[1 - step[1]]).shape != ()):
             if n.op is WHERE:
                 x = at_line(n, where(new[n.inputs[0]], *((x, 0.0) if at == 1 else (0.0, x))))
             else:
-                x = at_line(n, make(n.op, *broadcast(x, new[bare(n.inputs[1 - at])])))
+                x = at_line(n, make(n.op, *broadcast(x, cast(new[bare(n.inputs[1 - at])], dtype))))
         return expand(x, self.p.shape)
 
 
