@@ -5,9 +5,11 @@
     dv = contract(w, g)      dw = contract(g, v) -- factors, masks, backwards --> dp      dA = (dp / sum t + sum(-(dp p / sum t))) t
     dA -- steps, backwards --> ds      dq = contract(ds, k)      dk = contract(ds, q)
 
-Looked for around each exponential, whatever the order of axes. In bfloat16 and float16 as well, where sums stand between casts;
-there gradients are left as they are, unless a causal mask halves the work or weights are drawn again. Nothing changes where anything in between is used elsewhere
+Looked for around each exponential, whatever the order of axes. Nothing changes where anything in between is used elsewhere
 too: a program that asks for the probabilities gets them. The axes of scores are named: i of rows, j of keys, and numbers.
+
+In bfloat16 and float16 sums stand between casts. There gradients are left as they are, unless a causal mask halves the work or
+weights are drawn again: probabilities in two bytes, and products of pairs, are sooner than making all scores twice.
 """
 
 from __future__ import annotations
