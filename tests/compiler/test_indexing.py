@@ -7,14 +7,16 @@ import pytest
 
 from tests.compiler.native import THREADS
 from tinyflow import execute
+from tinyflow.compiler import pipeline, scatter
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32, int32, int64, uint8
 from tinyflow.core.errors import IndexOutOfRange
 from tinyflow.core.expr import fresh_dim
+from tinyflow.graph.evaluate import evaluate
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops.contraction import matmul
-from tinyflow.ops.indexing import gather, scatter_add, take_along
+from tinyflow.ops.indexing import gather, scatter_add, scatter_onto, take_along
 from tinyflow.ops.leaf import placeholder, variable
 from tinyflow.ops.movement import pad, slice_
 from tinyflow.ops.reduction import sum_
@@ -146,3 +148,53 @@ def test_an_index_that_is_not_chosen_is_checked_all_the_same():
     runner = execute.compile([e.where(e.less(i, ROWS), sum_(gather(X, i), 1), 0.0)])
     with pytest.raises(IndexOutOfRange):
         runner({X: fed(I)[X], i: np.array([0, 1, ROWS, 2], np.int32)}, {})
+
+
+# fmt: off
+LAST = {  # what is made of y and of y with u pushed onto it; whether the second may be stored over the first
+    "last":          (lambda y, z, u: e.exp(z), True),
+    "read again":    (lambda y, z, u: e.exp(z) * y, False),
+    "wanted too":    (lambda y, z, u: [e.exp(z), y], False),
+}
+PUSHED = {  # what is pushed onto y
+    "others":        (lambda y, u: u, True),
+    "itself":        (lambda y, u: y, False),
+    "made of it":    (lambda y, u: y * u, False),
+    "read before":   (lambda y, u: u * sum_(y, 0), True),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("pushed", PUSHED)
+@pytest.mark.parametrize("last", LAST)
+def test_what_nobody_reads_later_is_stored_over(last, pushed, threads, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows, columns = (
+        40 + threads,
+        50 + 10 * list(LAST).index(last) + list(PUSHED).index(pushed),
+    )  # compiled for this test
+    x, u = (placeholder(float32, (rows, columns), name) for name in "xu")
+    i, j = (placeholder(int64, (rows,), name) for name in "ij")
+    y = scatter_onto(e.sin(x), u, i)
+    z = scatter_onto(y, PUSHED[pushed][0](y, u), j)
+    z = scatter_onto(z, u, i)  # so that z is no result
+    made = LAST[last][0](y, z, u)
+    roots = made if isinstance(made, list) else [made]
+    over = []
+
+    def lower(*args):
+        kernels = scatter.lower(*args)
+        over.append(kernels[0].recipe.start is None)
+        return kernels
+
+    monkeypatch.setitem(pipeline.WHOLE, "into", lower)
+    fed = {n: rng.standard_normal(n.shape).astype("f4") for n in (x, u)} | {
+        n: rng.integers(0, rows, rows) for n in (i, j)
+    }
+    with config(THREADS=threads):
+        got = execute.compile(roots)(fed, {})
+    want = evaluate(roots, fed)
+    for a, n in zip(got, roots, strict=True):
+        np.testing.assert_allclose(a, want[n], rtol=2e-5, atol=2e-5)
+    assert over.count(False) == (1 if LAST[last][1] and PUSHED[pushed][1] else 2)  # of those that are not alike

@@ -188,6 +188,10 @@ def assign_homes(schedule: Schedule, outputs: Sequence[Node], changes: Mapping[N
                 if safe and n.op.whole:
                     schedule.buffered.in_place.add(n)
                 add(n, Target(v, "write", n.dtype), where[v] if safe else "result")
+            base = None if homes[n] else last_read(schedule, group, n, wanted)
+            if base is not None and homes.get(base) == [Target(base, "own", base.dtype)]:
+                schedule.buffered.in_place.add(n)
+                add(n, Target(n, "own", n.dtype), where[base])
             if not homes[n]:
                 add(n, Target(n, "own", n.dtype), "temp")
             where[n] = where[homes[n][0]]
@@ -228,6 +232,17 @@ def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
     return all(
         at < here or (at == here and whole and index == indices) for at, index, indices in schedule.readers.get(v, ())
     )
+
+
+def last_read(schedule: Schedule, group: Group, n: Node, wanted: Collection[Node]) -> Node | None:
+    """What n is pushed onto, if that is a temporary which nobody reads after n, and n reads for no more than that."""
+    if n.op.kind != "into" or len(n.inputs) < 3:
+        return None
+    base, here = n.inputs[0], schedule.place[group]
+    if base in wanted or base in schedule.buffered.lasting or base.dtype is not n.dtype or base.op.kind == "leaf":
+        return None
+    at = [at for at, _, _ in schedule.readers.get(base, ())]
+    return base if at.count(here) == 1 and max(at) == here else None
 
 
 # ------------------------------------------------------------------------------------------ assembling
