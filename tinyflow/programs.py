@@ -183,8 +183,9 @@ def substituted(d: Index_, names: Mapping[Any, Index_]) -> Index_:
 
 def worth_keeping(roots: Sequence[Node], steady: set[Node]) -> bool:
     """Whether an operand of a product, laid out anew at each run, is made of these leaves alone."""
-    from tinyflow.compiler.contraction import has_recipe, roles
+    from tinyflow.compiler.contraction import has_recipe
     from tinyflow.compiler.lasting import lasting_values
+    from tinyflow.compiler.operands import roles
 
     lasting = lasting_values(toposort(roots), steady) if steady else set()
     products = [n for n in toposort(roots) if n.op is CONTRACT and not lasting.isdisjoint(n.inputs) and has_recipe(n)]

@@ -9,6 +9,7 @@ from bench.ways import SHAPES, choosing
 from tests.compiler.native import THREADS
 from tinyflow import execute
 from tinyflow.compiler import contraction, cost
+from tinyflow.compiler.blocks import K_BLOCK
 from tinyflow.compiler.schedule import Schedule
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import float32
@@ -22,7 +23,7 @@ JOB = cost.Job(1, 1, 1, 1, 1, 1, 4, 16, "columns", in_place=True, upright=False,
 
 
 def job(batch, rows, columns, depth, **options):
-    blocks = -(-depth // contraction.K_BLOCK)
+    blocks = -(-depth // K_BLOCK)
     sizes = dict(batch=batch, rows=rows, columns=columns, depth=depth, blocks=blocks, line=columns)
     return JOB._replace(**{**sizes, **options})
 

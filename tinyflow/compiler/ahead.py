@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyflow.compiler.loops import Store, free, loads, stride
+from tinyflow.compiler.phrases import add
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, int64
 from tinyflow.core.expr import Index_
@@ -60,10 +61,10 @@ def fetch(em: Emitter, t: Tiles, places: Sequence[Place], rows: Rows, column: Va
     from tinyflow.compiler.writer import Value
 
     with em.counting("0", rows.height.name) as r:
-        em.env[t.m] = em.op("add {t} {0}, {1}", [rows.start, r])
+        em.env[t.m] = add(em, rows.start, r)
         for x in places:
             for first in range(0, t.width, LINE // x.dtype.size):
-                em.env[t.n] = em.op("add {t} {0}, {1}", [column, Value(str(first), int64, False)])
+                em.env[t.n] = add(em, column, Value(str(first), int64, False))
                 ask(em, x)
         del em.env[t.m], em.env[t.n]
 

@@ -20,9 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from tinyflow.compiler.blocks import heights
 from tinyflow.compiler.buffers import Buffers
-from tinyflow.compiler.contraction import Scratch, heights
-from tinyflow.compiler.loops import Kernel, Store, Target
+from tinyflow.compiler.loops import Kernel, Scratch, Store, Target
 from tinyflow.compiler.lower import Reader, Scope
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType

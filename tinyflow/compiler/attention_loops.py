@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from tinyflow.compiler import ahead
 from tinyflow.compiler.attention import OTHER, Attention, Panels
-from tinyflow.compiler.contraction import Scratch, heights
+from tinyflow.compiler.blocks import heights
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.folding import get, halve, put, slot
-from tinyflow.compiler.loops import loads, stride
+from tinyflow.compiler.loops import Scratch, loads, stride
 from tinyflow.compiler.microkernel import Tile, tile_declarations, tile_text
-from tinyflow.compiler.tiling import add, const, greatest, least, mul, pointer, when
+from tinyflow.compiler.phrases import add, const, div, greatest, least, less, mul, pointer, sub, when
 from tinyflow.compiler.transpose import turned
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
@@ -26,18 +26,6 @@ from tinyflow.ops.rules import select
 DEPTH = 384  # of a product over keys at once: a panel of so many rows stays in the first cache
 SHORT = 8  # vectors: a row of so few is not looped over
 YES, NO = Value("true", bool_, False), Value("false", bool_, False)
-
-
-def sub(em: Emitter, a: Value, b: Value) -> Value:
-    return em.op("sub {t} {0}, {1}", [a, b])
-
-
-def div(em: Emitter, a: Value, b: Value) -> Value:
-    return em.op("udiv {t} {0}, {1}", [a, b])
-
-
-def less(em: Emitter, a: Value, b: Value) -> Value:
-    return em.op("icmp slt {t} {0}, {1}", [a, b], bool_)
 
 
 class Cut(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import free, stride
+from tinyflow.compiler.phrases import add, greatest, least, sub
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import bool_, int64
@@ -20,7 +21,7 @@ from tinyflow.core.expr import Apply, Expr, Index
 from tinyflow.ops.contraction import Position, Spec
 
 if TYPE_CHECKING:
-    from tinyflow.compiler.contraction import Roles
+    from tinyflow.compiler.operands import Roles
 
 WORTH = 0.93  # leaving out less does not pay for shorter blocks of K
 
@@ -100,8 +101,8 @@ def narrowed(em: Emitter, conditions: tuple[Expr, ...], letter: Index, low: Valu
         step = stride(room, letter)
         rest = em.value(expr.add(room, expr.mul(letter, expr.mul(step, -1))))  # type: ignore[arg-type]
         if step == 1:
-            low = em.intrinsic("smax", [low, em.op("sub {t} {0}, {1}", [Value("0", int64, False), rest])], int64)
+            low = greatest(em, low, sub(em, Value("0", int64, False), rest))
         else:
-            high = em.intrinsic("smin", [high, em.op("add {t} {0}, {1}", [rest, Value("1", int64, False)])], int64)
-    high = em.intrinsic("smax", [high, low], int64)
+            high = least(em, high, add(em, rest, Value("1", int64, False)))
+    high = greatest(em, high, low)
     return low, em.choose(good, high, low)

@@ -16,6 +16,7 @@ from tinyflow.compiler.folding import Slot, combine, get, put, slot
 from tinyflow.compiler.kernel import share
 from tinyflow.compiler.loops import Kernel, Store, Target
 from tinyflow.compiler.lower import Reader, Scope
+from tinyflow.compiler.phrases import add, const, div, least, mul, sub
 from tinyflow.compiler.scalars import SCALARS
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
@@ -67,9 +68,9 @@ class Scan:
         blocks = expr.floordiv(expr.add(self.column.extent, width - 1), width)
         with share(em, expr.mul(self.row.extent, blocks)) as task:
             count = em.value(blocks)
-            em.env[self.row] = em.op("udiv {t} {0}, {1}", [task, count])
-            low = em.op("mul {t} {0}, {1}", [em.op("urem {t} {0}, {1}", [task, count]), number(width)])
-            high = em.intrinsic("smin", [em.op("add {t} {0}, {1}", [low, number(width)]), em.value(self.column.extent)], int64)  # fmt: skip
+            em.env[self.row] = div(em, task, count)
+            low = mul(em, em.op("urem {t} {0}, {1}", [task, count]), const(width))
+            high = least(em, add(em, low, const(width)), em.value(self.column.extent))  # fmt: skip
             self.down(em, store, low, high)
         return expr.mul(self.row.extent, blocks)
 
@@ -80,7 +81,7 @@ class Scan:
         assert self.column is not None
         column, width = self.column, Value(str(TOGETHER * em.lanes), int64, False)
         carry = [slot(em, self.carried, True) for _ in range(TOGETHER)]
-        whole = em.op("icmp eq {t} {0}, {1}", [em.op("sub {t} {0}, {1}", [high, low]), width])
+        whole = em.op("icmp eq {t} {0}, {1}", [sub(em, high, low), width])
         many, few, done = em.fresh("many"), em.fresh("few"), em.fresh("done")
         em.line(f"br i1 {whole.name}, label %{many}, label %{few}")
         em.label(many)
@@ -89,7 +90,7 @@ class Scan:
                 put(em, c, em.splat(self.first, Value("", self.carried, True)))
             with self.steps(em):
                 for n, c in enumerate(carry):
-                    at = em.op("add {t} {0}, {1}", [low, number(n * em.lanes)])
+                    at = add(em, low, const(n * em.lanes))
                     with em.scope(), em.lane_bound(column, at):
                         self.step(em, store, c)
         em.line(f"br label %{done}")
@@ -122,9 +123,9 @@ class Scan:
         """Vectors in order; from the end if reverse, the incomplete one always holding the last elements."""
         carry = slot(em, self.carried, False)
         put(em, carry, em.splat(self.first, Value("", self.carried, False)))
-        n, lanes = em.value(self.k.extent), number(em.lanes)
+        n, lanes = em.value(self.k.extent), const(em.lanes)
         em.hoist(store.value, self.k)
-        full = em.op("and {t} {0}, {1}", [n, number(-em.lanes)])
+        full = em.op("and {t} {0}, {1}", [n, const(-em.lanes)])
 
         def tail() -> None:
             with em.counting(full.name, n.name, em.lanes) as i, em.lane_bound(self.k, i), em.tail(i, n.name):
@@ -133,7 +134,7 @@ class Scan:
         if self.reverse:
             tail()
         with em.counting("0", full.name, em.lanes) as i:
-            back = em.op("sub {t} {0}, {1}", [em.op("sub {t} {0}, {1}", [full, i]), lanes])
+            back = sub(em, sub(em, full, i), lanes)
             with em.lane_bound(self.k, back if self.reverse else i):
                 self.vector(em, store, carry)
         if not self.reverse:
@@ -178,16 +179,12 @@ class Upward:
         em, n = self.em, self.em.value(self.scan.k.extent)
         self.loop = em.counting("0", n.name)
         k = self.loop.__enter__()
-        last = em.op("sub {t} {0}, {1}", [n, number(1)])
-        em.env[self.scan.k] = em.op("sub {t} {0}, {1}", [last, k]) if self.scan.reverse else k
+        last = sub(em, n, const(1))
+        em.env[self.scan.k] = sub(em, last, k) if self.scan.reverse else k
 
     def __exit__(self, *error: object) -> None:
         del self.em.env[self.scan.k]
         self.loop.__exit__(*error)  # type: ignore[arg-type]
-
-
-def number(n: int) -> Value:
-    return Value(str(n), int64, False)
 
 
 def cast(em: Emitter, v: Value, dtype: DType) -> Value:

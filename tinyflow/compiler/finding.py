@@ -12,6 +12,7 @@ from tinyflow.compiler.folding import get, put, slot
 from tinyflow.compiler.kernel import once
 from tinyflow.compiler.loops import Kernel, Store, Target
 from tinyflow.compiler.lower import Reader, Scope
+from tinyflow.compiler.phrases import add
 from tinyflow.core import expr
 from tinyflow.core.dtypes import bool_, int64
 from tinyflow.core.expr import Dim, Index, Index_
@@ -49,7 +50,7 @@ class Find:
                 em.line(
                     f"store i64 {em.env[self.k].name}, ptr {p}, align 8"
                 )  # if this is none, the next one overwrites it
-                put(em, count, em.op("add {t} {0}, {1}", [at, em.convert("zext", hit, int64)]))
+                put(em, count, add(em, at, em.convert("zext", hit, int64)))
             em.line(f"store i64 {get(em, count, int64, False).name}, ptr {size.name}_p, align 8")
         return 1
 

@@ -18,6 +18,7 @@ from tinyflow.core.dtypes import DType
 from tinyflow.core.expr import Apply, Expr, Fold, Index, Index_, Load, Poly
 from tinyflow.ops.elementwise import HEAVY
 from tinyflow.ops.movement import flatten
+from tinyflow.runtime.items import Slot
 
 
 class Target(NamedTuple):
@@ -45,6 +46,18 @@ class Target(NamedTuple):
     @property
     def label(self) -> str:
         return f"{self.node.label}" + ("" if self.home == "own" else f"'{self.home}")
+
+
+@dataclass(frozen=True, eq=False)
+class Scratch:
+    """Memory that only the kernels of one recipe use."""
+
+    label: str
+    size: Index_  # bytes
+    per_thread: bool = False
+
+    def slot(self) -> Slot:
+        return Slot("temp", self.size, self.per_thread, self.label)
 
 
 class Store(NamedTuple):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from itertools import product, zip_longest
 from typing import NamedTuple
 
-from tinyflow.compiler.contraction import Roles, extent, roles
+from tinyflow.compiler.operands import Roles, extent, roles
 from tinyflow.core.dtypes import float32
 from tinyflow.core.expr import Expr, Index_, apply, const
 from tinyflow.graph.node import Node

@@ -14,7 +14,7 @@ from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.loops import Kernel, Store, Target
 from tinyflow.compiler.lower import Reader, Scope
-from tinyflow.compiler.tiling import when
+from tinyflow.compiler.phrases import add, const, div, least, less, mul, when
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import bool_, int64
@@ -55,7 +55,7 @@ class Push:
             with em.loop(self.entry):
                 at = em.value(self.place)
                 above = em.op("icmp sge {t} {0}, {1}", [at, rows[0]], bool_)
-                below = em.op("icmp slt {t} {0}, {1}", [at, rows[1]], bool_)
+                below = less(em, at, rows[1])
                 with when(em, em.op("and {t} {0}, {1}", [above, below], bool_)):
                     em.env[self.row] = at
                     self.over_inner(em, store, store.value, columns)
@@ -64,17 +64,17 @@ class Push:
 
     def bounds(self, em: Emitter) -> tuple[Bounds, Bounds, Bounds]:
         """This thread's part of the batch, of the columns and of the rows: a run of one of them, all of the others."""
-        twice = em.op("mul {t} {0}, {1}", [Value("%nthreads", int64, False), number(2)])
+        twice = mul(em, Value("%nthreads", int64, False), const(2))
         batch, row = em.value(self.batch.extent), em.value(self.row.extent)
-        column = em.value(self.inner[-1].extent) if self.inner else number(1)
-        vectors = em.op("add {t} {0}, {1}", [column, number(em.lanes - 1)])
-        vectors = em.op("udiv {t} {0}, {1}", [vectors, number(em.lanes)])
+        column = em.value(self.inner[-1].extent) if self.inner else const(1)
+        vectors = add(em, column, const(em.lanes - 1))
+        vectors = div(em, vectors, const(em.lanes))
         by_batch = em.op("icmp uge {t} {0}, {1}", [batch, twice], bool_)
         wide = em.op("icmp uge {t} {0}, {1}", [vectors, twice], bool_)
         by_column = em.choose(by_batch, Value("false", bool_, False), wide)
         by_row = em.choose(em.op("or {t} {0}, {1}", [by_batch, wide], bool_), Value("false", bool_, False), TRUE)
-        low, high = (em.op("mul {t} {0}, {1}", [b, number(em.lanes)]) for b in part(em, vectors, by_column))
-        columns = low, em.intrinsic("smin", [high, column], int64)
+        low, high = (mul(em, b, const(em.lanes)) for b in part(em, vectors, by_column))
+        columns = low, least(em, high, column)
         return part(em, batch, by_batch), columns, part(em, row, by_row)
 
     def over_inner(self, em: Emitter, store: Store, value: Expr, columns: Bounds) -> None:
@@ -96,17 +96,13 @@ TRUE = Value("true", bool_, False)
 def part(em: Emitter, n: Value, shared: Value) -> Bounds:
     """This thread's run of n things if they are shared, else all of them."""
     tid, threads = Value("%tid", int64, False), Value("%nthreads", int64, False)
-    after = em.op("add {t} {0}, {1}", [tid, number(1)])
-    low, high = (em.op("udiv {t} {0}, {1}", [em.op("mul {t} {0}, {1}", [n, t]), threads]) for t in (tid, after))
-    return em.choose(shared, low, number(0)), em.choose(shared, high, n)
+    after = add(em, tid, const(1))
+    low, high = (div(em, mul(em, n, t), threads) for t in (tid, after))
+    return em.choose(shared, low, const(0)), em.choose(shared, high, n)
 
 
 def names(b: Bounds) -> tuple[str, str]:
     return b[0].name, b[1].name
-
-
-def number(n: int) -> Value:
-    return Value(str(n), int64, False)
 
 
 class nest:

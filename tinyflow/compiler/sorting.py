@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyflow.compiler.buffers import Buffers
-from tinyflow.compiler.contraction import Scratch
-from tinyflow.compiler.cumulative import cast, number
+from tinyflow.compiler.cumulative import cast
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.folding import get, put, slot
 from tinyflow.compiler.kernel import share
-from tinyflow.compiler.loops import Kernel, Store, Target
+from tinyflow.compiler.loops import Kernel, Scratch, Store, Target
 from tinyflow.compiler.lower import Reader, Scope
-from tinyflow.compiler.tiling import when
+from tinyflow.compiler.phrases import add, const, least, less, mul, sub, when
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import bool_, int32, int64
@@ -130,25 +129,25 @@ class Order:
         kept = em.name("kept")
         em.allocas.append(f"  {kept} = alloca [{max(self.count, 1)} x <{em.lanes} x i64>], align 64")
         with share(em, blocks) as block:
-            low = em.op("mul {t} {0}, {1}", [block, number(em.lanes)])
-            high = em.op("add {t} {0}, {1}", [low, number(em.lanes)])
-            high = em.intrinsic("smin", [high, em.value(rows)], int64)
+            low = mul(em, block, const(em.lanes))
+            high = add(em, low, const(em.lanes))
+            high = least(em, high, em.value(rows))
             em.in_lanes(self.row, low.name, high.name, lambda: self.exchanges(em, store, kept), None)
         return blocks
 
     def exchanges(self, em: Emitter, store: Store, kept: str) -> None:
-        count = number(self.count)  # type: ignore[arg-type]
+        count = const(self.count)  # type: ignore[arg-type]
         moving = slot(em, int64, True)
         with em.loop(self.k):
             k = em.env[self.k]
             put(em, moving, em.widen(self.element(em, k)))
-            filled = em.intrinsic("smin", [k, count], int64)
+            filled = least(em, k, count)
             with em.counting("0", filled.name) as j:
                 old, new = self.kept(em, kept, j), get(em, moving, int64, True)
-                less = em.op("icmp ult {t} {0}, {1}", [new, old], bool_)
-                self.keep(em, kept, j, em.choose(less, new, old))
-                put(em, moving, em.choose(less, old, new))
-            with when(em, em.op("icmp slt {t} {0}, {1}", [k, count], bool_)):
+                before = em.op("icmp ult {t} {0}, {1}", [new, old], bool_)
+                self.keep(em, kept, j, em.choose(before, new, old))
+                put(em, moving, em.choose(before, old, new))
+            with when(em, less(em, k, count)):
                 self.keep(em, kept, k, get(em, moving, int64, True))
         with em.counting("0", count.name) as j:
             e = self.kept(em, kept, j)
@@ -177,7 +176,7 @@ class Order:
             em.line(f"store i64 -1, ptr {self.entry(em, out, j)}, align 8")
         buffer, t = em.name("new"), f"<{em.lanes} x i64>"
         em.allocas.append(f"  {buffer} = alloca {t}, align 64")
-        worst_at = self.entry(em, out, em.op("sub {t} {0}, {1}", [count, number(1)]))
+        worst_at = self.entry(em, out, sub(em, count, const(1)))
 
         def one() -> None:
             e = self.element(em, lanes_of(em, self.k))
@@ -208,7 +207,7 @@ class Order:
         with em.counting("0", em.value(count).name) as j:
             e = Value(em.name("e"), int64, False)
             em.line(f"{e.name} = load i64, ptr {self.entry(em, source, j)}, align 8")
-            place = em.op("and {t} {0}, {1}", [e, number(PLACE)])
+            place = em.op("and {t} {0}, {1}", [e, const(PLACE)])
             em.line(f"store i64 {place.name}, ptr {self.entry(em, out, j)}, align 8")
 
     # ------------------------------------------------------------------------------------------ whole rows
@@ -225,7 +224,7 @@ class Order:
             with em.counting("0", n.name) as j:
                 e = Value(em.name("e"), int64, False)
                 em.line(f"{e.name} = load i64, ptr {self.entry(em, done, j)}, align 8")
-                place = em.op("and {t} {0}, {1}", [e, number(PLACE)])
+                place = em.op("and {t} {0}, {1}", [e, const(PLACE)])
                 em.env[self.k] = place
                 again = self.element(em, place, high=True)
                 del em.env[self.k]

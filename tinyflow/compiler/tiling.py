@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyflow.compiler import ahead
 from tinyflow.compiler.borders import narrowed
-from tinyflow.compiler.emit import Emitter, first_lane
+from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import bind_rows, work
+from tinyflow.compiler.left import left_operand
 from tinyflow.compiler.loops import Kernel, Store, loads, stride
-from tinyflow.compiler.microkernel import Tile, tile_declarations, tile_text
+from tinyflow.compiler.phrases import (
+    add,
+    call_tile,
+    const,
+    div,
+    greatest,
+    index,
+    lane_start,
+    least,
+    less,
+    mul,
+    pointer,
+    sub,
+    when,
+)
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
 from tinyflow.core.dtypes import bool_, int64
-from tinyflow.core.expr import Index, Index_, Load
+from tinyflow.core.expr import Index_, Load
 
 if TYPE_CHECKING:
     from tinyflow.compiler.contraction import Tiles
-
-
-def const(n: int) -> Value:
-    return Value(str(n), int64, False)
-
-
-def index(em: Emitter, e: Index_) -> Value:
-    return em.value(e)
-
-
-def add(em: Emitter, a: Value, b: Value) -> Value:
-    return em.op("add {t} {0}, {1}", [a, b])
-
-
-def mul(em: Emitter, a: Value, b: Value) -> Value:
-    return em.op("mul {t} {0}, {1}", [a, b])
-
-
-def least(em: Emitter, a: Value, b: Value) -> Value:
-    return em.intrinsic("smin", [a, b], int64)
-
-
-def greatest(em: Emitter, a: Value, b: Value) -> Value:
-    return em.intrinsic("smax", [a, b], int64)
 
 
 class Grid(NamedTuple):
@@ -66,15 +57,15 @@ def emit_tiles(em: Emitter, kernel: Kernel, t: Tiles) -> Index_:
     em.hoist_all([s.value for s in kernel.stores], t.batch, t.run, t.m, t.n)
     grid = divide(em, t)
     each = greatest(em, grid.tiles, const(1))  # there may be no rows: dividing by 0 would end the process
-    first_batch = em.op("udiv {t} {0}, {1}", [grid.low, each])
-    last_batch = em.op("udiv {t} {0}, {1}", [add(em, grid.high, const(-1)), each])
-    some = em.op("icmp slt {t} {0}, {1}", [grid.low, grid.high], bool_)
+    first_batch = div(em, grid.low, each)
+    last_batch = div(em, add(em, grid.high, const(-1)), each)
+    some = less(em, grid.low, grid.high)
     end = em.choose(some, add(em, last_batch, const(1)), first_batch)
     with em.counting(first_batch.name, end.name) as b:
         em.env[t.batch] = b
         base = mul(em, b, grid.tiles)
-        low = greatest(em, em.op("sub {t} {0}, {1}", [grid.low, base]), const(0))
-        high = least(em, em.op("sub {t} {0}, {1}", [grid.high, base]), grid.tiles)
+        low = greatest(em, sub(em, grid.low, base), const(0))
+        high = least(em, sub(em, grid.high, base), grid.tiles)
         with em.counting(grid.first.name, grid.last.name, t.group) as p0:
             panels = p0, least(em, add(em, p0, const(t.group)), grid.last)
             if t.tile_by_tile:
@@ -93,13 +84,13 @@ def divide(em: Emitter, t: Tiles) -> Grid:
     tid, n = Value("%tid", int64, False), Value("%nthreads", int64, False)
     tiles, panels = index(em, t.tile_count), index(em, t.panel_count)
     all_tiles = mul(em, index(em, t.sizes[0]), tiles)
-    few = em.op("icmp slt {t} {0}, {1}", [all_tiles, mul(em, n, const(2))], bool_)
-    more = em.op("icmp slt {t} {0}, {1}", [all_tiles, panels], bool_)
+    few = less(em, all_tiles, mul(em, n, const(2)))
+    more = less(em, all_tiles, panels)
     columns = em.op("and {t} {0}, {1}", [few, more], bool_)
     after = add(em, tid, const(1))
 
     def part(whole: Value, k: Value) -> Value:
-        return em.op("udiv {t} {0}, {1}", [mul(em, whole, k), n])
+        return div(em, mul(em, whole, k), n)
 
     def mine(rows: Value) -> tuple[Value, Value]:
         """This thread's part, or all where it is columns that are divided."""
@@ -109,8 +100,8 @@ def divide(em: Emitter, t: Tiles) -> Grid:
     if not t.divides_rows:
         return Grid(*mine(all_tiles), first, last, tiles, None)
     rows = mine(index(em, t.m.extent))
-    count = em.op("sub {t} {0}, {1}", [rows[1], rows[0]])
-    own = em.op("udiv {t} {0}, {1}", [add(em, count, const(t.rows[0] - 1)), const(t.rows[0])])
+    count = sub(em, rows[1], rows[0])
+    own = div(em, add(em, count, const(t.rows[0] - 1)), const(t.rows[0]))
     return Grid(const(0), own, first, last, tiles, rows)
 
 
@@ -143,12 +134,12 @@ def k_blocks(em: Emitter, t: Tiles) -> Iterator[Block]:
         chunk = o
         if split:
             each = greatest(em, chunks, const(1))
-            chunk, line = em.op("urem {t} {0}, {1}", [o, each]), em.op("udiv {t} {0}, {1}", [o, each])
+            chunk, line = em.op("urem {t} {0}, {1}", [o, each]), div(em, o, each)
             bind_rows(em, t.k[:split], line)
         low = mul(em, chunk, const(step))
         high = least(em, add(em, low, const(step)), end)
         start = mul(em, add(em, mul(em, line, end), low), const(inner))
-        length = mul(em, em.op("sub {t} {0}, {1}", [high, low]), const(inner))
+        length = mul(em, sub(em, high, low), const(inner))
         first = em.op("icmp eq {t} {0}, {1}", [o, const(0)], bool_)
         last = em.op("icmp eq {t} {0}, {1}", [add(em, o, const(1)), once], bool_)
         yield Block(low, high, start, length, first, last)
@@ -172,14 +163,14 @@ def row_tiles(em: Emitter, t: Tiles, grid: Grid, low: Value, high: Value) -> Ite
         fresh = em.op("icmp eq {t} {0}, {1}", [tile, low], bool_)
         if t.run.extent != 1:
             each = index(em, t.tiles_a_run)
-            em.env[t.run], tile = em.op("udiv {t} {0}, {1}", [tile, each]), em.op("urem {t} {0}, {1}", [tile, each])
+            em.env[t.run], tile = div(em, tile, each), em.op("urem {t} {0}, {1}", [tile, each])
         fresh = em.op("or {t} {0}, {1}", [fresh, em.op("icmp eq {t} {0}, {1}", [tile, const(0)], bool_)])
         m = t.m.extent
         if isinstance(m, int) and t.across != "rows":
             count = -(-m // t.rows[0])
             base, rest = m // count, m % count
             start = add(em, mul(em, tile, const(base)), least(em, tile, const(rest)))
-            taller = em.op("icmp slt {t} {0}, {1}", [tile, const(rest)], bool_)
+            taller = less(em, tile, const(rest))
             yield Rows(start, em.choose(taller, const(base + 1), const(base)) if rest else const(base), fresh)
         else:
             begin, end = grid.rows or (const(0), index(em, m))
@@ -201,11 +192,11 @@ def cut_rows(em: Emitter, t: Tiles, first: Value, stop: Value) -> Iterator[tuple
     em.label(head)
     start = Value(em.name(), int64, False)
     em.line(f"{start.name} = load i64, ptr {at}")
-    go = em.op("icmp slt {t} {0}, {1}", [start, stop], bool_)
+    go = less(em, start, stop)
     em.line(f"br i1 {go.name}, label %{body}, label %{done}")
     em.label(body)
     with em.scope():
-        left = em.op("sub {t} {0}, {1}", [stop, start])
+        left = sub(em, stop, start)
         rows = const(t.rows[-1])
         for h in reversed(t.rows[:-1]):
             rows = em.choose(em.op("icmp sge {t} {0}, {1}", [left, const(h)], bool_), const(h), rows)
@@ -228,8 +219,8 @@ def rows_against_panels(
 def inside(em: Emitter, t: Tiles, block: Block) -> tuple[Block, Value]:
     """The part of a block where A is not zero for certain, and whether anything has to be done for it."""
     low, high = narrowed(em, t.tests, t.k[t.blocks.split], block.low, block.high)
-    skipped = mul(em, em.op("sub {t} {0}, {1}", [low, block.low]), const(t.blocks.inner))
-    length = mul(em, em.op("sub {t} {0}, {1}", [high, low]), const(t.blocks.inner))
+    skipped = mul(em, sub(em, low, block.low), const(t.blocks.inner))
+    length = mul(em, sub(em, high, low), const(t.blocks.inner))
     needed = em.op("icmp sgt {t} {0}, {1}", [length, const(0)], bool_)
     for end in (block.first, block.last):
         needed = em.op("or {t} {0}, {1}", [needed, end])
@@ -277,7 +268,7 @@ def results_at(em: Emitter, kernel: Kernel, t: Tiles, b: Value, start: Value, p:
     """(pointer, stride of rows) of where a tile's results are added up."""
     if t.sums is not None and t.sums.per_thread:
         line = const(t.group * t.width)
-        at = mul(em, em.op("sub {t} {0}, {1}", [p, p0]), const(t.width))
+        at = mul(em, sub(em, p, p0), const(t.width))
         return pointer(em, t.sums, at, t.dtype.llvm), line
     if t.sums is not None:
         line = mul(em, index(em, t.panel_count), const(t.width))
@@ -299,147 +290,6 @@ def scratch_tile(em: Emitter, t: Tiles) -> str:
     c = em.name("tile")
     em.allocas.append(f"  {c} = alloca [{t.rows[0] * t.width} x {t.dtype.llvm}], align 64")
     return c
-
-
-def pointer(em: Emitter, buffer: object, at: Value, element: str) -> str:
-    base = em.buffers.setdefault(buffer, f"%buf{len(em.buffers)}")
-    p = em.name("p")
-    em.line(f"{p} = getelementptr {element}, ptr {base}, i64 {at.name}")
-    return p
-
-
-@contextmanager
-def when(em: Emitter, condition: Value) -> Iterator[None]:
-    if condition.name == "true":
-        with em.scope():
-            yield
-        return
-    yes, after = em.fresh("yes"), em.fresh("after")
-    em.line(f"br i1 {condition.name}, label %{yes}, label %{after}")
-    em.label(yes)
-    with em.scope():
-        yield
-    em.line(f"br label %{after}")
-    em.label(after)
-
-
-def left_operand(em: Emitter, t: Tiles, rows: Rows, block: Block) -> tuple[str, str, str]:
-    """(pointer, stride of rows, stride of K) of the tile's rows of A in this block."""
-    if t.local is None:
-        assert isinstance(t.a, Load)
-        em.env[t.m], em.env[t.k[0]] = rows.start, block.start
-        with em.scope():
-            p = em.pointer(t.a.buffer, t.a.offset, t.dtype)
-        del em.env[t.m], em.env[t.k[0]]
-        return p, index(em, stride(t.a.offset, t.m)).name, index(em, stride(t.a.offset, t.k[0])).name  # type: ignore[arg-type]
-    if t.upright and t.whole_runs:
-        with when(em, rows.fresh):
-            pack_upright(em, t, const(0), index(em, t.m.extent), block)
-        return pointer(em, t.local, rows.start, t.dtype.llvm), "1", str(t.packed_height)
-    if t.upright:
-        pack_upright(em, t, rows.start, add(em, rows.start, rows.height), block)
-        return pointer(em, t.local, const(0), t.dtype.llvm), "1", str(t.packed_height)
-    pack_rows(em, t, rows.start, rows.height, block)
-    return pointer(em, t.local, const(0), t.dtype.llvm), str(t.blocks.most), "1"
-
-
-def pack_rows(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) -> None:
-    """local[r][k] = A at row r, for a block of K: the last letter in lanes. Rows that lie apart are fetched a block ahead: too
-    little of each is read at once for the processor to see where it goes on."""
-    last = t.k[-1]
-    along = t.a if isinstance(t.a, Load) and len(t.k) == 1 and stride(t.a.offset, last) == 1 else None
-    with em.counting("0", rows.name) as r:
-        em.env[t.m] = add(em, start, r)
-        row = mul(em, r, const(t.blocks.most))
-
-        def store(line: Value, low: Value, high: str, known: int | None) -> None:
-            def put() -> None:
-                at = em.op("sub {t} {0}, {1}", [add(em, line, lane_start(em, last)), low])
-                keep(em, t, at, em.value(t.a), em.mask)
-                if along is not None:
-                    em.fetch(along, t.blocks.step * t.dtype.size)
-
-            em.in_lanes(last, low.name, high, put, known)
-
-        with k_letters(em, t, block, len(t.k) - 1) as line:
-            line = add(em, row, line)
-            if t.blocks.split == len(t.k) - 1:
-                store(line, block.low, block.high.name, None)
-            else:
-                assert isinstance(last.extent, int)
-                store(line, const(0), str(last.extent), last.extent)
-        del em.env[t.m]
-
-
-def pack_upright(em: Emitter, t: Tiles, start: Value, end: Value, block: Block) -> None:
-    """local[k][r] = A at row start + r, for a block of K: rows in lanes, whatever lies beyond the last one is not used."""
-    with k_letters(em, t, block, len(t.k)) as line:
-        for first in range(0, t.packed_height, t.lanes):
-            at = add(em, start, const(first))
-            whole = t.whole_runs and first + t.lanes <= t.m.extent  # type: ignore[operator]
-            with em.scope(), em.lane_bound(t.m, at), nullcontext() if whole else em.tail(at, end.name):
-                place = add(em, mul(em, line, const(t.packed_height)), const(first))
-                keep(em, t, place, em.value(t.a), None)
-
-
-@contextmanager
-def k_letters(em: Emitter, t: Tiles, block: Block, end: int) -> Iterator[Value]:
-    """Loops over a block's letters up to `end`; gives the place in the block that they come to."""
-    split, _, inner = t.blocks
-    with ExitStack() as open_loops:
-        line = const(0)
-        for k in range(split, end):
-            em.hoist(t.a, *t.k[k:])
-            low, high = (block.low, block.high) if k == split else (const(0), index(em, t.k[k].extent))
-            open_loops.enter_context(em.loop(t.k[k], low.name, high.name))
-            if k > split:
-                inner //= t.k[k].extent  # type: ignore[operator]
-            at = em.op("sub {t} {0}, {1}", [em.env[t.k[k]], low])
-            line = add(em, line, mul(em, at, const(inner)))
-        em.hoist(t.a, *t.k[end:])
-        yield line
-
-
-def keep(em: Emitter, t: Tiles, at: Value, v: Value, mask: Value | None) -> None:
-    """A vector of A into the thread's own memory."""
-    p = pointer(em, t.local, at, t.dtype.llvm)
-    v = em.widen(v)
-    if mask is None:
-        em.line(f"store {v.type(em.lanes)} {v.name}, ptr {p}, align {t.dtype.size}")
-    else:
-        em.masked_store(p, v, em.widen(mask))
-
-
-def lane_start(em: Emitter, i: Index) -> Value:
-    return em.env[first_lane(i)]
-
-
-def call_tile(em: Emitter, heights: Sequence[int], like: Tile, rows: Value, args: Sequence[str]) -> None:
-    """The micro-kernel of one of the heights."""
-    kinds = ("i64", "ptr", "i64", "i64", "ptr", "ptr", "i64", "i1")
-    text = ", ".join(f"{k} {a}" for k, a in zip(kinds, args, strict=True))
-    sm, sk = (None if s.startswith("%") else int(s) for s in args[2:4])
-    shapes = [like._replace(rows=h, sm=sm, sk=sk) for h in heights]
-    for k, shape in enumerate(shapes):
-        if shape.across == "rows" and shape.rows < shape.lanes:
-            shapes[k] = shape = shape._replace(across="columns")
-        em.extra[tile_text(shape, em.target.attributes)] = None
-        em.declared.update(dict.fromkeys(tile_declarations(shape)))
-    if len(shapes) == 1:
-        em.line(f"call void @{shapes[0].name}({text})")
-        return
-    after = em.fresh("after")
-    cases = [em.fresh("case") for _ in shapes]
-    em.line(
-        f"switch i64 {rows.name}, label %{cases[0]} [ "
-        + " ".join(f"i64 {h}, label %{c}" for h, c in zip(heights, cases, strict=True))
-        + " ]"
-    )
-    for shape, case in zip(shapes, cases, strict=True):
-        em.label(case)
-        em.line(f"call void @{shape.name}({text})")
-        em.line(f"br label %{after}")
-    em.label(after)
 
 
 def epilogue(
@@ -469,7 +319,7 @@ def epilogue(
             del em.env[t.m]
 
     def make(r: Value) -> None:
-        em.env[t.result] = loaded(c, em.op("sub {t} {0}, {1}", [mul(em, r, ldc), low]))
+        em.env[t.result] = loaded(c, sub(em, mul(em, r, ldc), low))
         values = [em.value(s.value) for s in stores]
         for k, (s, x) in enumerate(zip(stores, values, strict=True)):
             if kept is None:

@@ -17,9 +17,10 @@ from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import bind_rows, share
 from tinyflow.compiler.loops import Kernel, Store, stride
 from tinyflow.compiler.microkernel import transposed
+from tinyflow.compiler.phrases import add, const, least, mul, sub
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
-from tinyflow.core.dtypes import DType, bool_, int64
+from tinyflow.core.dtypes import DType, bool_
 from tinyflow.core.expr import Apply, Expr, Index, Index_, Load
 from tinyflow.ops.movement import split
 
@@ -55,10 +56,8 @@ class Turn:
         tasks = expr.product(i.extent for i in rows)
         with share(em, tasks) as task:
             bind_rows(em, rows, task)
-            start = em.op("mul {t} {0}, {1}", [em.env[block], number(self.lanes)])
-            start = em.intrinsic(
-                "smin", [start, number(depth - self.lanes)], int64
-            )  # the last block overlaps the one before
+            start = mul(em, em.env[block], const(self.lanes))
+            start = least(em, start, const(depth - self.lanes))  # the last block overlaps the one before
             em.env[self.line] = start
             for j in range(self.width // self.lanes):
                 self.block(em, kernel, j * self.lanes)
@@ -71,25 +70,21 @@ class Turn:
         return expr.substitute(offset, dict(zip(self.letters, split(self.line + along, extents), strict=True)))
 
     def block(self, em: Emitter, kernel: Kernel, j: int) -> None:
-        first = em.op(
-            "add {t} {0}, {1}", [em.op("mul {t} {0}, {1}", [em.env[self.panel], number(self.width)]), number(j)]
-        )
-        last = em.op("sub {t} {0}, {1}", [em.value(self.columns), number(1)])
+        first = add(em, mul(em, em.env[self.panel], const(self.width)), const(j))
+        last = sub(em, em.value(self.columns), const(1))
         vector = f"<{self.lanes} x {self.dtype.llvm}>"
         offset, rows = self.at(self.source.offset, 0), []
         for v in range(self.lanes):
             with em.scope():
-                column = em.op("add {t} {0}, {1}", [first, number(v)])
-                em.env[self.column] = em.intrinsic(
-                    "smin", [column, last], int64
-                )  # past the end: any column, never used
+                column = add(em, first, const(v))
+                em.env[self.column] = least(em, column, last)  # past the end: any column, never used
                 p = em.pointer(self.source.buffer, offset, self.dtype)
             rows.append(em.name("x"))
             em.line(f"{rows[-1]} = load {vector}, ptr {p}, align {self.dtype.size}")
         del em.env[self.column]
         (store,) = kernel.stores
         with em.scope():
-            em.env[store.inner[0]] = number(j)
+            em.env[store.inner[0]] = const(j)
             for v, row in enumerate(turned(em, rows, vector)):
                 p = em.pointer(store.target.key, self.at(store.offset, v), self.dtype)
                 em.line(f"store {vector} {row}, ptr {p}, align {self.dtype.size}")
@@ -121,9 +116,9 @@ class Copy:
         tasks = expr.product(i.extent for i in rows)
         with share(em, tasks) as task:
             bind_rows(em, rows, task)
-            low = em.op("mul {t} {0}, {1}", [em.env[run], number(RUN)])
-            high = em.intrinsic("smin", [em.op("add {t} {0}, {1}", [low, number(RUN)]), em.value(inner.extent)], int64)
-            self.begin(em, outer, em.op("mul {t} {0}, {1}", [em.env[block], number(self.lanes)]))
+            low = mul(em, em.env[run], const(RUN))
+            high = least(em, add(em, low, const(RUN)), em.value(inner.extent))
+            self.begin(em, outer, mul(em, em.env[block], const(self.lanes)))
             with em.counting(low.name, high.name, self.lanes) as i:
                 self.begin(em, inner, i)
                 self.block(em, store, min(self.along.extent, self.lanes), min(line.extent, self.lanes))
@@ -134,7 +129,7 @@ class Copy:
     def begin(self, em: Emitter, i: Index, first: Value) -> None:
         """Where a block begins: the last one ends with the line."""
         assert isinstance(i.extent, int)
-        em.env[i] = em.intrinsic("smin", [first, number(max(i.extent - self.lanes, 0))], int64)
+        em.env[i] = least(em, first, const(max(i.extent - self.lanes, 0)))
 
     def block(self, em: Emitter, store: Store, read: int, written: int) -> None:
         """`written` lines of `read` elements become `read` lines of `written` elements."""
@@ -180,10 +175,6 @@ def turned_copy(kernel: Kernel, vector_bytes: int) -> Kernel:
 def apart(step: Index_ | None) -> float:
     """How far lines are from each other, at least."""
     return step if isinstance(step, int) else math.inf
-
-
-def number(n: int) -> Value:
-    return Value(str(n), int64, False)
 
 
 def turned(em: Emitter, rows: Sequence[str], vector: str) -> list[str]:

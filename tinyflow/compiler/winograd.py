@@ -21,12 +21,13 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyflow.compiler.buffers import Buffers
-from tinyflow.compiler.contraction import Scratch, in_memory_order, opened_read
 from tinyflow.compiler.emit import Emitter
-from tinyflow.compiler.loops import Kernel, Store, Target, loads, stride
+from tinyflow.compiler.loops import Kernel, Scratch, Store, Target, loads, stride
 from tinyflow.compiler.lower import Reader, Scope
 from tinyflow.compiler.microkernel import Tile
 from tinyflow.compiler.minimal import Form, Line, Place, count, form_of, number, pays, transformed
+from tinyflow.compiler.operands import opened_read
+from tinyflow.compiler.panels import in_memory_order
 from tinyflow.core import expr
 from tinyflow.core.dtypes import float32
 from tinyflow.core.expr import Expr, Index, Index_, const

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import share, store_all, work
 from tinyflow.compiler.loops import Kernel, Store
-from tinyflow.compiler.tiling import add, call_tile, const, greatest, least, mul, pointer, when
+from tinyflow.compiler.phrases import add, call_tile, const, div, greatest, least, less, mul, pointer, sub, when
 from tinyflow.compiler.winograd import Filtering, Learning, Products, apart
 from tinyflow.compiler.writer import Value
 from tinyflow.core.dtypes import bool_, int64
@@ -31,7 +31,7 @@ def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
     line, deep = apart(t.block * channels), apart(channels * t.width)
     with share(em, t.groups * count) as task:
         em.env[t.group], block = (
-            em.op("udiv {t} {0}, {1}", [task, const(count)]),
+            div(em, task, const(count)),
             em.op("urem {t} {0}, {1}", [task, const(count)]),
         )
         start, end = cut(em, const(tiles), const(count), block)
@@ -64,7 +64,7 @@ def emit_learning(em: Emitter, kernel: Kernel, t: Learning) -> Index_:
     line, across = apart(t.block * channels), apart(t.panels * t.block * t.width)
     threads, tid = Value("%nthreads", int64, False), Value("%tid", int64, False)
     begin, stop = cut(em, const(t.groups * rows), threads, tid)
-    for_groups = [em.op("udiv {t} {0}, {1}", [n, const(rows)]) for n in (begin, add(em, stop, const(rows - 1)))]
+    for_groups = [div(em, n, const(rows)) for n in (begin, add(em, stop, const(rows - 1)))]
     with em.loop(t.group, *(n.name for n in for_groups)), em.counting("0", str(tiles), t.block) as start:
         before = mul(em, em.env[t.group], const(rows))
         low, high = greatest(em, sub(em, begin, before), const(0)), least(em, sub(em, stop, before), const(rows))
@@ -107,8 +107,8 @@ def transform_image(em: Emitter, t: Products, start: Value, size: Value, low: Va
         del em.env[t.beside]
         return
     ends = (
-        em.op("udiv {t} {0}, {1}", [low, const(each)]),
-        em.op("udiv {t} {0}, {1}", [add(em, high, const(each - 1)), const(each)]),
+        div(em, low, const(each)),
+        div(em, add(em, high, const(each - 1)), const(each)),
     )
     with em.loop(t.beside, *(n.name for n in ends)):
         before = mul(em, em.env[t.beside], const(each))
@@ -146,14 +146,10 @@ def finish(em: Emitter, kernel: Kernel, t: Products) -> None:
 
 def cut(em: Emitter, n: Value, count: Value, k: Value) -> tuple[Value, Value]:
     """(start, end) of the k-th of `count` parts of n, whose lengths differ by one at most, the longer ones first."""
-    base, rest = em.op("udiv {t} {0}, {1}", [n, count]), em.op("urem {t} {0}, {1}", [n, count])
+    base, rest = div(em, n, count), em.op("urem {t} {0}, {1}", [n, count])
     start = add(em, mul(em, k, base), least(em, k, rest))
-    longer = em.op("icmp slt {t} {0}, {1}", [k, rest], bool_)
+    longer = less(em, k, rest)
     return start, add(em, start, em.choose(longer, add(em, base, const(1)), base))
-
-
-def sub(em: Emitter, a: Value, b: Value) -> Value:
-    return em.op("sub {t} {0}, {1}", [a, b])
 
 
 def at(em: Emitter, t: Products, scratch: object, offset: Value) -> str:
