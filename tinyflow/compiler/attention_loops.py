@@ -14,8 +14,8 @@ from tinyflow.compiler.blocks import heights
 from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.folding import get, halve, put, slot
 from tinyflow.compiler.loops import Scratch, loads, stride
-from tinyflow.compiler.microkernel import Tile, tile_declarations, tile_text
-from tinyflow.compiler.phrases import add, const, div, greatest, least, less, mul, pointer, sub, when
+from tinyflow.compiler.microkernel import Tile
+from tinyflow.compiler.phrases import add, call_tile, const, div, greatest, least, less, mul, pointer, sub, when
 from tinyflow.compiler.transpose import turned
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
@@ -398,15 +398,5 @@ def micro(
 ) -> None:  # fmt: skip
     """One tile: out = left right, added to what is there unless it is the first."""
     a, b, c = (pointer(em, x, where, t.dtype.llvm) for x, where in (left, (right.buffer, at), out))
-    args = f"i64 {depth.name}, ptr {a}, i64 0, i64 0, ptr {b}, ptr {c}, i64 {line}, i1 {first.name}"
-    shapes = [Tile(h, right.vectors, t.sizes.lanes, t.dtype, *strides) for h in heights]
-    after, cases = em.fresh("after"), [em.fresh("case") for _ in shapes]
-    choices = " ".join(f"i64 {h}, label %{c}" for h, c in zip(heights[1:], cases[1:], strict=True))
-    em.line(f"switch i64 {rows.name}, label %{cases[0]} [ {choices} ]")
-    for shape, case in zip(shapes, cases, strict=True):
-        em.extra[tile_text(shape, em.target.attributes)] = None
-        em.declared.update(dict.fromkeys(tile_declarations(shape)))
-        em.label(case)
-        em.line(f"call void @{shape.name}({args})")
-        em.line(f"br label %{after}")
-    em.label(after)
+    like = Tile(heights[0], right.vectors, t.sizes.lanes, t.dtype, None, None)
+    call_tile(em, heights, like, rows, [depth.name, a, *map(str, strides), b, c, str(line), first.name])

@@ -30,11 +30,7 @@ MOST_ALONE = 1 << 21  # bytes of panels that each thread may have for itself
 # cycles
 CALL, RESULT = 15, 6  # of the micro-kernel; of one of its vectors of results
 BROADCAST, VECTOR = 0.04, 0.3  # beside the multiplications, of each row and each vector of B, in a step of K
-COPIED, TURNED, COMPUTED = (
-    2.0,
-    3.0,
-    8.0,
-)  # of a vector that is packed: as it lies, turned in registers, or computed then
+COPIED, TURNED, COMPUTED = 2.0, 3.0, 8.0  # of a vector that is packed: as it lies, turned in registers, computed then
 FAR, NEAR = 4, 1  # of a step to the next row of B in place, if it lies beyond the second cache or within it
 START, START_NEAR = 1000, 100  # of the first rows of a panel in place, that nobody has asked for
 BARRIER = 6000  # another step, that waits for this one: threads are woken, and one is late
