@@ -25,6 +25,31 @@ class Net(nn.Module):
         return self.second(h)
 
 
+# fmt: off
+LAYERS = {  # a layer, and the shape of what it is given
+    "linear":       (lambda: nn.Linear(4, 3), (2, 4)),
+    "layer norm":   (lambda: nn.LayerNorm(4), (2, 4)),
+    "rms norm":     (lambda: nn.RMSNorm(4), (2, 4)),
+    "group norm":   (lambda: nn.GroupNorm(2, 4), (2, 4, 5)),
+    "batch norm":   (lambda: nn.BatchNorm2d(4), (2, 4, 5, 5)),
+    "instance norm": (lambda: nn.InstanceNorm1d(4), (2, 4, 5)),
+    "convolution":  (lambda: nn.Conv2d(4, 3, 3, padding=1), (2, 4, 5, 5)),
+    "reflected":    (lambda: nn.Conv2d(4, 3, 3, padding=1, padding_mode="reflect"), (2, 4, 5, 5)),
+    "transposed":   (lambda: nn.ConvTranspose1d(4, 3, 3, 2), (2, 4, 5)),
+    "attention":    (lambda: nn.TransformerEncoderLayer(4, 2, 8, 0.0, batch_first=True), (2, 3, 4)),
+    "pooling":      (lambda: nn.MaxPool2d(2), (2, 4, 6, 6)),
+    "activation":   (lambda: nn.GELU(), (2, 4)),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_one_piece(name) -> None:
+    make, shape = LAYERS[name]
+    layer, x = make(), torch.randn(*shape)
+    assert torch.allclose(torch.compile(layer, fullgraph=True)(x), layer(x), atol=1e-5)
+
+
 def test_names_are_the_modules_own() -> None:
     net = Net()
     compiled = torch.compile(net)

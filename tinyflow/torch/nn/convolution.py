@@ -11,11 +11,13 @@ from tinyflow.torch.nn.layers import uniform_by_fan
 from tinyflow.torch.nn.module import Module, Parameter
 from tinyflow.torch.tensor import Tensor
 
+T = F.TABLE  # a global of its own: a trace sees what is in it
+
 
 def convolution(rank: int, transposed: bool = False) -> type[Module]:
     """Conv1d to 3d and their transposes."""
     name = f"Conv{'Transpose' if transposed else ''}{rank}d"
-    function = F.TABLE[f"conv_transpose{rank}d" if transposed else f"conv{rank}d"]
+    function = T[f"conv_transpose{rank}d" if transposed else f"conv{rank}d"]
 
     def __init__(
         self: Any,
@@ -71,7 +73,7 @@ def convolution(rank: int, transposed: bool = False) -> type[Module]:
                 self.dilation,
             )
         if self.padding_mode != "zeros":
-            wide = F.TABLE["pad"](input, [p for n in reversed(self.padding) for p in (n, n)], self.padding_mode)
+            wide = T["pad"](input, [p for n in reversed(self.padding) for p in (n, n)], self.padding_mode)
             return function(wide, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
         return function(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 

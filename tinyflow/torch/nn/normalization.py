@@ -9,6 +9,8 @@ from tinyflow.torch.nn import functional as F
 from tinyflow.torch.nn.module import Module, Parameter
 from tinyflow.torch.tensor import Tensor
 
+T = F.TABLE  # a global of its own: a trace sees what is in it
+
 
 class LayerNorm(Module):
     """Normalised over the last axes, then scaled and shifted"""
@@ -25,7 +27,7 @@ class LayerNorm(Module):
         )
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.TABLE["layer_norm"](input, self.normalized_shape, self.weight, self.bias, self.eps)
+        return T["layer_norm"](input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
@@ -43,7 +45,7 @@ class RMSNorm(Module):
         self.register_parameter("weight", Parameter(ones(self.normalized_shape)) if elementwise_affine else None)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.TABLE["rms_norm"](input, self.normalized_shape, self.weight, self.eps)
+        return T["rms_norm"](input, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
@@ -61,7 +63,7 @@ class GroupNorm(Module):
         self.register_parameter("bias", Parameter(zeros(num_channels)) if affine and bias else None)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.TABLE["group_norm"](input, self.num_groups, self.weight, self.bias, self.eps)
+        return T["group_norm"](input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
