@@ -876,6 +876,18 @@ def super_and_private(compile: Compile) -> Any:
 
 
 @program
+def parent_after_a_cut(compile: Compile) -> Any:
+    class Float(nn.LayerNorm):
+        def forward(self, x):
+            size = x.abs().sum().item()
+            found = super().forward(x / size)
+            return [super(Float, self).forward(y) for y in (found, x)]
+
+    f = compile(Float(3))
+    return [f(ramp(2, 3)), f(ramp(4, 3))]
+
+
+@program
 def hooks(compile: Compile) -> Any:
     seen: list[Any] = []
     net = nn.Sequential(nn.Linear(3, 2), nn.ReLU())

@@ -323,3 +323,48 @@ def test_attention_with_dropout_drops_weights(causal: bool) -> None:
     assert not np.allclose(found[0][0], plain.detach().numpy())
     with pytest.raises(ValueError, match="between 0 and 1"):
         F.scaled_dot_product_attention(q, k, v, dropout_p=1.5)
+
+
+OLD = [(a, r) for a in (None, True, False) for r in (None, True, False)]
+
+
+@pytest.mark.filterwarnings("ignore:size_average and reduce")
+@pytest.mark.parametrize(("average", "reduce"), OLD)
+def test_older_arguments_of_losses_choose_the_reduction(average: Any, reduce: Any) -> None:
+    old = {"size_average": average, "reduce": reduce}
+
+    def functions(torch: Any, x: Any, p: Any) -> Any:
+        F, t, sign = torch.nn.functional, torch.tensor(LABELS), p.detach().round() * 2 - 1
+        two = [
+            F.mse_loss,
+            F.l1_loss,
+            F.smooth_l1_loss,
+            F.kl_div,
+            F.binary_cross_entropy_with_logits,
+            F.soft_margin_loss,
+        ]
+        return [
+            *(loss(x, p.detach(), **old) for loss in two),
+            *(loss(x, t, **old) for loss in (F.cross_entropy, F.nll_loss)),
+            F.cross_entropy(x, t, None, average, -100, reduce, label_smoothing=0.1),
+            F.binary_cross_entropy(p, p.detach().round(), **old),
+            F.hinge_embedding_loss(x, sign, **old),
+            F.margin_ranking_loss(x, p, sign, **old),
+            F.cosine_embedding_loss(x, p, sign[:, 0], **old),
+        ]
+
+    def modules(torch: Any, x: Any, p: Any) -> Any:
+        nn, t = torch.nn, torch.tensor(LABELS)
+        losses = [nn.MSELoss(average, reduce), nn.L1Loss(**old), nn.SmoothL1Loss(**old), nn.KLDivLoss(**old)]
+        classes = [nn.CrossEntropyLoss(None, average, -100, reduce), nn.NLLLoss(**old)]
+        return [*(m(x, p.detach()) for m in losses), *(m(x, t) for m in classes), losses[0].reduction]
+
+    both(functions, X, P)
+    both(modules, X, P)
+
+
+def test_older_arguments_of_losses_warn() -> None:
+    with pytest.warns(UserWarning, match="please use reduction='sum' instead"):
+        ours.nn.functional.mse_loss(ours.ones(2), ours.zeros(2), size_average=False)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'reduce'"):
+        ours.nn.ReLU(reduce=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import builtins
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinyflow.jit import sources as s
@@ -142,8 +142,8 @@ def dictionary(t: Trace, f: Frame, node: ast.Dict) -> Value:
 
 
 def call_expression(t: Trace, f: Frame, node: ast.Call) -> Value:
-    if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args:
-        return parent_class(t, f)
+    if isinstance(node.func, ast.Name) and node.func.id == "super" and len(node.args) == 2:
+        return parent_class(t, f, node.args)
     function = evaluate(t, f, node.func)
     args = elements(t, f, node.args)
     kwargs: dict[str, Value] = {}
@@ -157,18 +157,12 @@ def call_expression(t: Trace, f: Frame, node: ast.Call) -> Value:
     return call(t, function, args, kwargs)
 
 
-def parent_class(t: Trace, f: Frame) -> Value:
-    """super(): the object, its attributes looked up behind the class that the method stands in."""
-    frame: Frame | None = f
-    while frame is not None and "__class__" not in frame.free:
-        frame = frame.parent
-    if frame is None:
-        raise Cut("super() outside a method")
-    code = frame.function.__code__
-    owner, self = t.concrete(cell(t, frame, "__class__")), look_up(t, frame, code.co_varnames[0])
+def parent_class(t: Trace, f: Frame, args: Sequence[ast.expr]) -> Value:
+    """super(cls, self): the object, its attributes looked up behind a class."""
+    owner, self = evaluate(t, f, args[0]), evaluate(t, f, args[1])
     if not isinstance(self, Known):
         raise Cut("super() of something that the trace made")
-    return Method(owner, self, "super")
+    return Method(t.concrete(owner), self, "super")
 
 
 def attribute(t: Trace, f: Frame, node: ast.Attribute) -> Value:

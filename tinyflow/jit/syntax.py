@@ -41,7 +41,7 @@ def syntax_of(code: types.CodeType) -> ast.FunctionDef | ast.Lambda:
         if isinstance(spelt, ast.FunctionDef):
             spelt.decorator_list = []
         if same_code(spelt, code):
-            return spelt  # type: ignore[no-any-return]
+            return SpeltSuper.of(spelt)
     raise NoSource("has source text that is not what runs")
 
 
@@ -84,6 +84,30 @@ class PrivateNames(ast.NodeTransformer):
         self.generic_visit(node)
         node.attr = self.spell(node.attr)
         return node
+
+
+class SpeltSuper(ast.NodeTransformer):
+    """super() means super(__class__, self): written so, it may stand in a function that has other parameters."""
+
+    def __init__(self, first: str) -> None:
+        self.first = first
+
+    @classmethod
+    def of(cls, function: Any) -> Any:
+        arguments = [*function.args.posonlyargs, *function.args.args]
+        return cls(arguments[0].arg).generic_visit(function) if arguments else function
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args:
+            node.args = [load("__class__", node), load(self.first, node)]
+        return node
+
+    def inner(self, node: ast.AST) -> ast.AST:
+        """A function inside has a first parameter of its own."""
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = inner
 
 
 def all_names(code: types.CodeType) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from tinyflow.torch.creation import empty, ones
 from tinyflow.torch.nn import functional as F
 from tinyflow.torch.nn import init
+from tinyflow.torch.nn.losses import chosen
 from tinyflow.torch.nn.module import Module, Parameter
 from tinyflow.torch.tensor import Tensor
 
@@ -18,27 +19,32 @@ def shown(value: Any) -> str:
     return repr(value)
 
 
+OLD_REDUCTION = ("size_average", "reduce")
+
+
 class Simple(Module):
     """A layer that calls a function with its settings; its subclasses are made by `simple` from rows of a table."""
 
     function: Any
+    order: list[str]  # of its settings, as positional arguments
     settings: dict[str, Any]
     shows: Any
     wants_training = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
-        names = list(self.settings)
+        names = self.order
         if len(args) > len(names):
             raise TypeError(
                 f"{type(self).__name__} takes {len(names)} settings ({', '.join(names)}), and was given {len(args)}"
             )
-        given = dict(zip(names, args, strict=False)) | {
-            k: v for k, v in kwargs.items() if k not in ("size_average", "reduce")
-        }
-        unknown = [k for k in given if k not in self.settings]
+        given = dict(zip(names, args, strict=False)) | kwargs
+        unknown = [k for k in given if k not in names]
         if unknown:
             raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument '{unknown[0]}'")
+        if "reduction" in self.settings:
+            old = (given.get(k) for k in OLD_REDUCTION)
+            given["reduction"] = chosen(given.get("reduction", self.settings["reduction"]), *old)
         for name, default in self.settings.items():
             value = given.get(name, default)
             if value is REQUIRED:
@@ -65,7 +71,14 @@ class Simple(Module):
 
 def simple(name: str, function: Any, shows: Any = None, training: bool = False, **settings: Any) -> type[Simple]:
     """A layer class out of a row."""
-    body = {"function": staticmethod(function), "settings": settings, "shows": shows, "wants_training": training}
+    kept = {k: v for k, v in settings.items() if k not in OLD_REDUCTION}
+    body = {
+        "function": staticmethod(function),
+        "order": list(settings),
+        "settings": kept,
+        "shows": shows,
+        "wants_training": training,
+    }
     return type(name, (Simple,), {**body, "__module__": __name__, "__doc__": function.__doc__})
 
 
@@ -158,18 +171,18 @@ UpsamplingNearest2d = simple("UpsamplingNearest2d", lambda input, size, scale_fa
 UpsamplingBilinear2d = simple("UpsamplingBilinear2d", lambda input, size, scale_factor: T["interpolate"](input, size, scale_factor, "bilinear", True), None, size=None, scale_factor=None)
 Unfold     = simple("Unfold",       T["unfold"],                 named("kernel_size", "dilation", "padding", "stride"), kernel_size=REQUIRED, dilation=1, padding=0, stride=1)
 CosineSimilarity = simple("CosineSimilarity", T["cosine_similarity"], None,                    dim=1, eps=1e-8)
-MSELoss    = simple("MSELoss",      T["mse_loss"],               None,                         reduction="mean")
-L1Loss     = simple("L1Loss",       T["l1_loss"],                None,                         reduction="mean")
-SmoothL1Loss = simple("SmoothL1Loss", T["smooth_l1_loss"],       None,                         reduction="mean", beta=1.0)
+MSELoss    = simple("MSELoss",      T["mse_loss"],               None,                         size_average=None, reduce=None, reduction="mean")
+L1Loss     = simple("L1Loss",       T["l1_loss"],                None,                         size_average=None, reduce=None, reduction="mean")
+SmoothL1Loss = simple("SmoothL1Loss", T["smooth_l1_loss"],       None,                         size_average=None, reduce=None, reduction="mean", beta=1.0)
 HuberLoss  = simple("HuberLoss",    T["huber_loss"],             None,                         reduction="mean", delta=1.0)
-KLDivLoss  = simple("KLDivLoss",    T["kl_div"],                 None,                         reduction="mean", log_target=False)
-BCELoss    = simple("BCELoss",      T["binary_cross_entropy"],   None,                         weight=None, reduction="mean")
-BCEWithLogitsLoss = simple("BCEWithLogitsLoss", T["binary_cross_entropy_with_logits"], None,   weight=None, reduction="mean", pos_weight=None)
-NLLLoss    = simple("NLLLoss",      T["nll_loss"],               None,                         weight=None, ignore_index=-100, reduction="mean")
-CrossEntropyLoss = simple("CrossEntropyLoss", T["cross_entropy"], None,                        weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0)
-HingeEmbeddingLoss = simple("HingeEmbeddingLoss", T["hinge_embedding_loss"], None,             margin=1.0, reduction="mean")
-MarginRankingLoss = simple("MarginRankingLoss", T["margin_ranking_loss"], None,                margin=0.0, reduction="mean")
-CosineEmbeddingLoss = simple("CosineEmbeddingLoss", T["cosine_embedding_loss"], None,          margin=0.0, reduction="mean")
+KLDivLoss  = simple("KLDivLoss",    T["kl_div"],                 None,                         size_average=None, reduce=None, reduction="mean", log_target=False)
+BCELoss    = simple("BCELoss",      T["binary_cross_entropy"],   None,                         weight=None, size_average=None, reduce=None, reduction="mean")
+BCEWithLogitsLoss = simple("BCEWithLogitsLoss", T["binary_cross_entropy_with_logits"], None,   weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None)
+NLLLoss    = simple("NLLLoss",      T["nll_loss"],               None,                         weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean")
+CrossEntropyLoss = simple("CrossEntropyLoss", T["cross_entropy"], None,                        weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0)
+HingeEmbeddingLoss = simple("HingeEmbeddingLoss", T["hinge_embedding_loss"], None,             margin=1.0, size_average=None, reduce=None, reduction="mean")
+MarginRankingLoss = simple("MarginRankingLoss", T["margin_ranking_loss"], None,                margin=0.0, size_average=None, reduce=None, reduction="mean")
+CosineEmbeddingLoss = simple("CosineEmbeddingLoss", T["cosine_embedding_loss"], None,          margin=0.0, size_average=None, reduce=None, reduction="mean")
 TripletMarginLoss = simple("TripletMarginLoss", F.triplet_margin_loss, None,                   margin=1.0, p=2.0, eps=1e-6, swap=False, reduction="mean")
 # fmt: on
 

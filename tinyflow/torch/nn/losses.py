@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,17 @@ def reduced(x: Node, reduction: str) -> Node:
 REDUCTIONS: dict[str, Callable[[Node], Node]] = {"mean": mean, "sum": sum_, "none": lambda x: x}
 
 
+def chosen(reduction: str, size_average: Any, reduce: Any) -> str:
+    """The reduction that the two older arguments mean where one of them is given: None counts as True there."""
+    if size_average is None and reduce is None:
+        return reduction
+    old = "none" if reduce is not None and not reduce else "mean" if size_average is None or size_average else "sum"
+    warnings.warn(
+        f"size_average and reduce args will be deprecated, please use reduction={old!r} instead.", stacklevel=2
+    )
+    return old
+
+
 def elementwise(loss: Callable[..., Node]) -> Callable[..., Node]:
     """A loss of two tensors element by element."""
 
@@ -42,7 +54,8 @@ def elementwise(loss: Callable[..., Node]) -> Callable[..., Node]:
             x, t = e.broadcast(input, target)
         except ValueError:
             raise SizeError(broadcast_text([input.shape, target.shape])) from None
-        return reduced(loss(x, e.cast(t, x.dtype), **settings), reduction)
+        y = loss(x, e.cast(t, x.dtype), **settings)
+        return reduced(y, chosen(reduction, size_average, reduce))
 
     call.__doc__ = loss.__doc__
     return call
@@ -71,6 +84,13 @@ def huber(x: Node, t: Node, delta: float = 1.0) -> Node:
     return e.where(e.less(d, delta), d * d * 0.5, (d - 0.5 * delta) * delta)
 
 
+def huber_loss(input: Node, target: Node, reduction: str = "mean", delta: float = 1.0) -> Node:
+    return elementwise(huber)(input, target, reduction=reduction, delta=delta)
+
+
+huber_loss.__doc__ = huber.__doc__
+
+
 def divergence(x: Node, t: Node, log_target: bool = False) -> Node:
     """t (log t - x), x being logarithms of probabilities"""
     if log_target:
@@ -87,12 +107,14 @@ def kl_div(
     log_target: bool = False,
 ) -> Node:
     """The divergence of Kullback and Leibler"""
+    reduction = chosen(reduction, size_average, reduce)
     y = divergence(*e.broadcast(input, target), log_target)
     return sum_(y) / float(y.shape[0]) if reduction == "batchmean" else reduced(y, reduction)  # type: ignore[arg-type]
 
 
 def binary_cross_entropy(input: Node, target: Node, weight: Node | None = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Node:  # fmt: skip
     """-(t log x + (1 - t) log(1 - x)), the logarithms being -100 at least"""
+    reduction = chosen(reduction, size_average, reduce)
     if tuple(input.shape) != tuple(target.shape):
         raise ValueError(f"Using a target size (torch.Size({list(target.shape)})) that is different to the input size (torch.Size({list(input.shape)})) is deprecated. Please ensure they have the same size.")  # fmt: skip
     y = -(target * bounded_log(input) + (1.0 - target) * bounded_log(1.0 - input))  # type: ignore[operator]
@@ -109,6 +131,7 @@ def binary_cross_entropy_with_logits(
     input: Node, target: Node, weight: Node | None = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean", pos_weight: Node | None = None
 ) -> Node:  # fmt: skip
     """-(w t log sigmoid(x) + (1 - t) log(1 - sigmoid(x)))"""
+    reduction = chosen(reduction, size_average, reduce)
     if tuple(input.shape) != tuple(target.shape):
         raise ValueError(
             f"Target size (torch.Size({list(target.shape)})) must be the same as input size (torch.Size({list(input.shape)}))"
@@ -148,6 +171,7 @@ def class_axis(input: Node, target: Node) -> int:
 
 def nll_loss(input: Node, target: Node, weight: Node | None = None, size_average: Any = None, ignore_index: int = -100, reduce: Any = None, reduction: str = "mean") -> Node:  # fmt: skip
     """-w[t] x[t], x being logarithms of probabilities (n, c, ...) and t classes (n, ...); their mean is weighted by w"""
+    reduction = chosen(reduction, size_average, reduce)
     axis = class_axis(input, target)
     if not target.dtype.is_integer:
         raise RuntimeError(f"expected scalar type Long but found {target.dtype.name.capitalize()}")
@@ -179,6 +203,7 @@ def cross_entropy(
     reduction: str = "mean", label_smoothing: float = 0.0,
 ) -> Node:  # fmt: skip
     """-log softmax(x)[t], t being classes (n, ...), or -sum t log softmax(x), t being probabilities of x's shape (n, c, ...)"""
+    reduction = chosen(reduction, size_average, reduce)
     axis = 1 if input.ndim > 1 else 0
     logs = f.log_softmax(input, axis)
     classes: Any = input.shape[axis]
@@ -233,16 +258,19 @@ def hinge(
     reduction: str = "mean",
 ) -> Node:
     """x where t is 1, max(0, margin - x) where t is -1"""
+    reduction = chosen(reduction, size_average, reduce)
     return reduced(e.where(e.equal(target, 1), input, e.relu(margin - input)), reduction)  # type: ignore[operator]
 
 
 def margin_ranking(input1: Node, input2: Node, target: Node, margin: float = 0.0, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Node:  # fmt: skip
     """max(0, -t (x1 - x2) + margin)"""
+    reduction = chosen(reduction, size_average, reduce)
     return reduced(e.relu(-target * (input1 - input2) + margin), reduction)
 
 
 def cosine_embedding(input1: Node, input2: Node, target: Node, margin: float = 0.0, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Node:  # fmt: skip
     """1 - cos where t is 1, max(0, cos - margin) where t is -1"""
+    reduction = chosen(reduction, size_average, reduce)
     c = cosine_similarity(input1, input2, -1, 1e-8)
     return reduced(e.where(e.equal(target, 1), 1.0 - c, e.relu(c - margin)), reduction)  # type: ignore[operator]
 
@@ -258,7 +286,7 @@ def gaussian_nll(
 
 # fmt: off
 ROWS: dict[str, Any] = {
-    "mse_loss": elementwise(squared), "l1_loss": elementwise(absolute), "smooth_l1_loss": elementwise(smooth), "huber_loss": elementwise(huber),
+    "mse_loss": elementwise(squared), "l1_loss": elementwise(absolute), "smooth_l1_loss": elementwise(smooth), "huber_loss": huber_loss,
     "kl_div": kl_div, "binary_cross_entropy": binary_cross_entropy, "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
     "nll_loss": nll_loss, "cross_entropy": cross_entropy, "hinge_embedding_loss": hinge, "margin_ranking_loss": margin_ranking,
     "cosine_embedding_loss": cosine_embedding, "gaussian_nll_loss": gaussian_nll,
