@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from tinyflow.core.config import config
-from tinyflow.core.errors import LINE, user_line
+from tinyflow.core.errors import LINE, line_kept, user_line
 from tinyflow.core.expr import Expr, Index_, is_found
 from tinyflow.core.expr import evaluate as number
 from tinyflow.graph.node import Node, Op, toposort
@@ -115,15 +115,15 @@ def kept_or_compiled(asked: Asked, found: Signature, key: tuple[Any, ...]) -> Na
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """The compiler makes much at once and drops it at the end: nobody looks for garbage meanwhile, nor for the user's line."""
-    before, collects = LINE.held, gc.isenabled()
-    LINE.held = user_line()
+    collects = gc.isenabled()
     gc.disable()
-    try:
-        yield
-    finally:
-        LINE.held = before
-        if collects:
-            gc.enable()
+    with line_kept():
+        LINE.held = user_line()
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
 
 
 def compiled(asked: Asked, leaves: Sequence[Node], dims: Sequence[Expr]) -> Native:

@@ -19,7 +19,7 @@ def tinyflow(tmp_path):
 
     def run(*arguments, **environment):
         done = subprocess.run(
-            [sys.executable, "-m", "tinyflow.tools.cli", *map(str, arguments)],
+            [sys.executable, "-m", "tinyflow", *map(str, arguments)],
             cwd=tmp_path,
             env=os.environ
             | {"TINYFLOW_CACHE": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -135,6 +135,23 @@ def test_profile_of_a_script(tinyflow, tmp_path):
     assert json.loads((tmp_path / "pages/out.trace.json").read_text())["traceEvents"]
     status, out, err = tinyflow("profile", "script.py", "--", "fail")
     assert status == 1 and "up to where the script stopped" in out and "ValueError: too bad" in err
+
+
+def test_profile_names_the_lines_of_the_model(tinyflow, tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import tinyflow.torch as torch\n"
+        "w = torch.ones(64, 64, requires_grad=True)\n"
+        "y = torch.ones(8, 64) @ w\n"
+        "z = y.exp()\n"
+        "z.sum().backward()\n"
+        "with torch.no_grad():\n"
+        "    print(float(w.grad.sum()))\n"
+    )
+    status, out, err = tinyflow("profile", "script.py")
+    assert status == 0, out + err
+    events = json.loads((tmp_path / "profile.trace.json").read_text())["traceEvents"]
+    lines = {e["args"]["line"] for e in events if "line" in e.get("args", ())}
+    assert "script.py:3" in lines and lines <= {f"script.py:{k}" for k in range(2, 8)}
 
 
 def test_profile_of_nothing(tinyflow, tmp_path):

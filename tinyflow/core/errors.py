@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from types import FrameType
 
 from tinyflow.core.threads import Local
@@ -61,6 +63,7 @@ class Where:
 
 
 _inside: dict[str, bool] = {}
+NOT_THE_USERS = (PACKAGE, "<frozen", contextlib.__file__)  # its `with` blocks run through the last
 UNKNOWN = Where("<unknown>", 0, "")
 
 
@@ -80,11 +83,21 @@ def user_frame() -> FrameType | None:
         file = frame.f_code.co_filename
         inside = _inside.get(file)
         if inside is None:
-            inside = _inside[file] = file.startswith((PACKAGE, "<frozen"))
+            inside = _inside[file] = file.startswith(NOT_THE_USERS)
         if not inside:
             return frame
         frame = frame.f_back
     return None
+
+
+@contextlib.contextmanager
+def line_kept() -> Iterator[None]:
+    """LINE.held may be set inside; afterwards it is what it was."""
+    before = LINE.held
+    try:
+        yield
+    finally:
+        LINE.held = before
 
 
 def user_line() -> Where:

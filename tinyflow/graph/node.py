@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType
-from tinyflow.core.errors import ShapeError, Where, user_line
+from tinyflow.core.errors import LINE, ShapeError, Where, line_kept, user_line
 from tinyflow.core.expr import Expr
 from tinyflow.core.threads import lock_over_fork
 from tinyflow.graph.op import Op, lookup
@@ -134,13 +134,18 @@ def toposort(roots: Iterable[Node], stop: Callable[[Node], bool] | None = None) 
     return list(order)
 
 
+@line_kept()
 def rewrite(
     roots: Iterable[Node], change: Callable[[Node], Node], start: Mapping[Node, Node] | None = None
 ) -> dict[Node, Node]:
-    """Old node -> new node, for every node below the roots: each is made again of its new inputs, then changed."""
+    """Old node -> new node, for every node below the roots: each is made again of its new inputs, then changed.
+
+    What takes the place of a node is known by its line.
+    """
     new: dict[Node, Node] = dict(start or {})
     for node in toposort(roots, stop=new.__contains__):
         if node not in new:
+            LINE.held = node.where
             new[node] = change(with_inputs(node, tuple([new[x] for x in node.inputs])))
     return new
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinyflow.core.errors import ShapeError
+from tinyflow.core.errors import LINE, ShapeError, line_kept
 from tinyflow.graph.node import Node, rewrite, shape_text, toposort
 from tinyflow.ops.control import KEPT, again
 from tinyflow.ops.functions import ones
@@ -15,12 +15,14 @@ from tinyflow.passes.simplify import STABLE
 STABLE_ROOTS = {rule.left.op for rule in STABLE}
 
 
+@line_kept()
 def gradients(
     ys: Sequence[Node], xs: Sequence[Node], seeds: Sequence[Node | None] | None = None, stop: Sequence[Node] = ()
 ) -> list[Node | None]:
     """d(sum of ys)/dx for every x, each weighted by its seed; None where no path of gradients leads to x.
 
     The ys are first written in the stable form, so that the gradient of log(softmax(z)) is that of log_softmax(z).
+    A gradient is known by the line of what it is the gradient of.
     """
     stable = stabilised(ys, {*xs, *stop})
     roots = [stable.get(y, y) for y in ys]
@@ -52,6 +54,7 @@ def gradients(
             continue
         if y.op.grad is None or y in stop:
             continue
+        LINE.held = y.where
         each = computed_again(g, *y.inputs) if y.op is KEPT else y.op.grad(g, y, *y.inputs, **y.attrs)
         for x, gx in zip(y.inputs, each if isinstance(each, tuple) else (each,), strict=True):
             if gx is not None and x in wanted and x.dtype.is_floating:
