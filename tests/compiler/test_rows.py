@@ -8,19 +8,28 @@ import pytest
 from tests.compiler.native import check, check_close, needs_avx2, run
 from tests.graph.rows import apply, cases, symbolic
 from tests.graph.rules import values_of
+from tinyflow.compiler.pipeline import build
 from tinyflow.core.config import config
-from tinyflow.core.dtypes import DTYPES, float64
+from tinyflow.core.dtypes import DTYPES, float32, float64
 from tinyflow.core.errors import ShapeError
 from tinyflow.core.expr import fresh_dim
 from tinyflow.graph.evaluate import evaluate
 from tinyflow.graph.node import make
 from tinyflow.graph.op import TABLE
+from tinyflow.ops import elementwise as e
+from tinyflow.ops import functions as f
 from tinyflow.ops.leaf import placeholder
 from tinyflow.ops.movement import pad
+from tinyflow.ops.reduction import max_, sum_
+from tinyflow.runtime import target
 
 SIZES = (0, 1, 15, 16, 17, 31, 1023, 4096, 5003)
 SIDES = ((0, 3), (3, 0), (1, 1), (1, 17), (15, 16), (17, 1), (16, 64), (7, 1023), (131, 37))
 OTHER = "avx2"
+
+
+def text(nodes):
+    return "".join(c.text for c in build(nodes, {}).codes)
 
 
 def added(op, sample):
@@ -147,6 +156,44 @@ def test_parts_of_vectors(dtype, name):
         ]
     with config(TARGET=name):
         check(nodes, fed, threads=(1, 2))
+
+
+@pytest.mark.parametrize("name", ["", pytest.param(OTHER, marks=needs_avx2)])
+def test_several_vectors_at_once(name):
+    """As many as there are whole ones of, then the rest; not where each lane has a number of its own."""
+    lanes = 4 * (16 if target.current().name == "avx512" and not name else 8)
+    for shape in (
+        (lanes - 1,),
+        (lanes,),
+        (lanes + 3,),
+        (127,),
+        (1000,),
+        (3 * 4096 + 77,),
+        (3, lanes),
+        (5, 203),
+        (2, 1, 4099),
+    ):
+        x = placeholder(float32, shape, "x")
+        a = np.random.default_rng(1).normal(size=shape).astype("float32")
+        wide = [e.where(e.greater(x, 0.5), f.gelu(x), x - 1.0), x - sum_(x, -1, keepdims=True), e.greater(x, 0.0)]
+        narrow = [x + e.cast(f.position(shape, -1), float32)]
+        with config(TARGET=name):
+            check(wide + narrow, {x: a}, threads=(1, 2, 3), added=shape[-1])
+            assert (f"<{lanes} x float>" in text(wide)) == (shape[-1] >= lanes)
+            assert f"<{lanes} x float>" not in text(narrow)
+
+
+def test_a_row_is_multiplied_by_the_inverse_of_a_sum_that_is_near_one():
+    """That of exponentials of what their maximum leaves; no other sum, for its inverse may be infinite."""
+    x, y = placeholder(float32, (6, 300), "x"), placeholder(float32, (6, 300), "y")
+    a = np.random.default_rng(1).normal(size=(6, 300)).astype("float32") * 5
+    a[1, 3], a[2], a[3, 7] = np.inf, -np.inf, np.nan
+    a[4, 1:], a[5] = -np.inf, -101.0
+    whole, raw = f.softmax(x), e.exp(x)
+    shifted = e.exp(y - max_(x, -1, keepdims=True))  # another row's maximum
+    plain, other = raw / sum_(raw, -1, keepdims=True), shifted / sum_(shifted, -1, keepdims=True)
+    check([whole, plain, other], {x: a, y: a - 100.0}, threads=(1, 2), added=300)
+    assert [" = fdiv <" in text([n]) for n in (whole, plain, other)] == [False, True, True]
 
 
 def test_float64_is_computed_in_float64():

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from tinyflow.compiler.loops import free, stride
-from tinyflow.compiler.scalars import SCALARS, narrow, over_root
+from tinyflow.compiler.scalars import SCALARS, by_inverse, narrow
 from tinyflow.compiler.writer import Value, Writer, literal, mangled, short
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType, bool_, int64
@@ -53,6 +53,7 @@ class Emitter(Writer):
         self.alone = False  # whether each thread does all of what is written now
         self.past: frozenset[Any] = frozenset()  # buffers whose whole vectors are written past the caches
         self.ahead: dict[Load, int] = {}  # loads of what is read again so many bytes on
+        self.near_one: frozenset[Expr] = frozenset()  # folds from 1 to the length of a row
 
     # -------------------------------------------------------------------------------------- values
 
@@ -96,10 +97,15 @@ class Emitter(Writer):
         if e.fn == "inside":
             return self.value(e.args[0])
         args = [self.value(a) for a in e.args]
-        if e.fn == "div" and args[0].wide and not args[1].wide and getattr(e.args[1], "fn", "") == "sqrt":
-            return over_root(self, args[0], args[1])
+        if e.fn == "div" and args[0].wide and not args[1].wide and self.has_inverse(e.args[1]):
+            return by_inverse(self, args[0], args[1])
         row = SCALARS[e.fn][args[0].dtype.kind]
         return self.op(row, args, e.dtype) if isinstance(row, str) else row(self, args, e.dtype)
+
+    def has_inverse(self, e: Expr) -> bool:
+        """Whether the inverse of a number for a whole row is as exact as the number, wherever it lies: no root is near an end of
+        the range, and no sum of exponentials of what their maximum leaves."""
+        return (isinstance(e, Apply) and e.fn == "sqrt") or e in self.near_one
 
     def guard(self, e: Apply) -> Value:
         """What is loaded for the value is touched only where the condition holds."""
@@ -286,11 +292,12 @@ class Emitter(Writer):
         return p
 
     def fetch(self, e: Load, distance: int) -> None:
-        """Into the second cache, what lies so many bytes behind the first lane of a load."""
-        p, q = self.lane_pointer(e.buffer, e.offset, e.dtype), self.name("p")
-        self.line(f"{q} = getelementptr i8, ptr {p}, i64 {distance}")
+        """Into the second cache, what lies so many bytes behind the lanes of a load."""
+        p = self.lane_pointer(e.buffer, e.offset, e.dtype)
         self.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
-        self.line(f"call void @llvm.prefetch.p0(ptr {q}, i32 0, i32 2, i32 1)")
+        for line in range(0, self.lanes * e.dtype.size, ALIGN):
+            q = self.part_pointer(p, "i8", distance + line)
+            self.line(f"call void @llvm.prefetch.p0(ptr {q}, i32 0, i32 2, i32 1)")
 
     def store(self, buffer: Any, offset: Index_, v: Value, dtype: DType) -> None:
         """The value at an offset; as a vector where the store's index is the lanes."""
@@ -377,20 +384,34 @@ class Emitter(Writer):
             yield
             del self.env[index]
 
-    def in_lanes(self, index: Index, low: str, high: str, body: Callable[[], None], known: int | None) -> None:
-        """The index in vectors of lanes: whole ones, then the rest under a mask. `known` is high - low, if it is."""
-        full = Value(high, int64, False)
-        if known is None or known % self.lanes:
-            span = self.op("sub {t} {0}, {1}", [Value(high, int64, False), Value(low, int64, False)])
-            whole = self.op("and {t} {0}, {1}", [span, Value(str(-self.lanes), int64, False)])
-            full = self.op("add {t} {0}, {1}", [whole, Value(low, int64, False)])
-        if known is None or known >= self.lanes:
-            with self.counting(low, full.name, self.lanes) as i, self.lane_bound(index, i):
+    def in_lanes(
+        self, index: Index, low: str, high: str, body: Callable[[], None], known: int | None, ways: int = 1
+    ) -> None:
+        """The index in vectors of lanes: so many at once, single ones, then the rest under a mask. `known` is high - low, if it is."""
+        if ways > 1:
+            self.lanes *= ways
+            low, known = self.whole(index, low, high, body, known)
+            self.lanes //= ways
+        if known != 0:
+            low, known = self.whole(index, low, high, body, known)
+        if known != 0:
+            with self.counting(low, high, self.lanes) as i, self.lane_bound(index, i), self.tail(i, high):
                 body()
-        if known is not None and known % self.lanes == 0:
-            return
-        with self.counting(full.name, high, self.lanes) as i, self.lane_bound(index, i), self.tail(i, high):
+
+    def whole(
+        self, index: Index, low: str, high: str, body: Callable[[], None], known: int | None
+    ) -> tuple[str, int | None]:
+        """As many whole vectors as there are; returns where they end, and what is left, if known."""
+        if known is not None and known < self.lanes:
+            return low, known
+        end = Value(high, int64, False)
+        if known is None or known % self.lanes:
+            span = self.op("sub {t} {0}, {1}", [end, Value(low, int64, False)])
+            span = self.op("and {t} {0}, {1}", [span, Value(str(-self.lanes), int64, False)])
+            end = self.op("add {t} {0}, {1}", [span, Value(low, int64, False)])
+        with self.counting(low, end.name, self.lanes) as i, self.lane_bound(index, i):
             body()
+        return end.name, known if known is None else known % self.lanes
 
     @contextmanager
     def lane_bound(self, index: Index, start: Value) -> Iterator[None]:

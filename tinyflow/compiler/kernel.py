@@ -10,8 +10,8 @@ from tinyflow.compiler.emit import BLOCK, Code, Emitter
 from tinyflow.compiler.loops import Kernel, Store, folds, free, loads, stride, traffic
 from tinyflow.compiler.writer import Value
 from tinyflow.core import expr
-from tinyflow.core.dtypes import int64
-from tinyflow.core.expr import Index, Index_, Load
+from tinyflow.core.dtypes import float32, int64
+from tinyflow.core.expr import Apply, Fold, Index, Index_, Load
 from tinyflow.runtime.memory import ALIGN, aligned
 from tinyflow.runtime.target import Target
 
@@ -42,6 +42,7 @@ def passes(em: Emitter, kernel: Kernel) -> Index_:
         em.lanes *= WIDE
     em.past = frozenset(s.target.key for s in kernel.stores if goes_past(kernel, s, em.lanes))
     em.ahead = next_row(kernel, em.target.l2 // 4)
+    em.near_one = sums_near_one(kernel)
     if kernel.rows:
         tasks = expr.product(i.extent for i in kernel.rows)
         with share(em, tasks) as task:
@@ -64,7 +65,9 @@ def passes(em: Emitter, kernel: Kernel) -> Index_:
         em.declared["declare i64 @llvm.smin.i64(i64, i64)"] = None
         known = flat.extent if isinstance(flat.extent, int) and flat.extent <= block else None
         known = block if isinstance(flat.extent, int) and flat.extent % block == 0 else known
-        em.in_lanes(flat, low.name, high.name, lambda: store_all(em, kernel.stores), known)
+        em.in_lanes(
+            flat, low.name, high.name, lambda: store_all(em, kernel.stores), known, at_once(em, kernel.stores, flat)
+        )
     return tasks
 
 
@@ -95,9 +98,49 @@ def next_row(kernel: Kernel, most: int) -> dict[Load, int]:
     return dict(found.values())
 
 
+def sums_near_one(kernel: Kernel) -> frozenset[Fold]:
+    """Sums along a row of exp(x - max x): one of the terms is 1, and none is more."""
+    made = {s.target.key: s for s in kernel.stores if s.lanes is not None and s.offset == s.lanes}
+
+    def term(f: Fold) -> Any:
+        """What is added up, as it was computed if it is kept in memory of the row."""
+        e: Any = f.body
+        if isinstance(e, Load) and e.offset == f.over[0] and e.buffer in made:
+            s = made[e.buffer]
+            return expr.substitute(s.value, {s.lanes: f.over[0]})
+        return e
+
+    def is_share(e: Any, k: Index) -> bool:
+        if getattr(e, "fn", "") != "exp" or getattr(e.args[0], "fn", "") != "sub":
+            return False
+        x, top = e.args[0].args
+        if not isinstance(top, Fold) or top.fn != "max" or [i.extent for i in top.over] != [k.extent]:
+            return False
+        return expr.substitute(top.body, {top.over[0]: k}) is x
+
+    found = dict.fromkeys(f for s in kernel.stores for f in folds(s.value) if f.fn == "add" and len(f.over) == 1)
+    return frozenset(f for f in found if is_share(term(f), f.over[0]))
+
+
 def is_large(offset: Index_, size: int) -> bool:
     count = expr.product(i.extent for i in free(offset))
     return isinstance(count, int) and count * size >= LARGE
+
+
+def at_once(em: Emitter, stores: Sequence[Store], lane: Index) -> int:
+    """How many vectors of a loop are computed at once: while one waits for memory or for a sum, the processor has others to go on
+    with. Not where each would take many registers or a register for each element."""
+    if not isinstance(lane.extent, int) or lane.extent < WIDE * em.lanes or em.lanes > em.target.lanes(float32):
+        return 1
+    found = [x for x in expr.walk(*(s.value for s in stores)) if lane in free(x)]
+    for x in found:
+        if isinstance(x, Fold) or (isinstance(x, Load) and stride(x.offset, lane) != 1):
+            return 1
+        if isinstance(x, Apply) and any(a.dtype.size > float32.size for a in (x, *x.args) if lane in free(a)):
+            return 1
+    if any(stride(s.offset, lane) != 1 for s in stores):
+        return 1
+    return WIDE if len(found) <= SIMPLE else 1
 
 
 def adds_up_columns(kernel: Kernel, lanes: int) -> bool:
@@ -152,7 +195,8 @@ def nest(em: Emitter, stores: Sequence[Store], inner: Sequence[Index]) -> None:
     i = inner[0]
     if i is stores[0].lanes:
         known = i.extent if isinstance(i.extent, int) else None
-        em.in_lanes(i, "0", em.value(i.extent).name, lambda: nest(em, stores, inner[1:]), known)
+        ways = at_once(em, stores, i) if len(inner) == 1 else 1
+        em.in_lanes(i, "0", em.value(i.extent).name, lambda: nest(em, stores, inner[1:]), known, ways)
         return
     with em.loop(i):
         em.hoist_all([s.value for s in stores], *inner[1:])
