@@ -45,6 +45,8 @@ ELEMENTWISE = {  # name -> (what numpy says, operands)
     "negative": (np.negative, A), "sign": (np.sign, SIGNED), "reciprocal": (lambda x: 1 / x, A), "round": (np.rint, SIGNED),
     "rint": (np.rint, SIGNED), "floor": (np.floor, SIGNED), "ceil": (np.ceil, SIGNED), "sin": (np.sin, SIGNED),
     "cos": (np.cos, SIGNED), "tan": (np.tan, A / 3), "sinh": (np.sinh, SIGNED), "cosh": (np.cosh, SIGNED),
+    "asin": (np.arcsin, A / 3), "acos": (np.arccos, A / 3), "atan": (np.arctan, SIGNED), "atan2": (np.arctan2, SIGNED, B), "asinh": (np.arcsinh, SIGNED),
+    "acosh": (np.arccosh, A + 1), "atanh": (np.arctanh, A / 3),
     "tanh": (np.tanh, SIGNED), "sigmoid": (sigmoid, SIGNED), "log_sigmoid": (lambda x: np.log(sigmoid(x)), SIGNED),
     "erf": (erf, SIGNED), "erfc": (lambda x: 1 - erf(x), SIGNED),
     "is_nan": (np.isnan, ODD), "is_inf": (np.isinf, ODD), "is_finite": (np.isfinite, ODD),

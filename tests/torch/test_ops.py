@@ -26,7 +26,7 @@ ALONG = np.array([[0, 2, 1, 0], [1, 1, 0, 2]], np.int64)
 # fmt: off
 UNARY = {  # name -> operand
     "neg": A, "abs": A, "sign": A, "exp": A, "log": P, "expm1": A, "log1p": P, "sqrt": P, "rsqrt": P, "sin": A, "cos": A, "tan": U, "tanh": A,
-    "sinh": A, "cosh": A, "asinh": A, "atanh": U, "sigmoid": A, "erf": A, "erfc": A, "erfinv": U, "exp2": A, "log2": P, "log10": P, "reciprocal": P,
+    "sinh": A, "cosh": A, "asinh": A, "atanh": U, "acosh": A + 4, "asin": U, "acos": U, "atan": A, "sigmoid": A, "erf": A, "erfc": A, "erfinv": U, "exp2": A, "log2": P, "log10": P, "reciprocal": P,
     "square": A, "floor": A, "ceil": A, "round": A, "trunc": A, "frac": A, "relu": A, "isnan": A, "isinf": A, "isfinite": A, "logical_not": A,
     "t": A, "ravel": A, "trace": S, "logit": array(3, 4, low=0.1, high=0.9),
 }
@@ -51,6 +51,14 @@ CASES: dict[str, tuple[Any, ...]] = {
     "int division":        (lambda t, i, j: (i / j, i // j, i % j, t.div(i, j, rounding_mode="trunc"), t.div(i, j, rounding_mode="floor"), t.fmod(i, j)), I, J),
     "float division":      (lambda t, a, b: (a % b, t.div(a, b, rounding_mode="trunc"), t.fmod(a, b)), A, P),
     "fmod":                (lambda t, a: t.fmod(a, 0.7), A),
+    "fmod, signs":         (lambda t, a, b, i, j: (t.fmod(a, b), t.fmod(i, j)), np.float32([0, 1, -1, 5, -5, 1e20, 3]), np.float32([2, np.inf, np.inf, -3, 3, 3, 1e-3]), np.int64([7, -7, 7, -7]), np.int64([2, 2, -2, -2])),
+    "angles":              (lambda t, a, b: (t.atan2(a, b), t.arctan2(a, b)), A, B),
+    "near nothing":        (lambda t, a: (a.asinh(), a.sinh(), a.atanh(), a.tan(), a.atan(), a.cosh(), a.expm1(), a.log1p()), np.float32([0, 1e-30, 1e-8, -1e-8, 1e-4, -1e-4])),
+    "far out":             (lambda t, a: (a.erfc(), (a * 1e10).asinh(), (a * 1e10).acosh(), a.exp2(), a.exp2().log2(), t.nn.functional.softplus(a)), np.float32([1, 4, 5.5, 7, 8.9])),
+    "exact powers":        (lambda t, a: (a.exp2(), (10**a).log10(), a.exp2().log2()), np.float64([-3, 0, 1, 2, 5, 10])),
+    "fmax":                (lambda t, a, b: (t.fmax(a, b), t.fmin(a, b)), np.float32([1, np.nan, 3, np.nan, 2]), np.float32([np.nan, 2, 4, np.nan, 2])),
+    "NaN in activations":  (lambda t, a: [f(a.detach()) for f in (t.nn.functional.relu, t.nn.functional.hardtanh, t.nn.functional.hardshrink, t.nn.functional.softshrink, lambda x: t.nn.functional.threshold(x, 0.5, 2.0))], np.float32([np.nan, -1, 0.25, 1])),
+    "zero in logarithms":  (lambda t, a: (t.nn.functional.softplus(a), t.nn.functional.logsigmoid(a), a.sigmoid().log(), t.nn.functional.binary_cross_entropy_with_logits(a, t.ones(4)), t.nn.functional.soft_margin_loss(a, t.ones(4))), np.float32([0, -0.0, 1, -1])),
     "floor of quotients":  (lambda t, a, b: (a.detach() // b.detach(), a.detach() // 0.5, t.floor_divide(a.detach(), 2)), A, P),
     "int powers":          (lambda t, j: (j**2, j**3, 2**j, j**0.5), J),
     "powers":              (lambda t, a: (a**2, a**3, a**0, a**1), A),
@@ -66,7 +74,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "where":               (lambda t, m, a, b: (t.where(m, a, b), t.where(m, a, 0.0), t.where(m, 1.0, b), a.where(m, b)), M, A, B),
     "where types":         (lambda t, m, i, a: (t.where(m, i, a), t.where(m, 1, 2), t.where(m, i, 0)), M, I, A),
     "masked_fill":         (lambda t, a, m: (a.masked_fill(m, -1e9), a.masked_fill(m, t.tensor(2.0))), A, M),
-    "nan_to_num":          (lambda t, a: t.nan_to_num(a, 1.0), np.array([1, np.nan, np.inf, -np.inf], np.float32)),
+    "nan_to_num":          (lambda t, a, i: (t.nan_to_num(a, 1.0), t.nan_to_num(a.double(), posinf=2.0), t.nan_to_num(a, nan=float("inf")), t.nan_to_num(i), a.bfloat16().nan_to_num().float()), np.array([1, np.nan, np.inf, -np.inf], np.float32), I),
     "logical":             (lambda t, a, m: (t.logical_and(a > 0, m), t.logical_or(a, m), t.logical_xor(a, m)), A, M),
     "round decimals":      (lambda t, a: t.round(a, decimals=2), A),
     "isclose":             (lambda t, a, b: (t.isclose(a, a + 1e-9), t.isclose(a, b), t.allclose(a, a), t.allclose(a, b), t.equal(a, a)), A, B),
@@ -153,6 +161,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "where places":        (lambda t, a, m: (t.where(m), m.nonzero(), t.nonzero(a > 0)), A, M),
     "one_hot":             (lambda t, i: (t.nn.functional.one_hot(i, 4), t.nn.functional.one_hot(i)), IX),
     "unique":              (lambda t, i: (i.unique(), t.unique(i, return_counts=True)), I),
+    "unique NaN":          (lambda t, a: [(t.unique(b, return_inverse=True)[0].isnan().sum(), t.unique(b).nan_to_num(-1.0).float()) for b in (a.detach(), a.detach().bfloat16())], np.float32([2, np.nan, 1, np.nan, 2, -np.inf])),
     "iterate":             (lambda t, a: [r * 2 for r in a], A),
     # types
     "casts":               (lambda t, a, i, m: (a.int(), a.long(), a.double(), a.bool(), i.float(), m.float(), a.to(t.float64), i.to(t.int32), a.type(t.long), m.long(), a.type_as(i)), A, I, M),

@@ -299,3 +299,13 @@ def test_assert_close() -> None:
         ours.testing.assert_close(ours.ones(2), ours.ones(2) * 1.1)
     with pytest.raises(AssertionError, match="dtype"):
         ours.testing.assert_close(ours.ones(2), ours.ones(2, dtype=ours.float64))
+
+
+def test_array_whose_rows_are_not_rows() -> None:
+    """A table laid out by columns is read as it is meant, at the first call and where what was made of it is found again."""
+    x = array(2, 7, 8)
+    want = theirs.nn.functional.adaptive_max_pool1d(theirs.tensor(x), 3, return_indices=True)
+    for _ in range(3):
+        got = ours.nn.functional.adaptive_max_pool1d(ours.tensor(x), 3, return_indices=True)
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())

@@ -271,24 +271,11 @@ def index_division(name: str) -> Callable[..., Value]:
     return lambda em, args, dtype: (floordiv_int if name == "idiv" else mod_int)(em, args, dtype)
 
 
-VECMATH = (
-    "exp",
-    "log",
-    "expm1",
-    "log1p",
-    "sqrt",
-    "sin",
-    "cos",
-    "tanh",
-    "sigmoid",
-    "erf",
-    "erfinv",
-    "floor",
-    "ceil",
-    "round",
-    "pow",
-)
 # fmt: off
+VECMATH = (
+    "exp", "exp2", "log", "log2", "log10", "expm1", "log1p", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
+    "sigmoid", "erf", "erfc", "erfinv", "floor", "ceil", "round", "pow",
+)
 SCALARS: dict[str, dict[str, Any]] = {
     "add": {"f": "fadd {t} {0}, {1}", "i": "add {t} {0}, {1}", "u": "add {t} {0}, {1}", "b": "or {t} {0}, {1}"},
     "sub": {"f": "fsub {t} {0}, {1}", "i": "sub {t} {0}, {1}", "u": "sub {t} {0}, {1}"},

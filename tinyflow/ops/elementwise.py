@@ -21,11 +21,15 @@ from tinyflow.ops.rules import attribute, boolean, floating, matching, numeric, 
 
 # ------------------------------------------------------------------------------------------ numpy meanings
 
-erf_of_each = np.vectorize(math.erf, otypes=[float])
+erf_of_each, erfc_of_each = (np.vectorize(f, otypes=[float]) for f in (math.erf, math.erfc))
 
 
 def np_erf(x: Any) -> Any:
     return erf_of_each(x).astype(x.dtype)
+
+
+def np_erfc(x: Any) -> Any:
+    return erfc_of_each(x).astype(x.dtype)
 
 
 def np_sigmoid(x: Any) -> Any:
@@ -118,21 +122,35 @@ def sin_grad(g: Node, y: Node, x: Node) -> Node:
     return g * cos(x)
 
 
+def sinh_grad(g: Node, y: Node, x: Node) -> Node:
+    return g * cosh(x)
+
+
 # fmt: off
 #                 name             numpy meaning      value at one index         gradient of the operand                     domain
 neg      = unary("neg",            np.negative,       scalar("neg"),             lambda g, y, x: -g,                         ANY, numeric, NUMBERS)
 abs_     = unary("abs",            np.abs,            scalar("abs"),             abs_grad,                ANY, numeric, NUMBERS)
 sign     = unary("sign",           np.sign,           scalar("sign"),            None,                                       ANY, numeric, NUMBERS)
 exp      = unary("exp",            np.exp,            scalar("exp"),             lambda g, y, x: g * y)
+exp2     = unary("exp2",           np.exp2,           scalar("exp2"),            lambda g, y, x: g * y * math.log(2))
 log      = unary("log",            np.log,            scalar("log"),             lambda g, y, x: g / x,                      POSITIVE)
+log2     = unary("log2",           np.log2,           scalar("log2"),            lambda g, y, x: g / (x * math.log(2)),      POSITIVE)
+log10    = unary("log10",          np.log10,          scalar("log10"),           lambda g, y, x: g / (x * math.log(10)),     POSITIVE)
 expm1    = unary("expm1",          np.expm1,          scalar("expm1"),           lambda g, y, x: g * (y + 1.0))
 log1p    = unary("log1p",          np.log1p,          scalar("log1p"),           lambda g, y, x: g / (x + 1.0),              POSITIVE)
 sqrt     = unary("sqrt",           np.sqrt,           scalar("sqrt"),            lambda g, y, x: g / (2.0 * y),              POSITIVE)
 sin      = unary("sin",            np.sin,            scalar("sin"),             sin_grad)
 cos      = unary("cos",            np.cos,            scalar("cos"),             lambda g, y, x: -g * sin(x))
+tan      = unary("tan",            np.tan,            scalar("tan"),             lambda g, y, x: g * (1.0 + y * y),          UNIT)
+asin     = unary("asin",           np.arcsin,         scalar("asin"),            lambda g, y, x: g / sqrt((1.0 - x) * (1.0 + x)), UNIT)
+acos     = unary("acos",           np.arccos,         scalar("acos"),            lambda g, y, x: -g / sqrt((1.0 - x) * (1.0 + x)), UNIT)
+atan     = unary("atan",           np.arctan,         scalar("atan"),            lambda g, y, x: g / (1.0 + x * x))
+sinh     = unary("sinh",           np.sinh,           scalar("sinh"),            sinh_grad)
+cosh     = unary("cosh",           np.cosh,           scalar("cosh"),            lambda g, y, x: g * sinh(x))
 tanh     = unary("tanh",           np.tanh,           scalar("tanh"),            lambda g, y, x: g * (1.0 - y * y))
 sigmoid  = unary("sigmoid",        np_sigmoid,        scalar("sigmoid"),         lambda g, y, x: g * y * (1.0 - y))
 erf      = unary("erf",            np_erf,            scalar("erf"),             lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
+erfc     = unary("erfc",           np_erfc,           scalar("erfc"),            lambda g, y, x: g * exp(-x * x) * (-2 / math.sqrt(math.pi)))
 erfinv   = unary("erfinv",         np_erfinv,         scalar("erfinv"),          lambda g, y, x: g * exp(y * y) * (math.sqrt(math.pi) / 2), UNIT)
 relu     = unary("relu",           lambda x: np.maximum(x, 0), scalar("relu"),   lambda g, y, x: where(y > 0, g, 0),         ANY, numeric, NUMBERS)
 floor    = unary("floor",          np.floor,          scalar("floor"),           None)
@@ -149,6 +167,7 @@ div      = binary("div",           np.divide,         scalar("div"),            
 floordiv = binary("floordiv",      np_floordiv,       scalar("floordiv"),        None)
 mod      = binary("mod",           np.mod,            scalar("mod"),             lambda g, y, a, b: (g, -g * floordiv(a, b)), POSITIVE)
 pow_     = binary("pow",           np.power,          scalar("pow"),             lambda g, y, a, b: (g * b * a ** (b - 1.0), g * y * log(where(a > 0, a, 1.0))), POSITIVE, floating, FLOATS)
+atan2    = binary("atan2",         np.arctan2,        scalar("atan2"),           lambda g, y, a, b: (g * b / (a * a + b * b), -g * a / (a * a + b * b)), POSITIVE, floating, FLOATS)
 maximum  = binary("maximum",       np.maximum,        scalar("max"),             lambda g, y, a, b: (where(a >= b, g, 0.0), where(a >= b, 0.0, g)))
 minimum  = binary("minimum",       np.minimum,        scalar("min"),             lambda g, y, a, b: (where(a <= b, g, 0.0), where(a <= b, 0.0, g)))
 equal    = binary("equal",         np.equal,          rules.comparison("eq"),    None,                                       SMALL, truth, ALL)
@@ -167,7 +186,8 @@ WHERE  = define("where",  numpy=np.where, shape=same, dtype=lambda c, a, b: (boo
 # fmt: on
 
 HEAVY = dict.fromkeys(  # about how many scalar operations an op is, where it is not one
-    ("exp", "log", "expm1", "log1p", "tanh", "sigmoid", "erf", "erfinv", "sin", "cos", "pow", "uniform"), 10
+    ("exp", "exp2", "log", "log2", "log10", "expm1", "log1p", "tanh", "sinh", "cosh", "sigmoid", "erf", "erfc", "erfinv", "sin", "cos", "tan",
+     "asin", "acos", "atan", "atan2", "pow", "uniform"), 10
 ) | {"div": 4, "sqrt": 4}
 
 

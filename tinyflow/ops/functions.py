@@ -93,7 +93,31 @@ def logsumexp(x: Node, axes: int | Sequence[int] | None = None, keepdims: bool =
 
 def softplus(x: Node) -> Node:
     """log(1 + exp x) = max(x, 0) + log(1 + exp(-|x|))"""
-    return e.relu(x) + e.log1p(e.exp(-e.abs_(x)))
+    return e.relu(x) + log1p_exp_minus_abs(x)
+
+
+def log1p_exp_minus_abs(x: Node) -> Node:
+    """log(1 + exp(-|x|)); at 0 its gradient is that of x < 0, since relu's is none there: together they are 1/2."""
+    return e.log1p(e.exp(e.minimum(x, -x)))
+
+
+def asinh(x: Node) -> Node:
+    """sign(x) log(|x| + sqrt(x^2 + 1)), exact near 0, without overflow"""
+    a = e.maximum(x, -x)
+    b = e.minimum(a, 1e18)  # beyond, b / (1 + sqrt(1 + b^2)) is 1
+    y = e.log1p(a + a * (b / (1.0 + e.sqrt(1.0 + b * b))))
+    return e.where(e.less(x, 0), -y, y)
+
+
+def acosh(x: Node) -> Node:
+    """log(x + sqrt(x^2 - 1)), exact near 1, without overflow"""
+    t = x - 1.0
+    return e.log1p(t + e.sqrt(t) * e.sqrt(t + 2.0))
+
+
+def atanh(x: Node) -> Node:
+    """log((1 + x) / (1 - x)) / 2, exact near 0"""
+    return (e.log1p(x) - e.log1p(-x)) * 0.5
 
 
 def gelu(x: Node, approximate: bool = False) -> Node:
@@ -141,7 +165,7 @@ def sparse_cross_entropy(logits: Node, labels: Node) -> Node:
 
 def sigmoid_cross_entropy(logits: Node, targets: Node) -> Node:
     """max(x, 0) - x z + log(1 + exp(-|x|))"""
-    return e.relu(logits) - logits * targets + e.log1p(e.exp(-e.abs_(logits)))
+    return e.relu(logits) - logits * targets + log1p_exp_minus_abs(logits)
 
 
 def variance(x: Node, axes: int | Sequence[int] | None = None, keepdims: bool = False, correction: int = 0) -> Node:

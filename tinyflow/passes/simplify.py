@@ -13,6 +13,7 @@ from tinyflow.core import expr
 from tinyflow.graph.node import Node, at_line
 from tinyflow.graph.op import lookup
 from tinyflow.ops import elementwise as e
+from tinyflow.ops import functions as f
 from tinyflow.ops.control import KEPT
 from tinyflow.ops.leaf import CONSTANT, constant
 from tinyflow.ops.movement import EXPAND, PERMUTE, RESHAPE, expand, permute, reshape
@@ -47,7 +48,7 @@ STABLE = [
     Rule("log of one plus",  e.log(1 + x),            e.log1p(x)),
     Rule("log one plus",     e.log(x + 1),            e.log1p(x)),
     Rule("exp minus one",    e.exp(x) - 1,            e.expm1(x)),
-    Rule("log of sigmoid",   e.log(e.sigmoid(x)),     -(e.relu(-x) + e.log1p(e.exp(-e.abs_(x))))),
+    Rule("log of sigmoid",   e.log(e.sigmoid(x)),     -f.softplus(-x)),
 ]
 # fmt: on
 

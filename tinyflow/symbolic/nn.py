@@ -154,7 +154,7 @@ def weighted_cross_entropy_with_logits(
     labels = targets if labels is None else labels
 
     def loss(z: Node, x: Node, q: Node) -> Node:
-        return (1.0 - z) * x + (1.0 + (q - 1.0) * z) * (e.log1p(e.exp(-e.abs_(x))) + e.relu(-x))
+        return (1.0 - z) * x + (1.0 + (q - 1.0) * z) * f.softplus(-x)
 
     return combine(
         "WeightedCrossEntropy",

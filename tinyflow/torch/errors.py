@@ -31,7 +31,7 @@ class DimError(ShapeError, IndexError):
 
 KNOWN_ABSENT = {
     "float16": "half precision", "half": "half precision", "bfloat16": "half precision", "int8": "8-bit signed integers", "int16": "16-bit integers",
-    "complex64": "complex numbers", "complex128": "complex numbers", "atan": "inverse trigonometric functions", "acos": "inverse trigonometric functions", "asin": "inverse trigonometric functions",
+    "complex64": "complex numbers", "complex128": "complex numbers",
     "fft": "Fourier transforms", "svd": "decompositions of matrices", "inv": "decompositions of matrices", "jit": "TorchScript; use torch.compile", "fx": "graph capture; use torch.compile",
 }  # fmt: skip
 

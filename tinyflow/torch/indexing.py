@@ -373,7 +373,10 @@ def unique(
     dim: int | None = None,
 ) -> Any:
     """The distinct values in ascending order. Looks at the value."""
-    values, inverse, counts = np.unique(input.detach()._array(), return_inverse=True, return_counts=True, axis=dim)
+    a = input.detach()._array()
+    wide = a.astype(np.float32) if input._storage.node.dtype.is_low else a  # numpy sorts no NaN of a type that is not its own
+    values, inverse, counts = np.unique(wide, return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
+    values = values.astype(a.dtype)
     shape = input._shape if dim is None else (-1,)
     parts = [from_numpy(values), from_numpy(inverse.reshape(shape)), from_numpy(counts)]
     chosen = [p for p, wanted in zip(parts, (True, return_inverse, return_counts), strict=True) if wanted]

@@ -15,7 +15,7 @@ from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
 from tinyflow.ops import rules
 from tinyflow.ops.leaf import constant
-from tinyflow.torch.dtypes import CATEGORY, Defaults
+from tinyflow.torch.dtypes import CATEGORY, Defaults, finfo
 from tinyflow.torch.errors import SizeError
 from tinyflow.torch.functions import install
 from tinyflow.torch.tensor import Tensor
@@ -168,7 +168,8 @@ def remainder(input: Any, other: Any) -> Node:
 def fmod(input: Any, other: Any) -> Node:
     """input - other trunc(input / other): the sign of the dividend"""
     a, b = unify(input, other)
-    return a - e.stop_gradient(div(a, b, rounding_mode="trunc")) * b
+    b = e.abs_(b)
+    return e.where(e.less(a, 0), -e.mod(-a, b), e.mod(a, b))
 
 
 def pow_(input: Any, exponent: Any) -> Node:
@@ -221,6 +222,23 @@ def minimum(input: Any, other: Any) -> Node:
 
 def halved_at_ties(y: Node, a: Node, b: Node) -> Node:
     return e.where(e.equal(a, b), a * 0.5 + b * 0.5, y)
+
+
+def fmax(input: Any, other: Any) -> Node:
+    """The greater; of a NaN and a number, the number."""
+    a, b = unify(input, other)
+    return e.where(e.logical_or(e.greater_equal(a, b), isnan(b)), a, b)
+
+
+def fmin(input: Any, other: Any) -> Node:
+    """The less; of a NaN and a number, the number."""
+    a, b = unify(input, other)
+    return e.where(e.logical_or(e.less_equal(a, b), isnan(b)), a, b)
+
+
+def atan2(input: Any, other: Any) -> Node:
+    """The angle of the point (other, input), from -pi to pi."""
+    return e.atan2(*unify(input, other, floats=True))
 
 
 def lerp(input: Node, end: Node, weight: Any) -> Node:
@@ -313,12 +331,13 @@ def isnan(input: Node) -> Node:
 
 
 def nan_to_num(input: Node, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Node:
-    import numpy as np
-
-    limit = np.finfo(input.dtype.numpy)
-    y = e.where(isnan(input), nan, input)
-    y = e.where(e.equal(y, math.inf), float(limit.max) if posinf is None else posinf, y)
-    return e.where(e.equal(y, -math.inf), float(limit.min) if neginf is None else neginf, y)
+    """input, but with numbers in the place of NaN and of the infinities"""
+    if not input.dtype.is_floating:
+        return input
+    limit = finfo(input.dtype)
+    y = e.where(e.equal(input, math.inf), limit.max if posinf is None else posinf, input)
+    y = e.where(e.equal(input, -math.inf), limit.min if neginf is None else neginf, y)
+    return e.where(isnan(input), nan, y)
 
 
 def isclose(input: Node, other: Node, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Node:
@@ -373,24 +392,12 @@ def relu(input: Node) -> Node:
     return e.relu(input)
 
 
-def tan(x: Node) -> Node:
-    return e.sin(x) / e.cos(x)
-
-
-def asinh(x: Node) -> Node:
-    return e.sign(x) * e.log(e.abs_(x) + e.sqrt(x * x + 1.0))
-
-
-def log_base(base: float) -> Callable[[Node], Node]:
-    return lambda x: e.log(x) * (1.0 / math.log(base))
-
-
 # fmt: off
 ROWS: dict[str, Any] = {
     "add": add, "sub": sub, "mul": mul, "div": div, "subtract": sub, "multiply": mul, "divide": div, "true_divide": div,
     "floor_divide": floor_divide, "remainder": remainder, "fmod": fmod, "pow": pow_, "float_power": lambda input, exponent: pow_(e.cast(input, float64), exponent),
-    "rsub": lambda input, other, alpha=1: sub(other, input, alpha=alpha), "maximum": maximum, "minimum": minimum, "fmax": maximum, "fmin": minimum,
-    "lerp": lerp, "addcmul": addcmul, "addcdiv": addcdiv,
+    "rsub": lambda input, other, alpha=1: sub(other, input, alpha=alpha), "maximum": maximum, "minimum": minimum, "fmax": fmax, "fmin": fmin,
+    "atan2": atan2, "arctan2": atan2, "lerp": lerp, "addcmul": addcmul, "addcdiv": addcdiv,
     "eq": comparison(e.equal), "ne": comparison(e.not_equal), "lt": comparison(e.less), "le": comparison(e.less_equal),
     "gt": comparison(e.greater), "ge": comparison(e.greater_equal), "not_equal": comparison(e.not_equal), "less": comparison(e.less),
     "less_equal": comparison(e.less_equal), "greater": comparison(e.greater), "greater_equal": comparison(e.greater_equal),
@@ -400,11 +407,10 @@ ROWS: dict[str, Any] = {
     "masked_fill": masked_fill, "isfinite": isfinite, "isinf": isinf, "isnan": isnan, "isclose": isclose, "nan_to_num": nan_to_num,
     "neg": lambda input: -input, "negative": lambda input: -input, "abs": e.abs_, "absolute": e.abs_, "sign": e.sign, "sgn": e.sign,
     "exp": of_float(e.exp), "log": of_float(e.log), "expm1": of_float(e.expm1), "log1p": of_float(e.log1p), "sqrt": of_float(e.sqrt),
-    "rsqrt": of_float(lambda x: 1.0 / e.sqrt(x)), "sin": of_float(e.sin), "cos": of_float(e.cos), "tan": of_float(tan), "tanh": of_float(e.tanh),
-    "sinh": of_float(lambda x: (e.expm1(x) - e.expm1(-x)) * 0.5), "cosh": of_float(lambda x: (e.exp(x) + e.exp(-x)) * 0.5),
-    "asinh": of_float(asinh), "atanh": of_float(lambda x: (e.log1p(x) - e.log1p(-x)) * 0.5), "acosh": of_float(lambda x: e.log(x + e.sqrt(x * x - 1.0))),
-    "sigmoid": of_float(e.sigmoid), "erf": of_float(e.erf), "erfinv": of_float(e.erfinv), "erfc": of_float(lambda x: 1.0 - e.erf(x)),
-    "exp2": of_float(lambda x: e.exp(x * math.log(2))), "log2": of_float(log_base(2)), "log10": of_float(log_base(10)),
+    "rsqrt": of_float(lambda x: 1.0 / e.sqrt(x)), "sin": of_float(e.sin), "cos": of_float(e.cos), "tan": of_float(e.tan), "asin": of_float(e.asin), "acos": of_float(e.acos), "atan": of_float(e.atan), "arcsin": of_float(e.asin), "arccos": of_float(e.acos), "arctan": of_float(e.atan), "tanh": of_float(e.tanh),
+    "sinh": of_float(e.sinh), "cosh": of_float(e.cosh), "asinh": of_float(f.asinh), "atanh": of_float(f.atanh), "acosh": of_float(f.acosh),
+    "sigmoid": of_float(e.sigmoid), "erf": of_float(e.erf), "erfinv": of_float(e.erfinv), "erfc": of_float(e.erfc),
+    "exp2": of_float(e.exp2), "log2": of_float(e.log2), "log10": of_float(e.log10),
     "logit": of_float(lambda x: e.log(x / (1.0 - x))), "reciprocal": of_float(lambda x: 1.0 / x), "square": lambda input: input * input,
     "floor": rounded(e.floor), "ceil": rounded(e.ceil), "round": round_, "trunc": rounded(trunc), "fix": rounded(trunc), "frac": lambda input: input - e.stop_gradient(trunc(input)),
     "clamp": clamp, "clip": clamp, "clamp_min": lambda input, min: clamp(input, min), "clamp_max": lambda input, max: clamp(input, None, max), "relu": relu,

@@ -168,6 +168,8 @@ def bound(array: np.ndarray, shared: bool = False) -> Storage:
 
 def settled(array: np.ndarray, home: Home = VALUE, shared: bool = False) -> Storage:
     """A storage whose value is known."""
+    if not array.flags.c_contiguous:  # kernels read row by row
+        array = np.ascontiguousarray(array)
     storage = Storage.__new__(Storage)
     storage.home = home
     leaf = leaf_for(as_dtype(array.dtype), array.shape, home)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tinyflow.core.dtypes import bool_, float32
+from tinyflow.core.dtypes import bool_, float32, float64
 from tinyflow.graph.node import Node
 from tinyflow.ops import elementwise as e
 from tinyflow.ops import functions as f
@@ -15,6 +15,7 @@ from tinyflow.ops import movement as m
 from tinyflow.ops import random as r
 from tinyflow.ops.contraction import matmul
 from tinyflow.ops.reduction import mean, sum_
+from tinyflow.torch.dtypes import finfo
 from tinyflow.torch.errors import SizeError
 from tinyflow.torch.pointwise import clamp
 from tinyflow.torch.reductions import log_softmax, safe_sqrt, softmax
@@ -142,7 +143,7 @@ def rms_norm(
 ) -> Node:
     """x / sqrt(mean x^2 + eps) weight, over the last axes"""
     axes = tuple(range(input.ndim - len(normalized_shape), input.ndim))
-    small = 1.1920928955078125e-07 if eps is None else eps
+    small = finfo(float64 if input.dtype is float64 else float32).eps if eps is None else eps
     y = input / e.sqrt(mean(input * input, axes, keepdims=True) + small)
     return y if weight is None else y * weight
 
@@ -243,9 +244,9 @@ ROWS: dict[str, Any] = {
     "mish": mish, "glu": glu, "prelu": prelu, "relu": gated(e.relu), "silu": gated(f.silu), "relu6": gated(lambda x: strictly_between(x, 0.0, 6.0)),
     "hardswish": gated(lambda x: x * hardsigmoid(x)), "logsigmoid": lambda input: -f.softplus(-input), "softsign": lambda input: input / (e.abs_(input) + 1.0),
     "tanhshrink": lambda input: input - e.tanh(input), "softmin": lambda input, dim=None: softmax(-input, dim), "tanh": e.tanh, "sigmoid": e.sigmoid,
-    "threshold": lambda input, threshold, value, inplace=False: e.where(e.less(threshold, input), input, value),
-    "hardshrink": lambda input, lambd=0.5: e.where(e.less(lambd, e.abs_(input)), input, 0.0),
-    "softshrink": lambda input, lambd=0.5: e.where(e.less(lambd, input), input - lambd, e.where(e.less(input, -lambd), input + lambd, 0.0)),
+    "threshold": lambda input, threshold, value, inplace=False: e.where(e.less_equal(input, threshold), value, input),
+    "hardshrink": lambda input, lambd=0.5: e.where(e.less_equal(e.abs_(input), lambd), 0.0, input),
+    "softshrink": lambda input, lambd=0.5: e.where(e.less(lambd, input), input - lambd, e.where(e.less(input, -lambd), input + lambd, input * 0.0)),
     "softmax": softmax, "log_softmax": log_softmax, "layer_norm": layer_norm, "rms_norm": rms_norm, "group_norm": group_norm,
     "cosine_similarity": cosine_similarity, "pairwise_distance": pairwise_distance,
 }
