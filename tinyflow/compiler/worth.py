@@ -18,6 +18,8 @@ from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
 FOLDS = (SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, CONTRACT, POOL_MAX, POOL_ARG, POOL_SUM, SPREAD, RESAMPLE)
 FEW_PARTS = 4
 MANY_CHANNELS = 8  # half a vector of them
+FEW_CHANNELS = 3
+SHORT_LINE = 16  # shorter than a vector, which reaches over several such lines, each with its own border
 OFTEN = 8  # times that each element of an operand is read
 
 
@@ -31,15 +33,17 @@ def is_fold(n: Node) -> bool:
 
 def turned_images(n: Node) -> list[Node]:
     """The operands of a convolution that lie in memory with other axes last than those it adds up along: turning them once
-    takes less than packing every window from places far apart."""
+    takes less than packing every window from places far apart, or from short lines."""
     spec, found = n.attrs["spec"], []
     for x, places in zip(n.inputs, spec.operands, strict=True):
         others = {a for p in spec.operands if p is not places for q in p for a, _ in q.terms}
         rows = [p for p in places if p.letter is None or (p.letter in spec.out and p.letter not in others)]
         if x.op is PERMUTE and is_view(x) and len(rows) > 1 and places[-1].letter in spec.folded:
             last = x.shape[-1]
-            turned = x.attrs["order"][-1] != x.ndim - 1 and isinstance(last, int) and last >= MANY_CHANNELS
-            found += [x] if turned else []
+            line = x.inputs[0].shape[-1]
+            short = isinstance(line, int) and line < SHORT_LINE and len(rows) > 2
+            enough = isinstance(last, int) and last >= (FEW_CHANNELS if short else MANY_CHANNELS)
+            found += [x] if enough and x.attrs["order"][-1] != x.ndim - 1 else []
     return found
 
 

@@ -185,10 +185,11 @@ WHERE  = define("where",  numpy=np.where, shape=same, dtype=lambda c, a, b: (boo
                 samples=(Sample((((3, 17), bool_, 0, 2), ((3, 17), float32, -3, 3), ((3, 17), float32, -3, 3))),))
 # fmt: on
 
-HEAVY = dict.fromkeys(  # about how many scalar operations an op is, where it is not one
-    ("exp", "exp2", "log", "log2", "log10", "expm1", "log1p", "tanh", "sinh", "cosh", "sigmoid", "erf", "erfc", "erfinv", "sin", "cos", "tan",
-     "asin", "acos", "atan", "atan2", "pow", "uniform"), 10
-) | {"div": 4, "sqrt": 4}
+TRANSCENDENTAL = (
+    "exp exp2 log log2 log10 expm1 log1p tanh sinh cosh sigmoid erf erfc erfinv sin cos tan asin acos atan atan2 pow"
+).split()
+# about how many scalar operations an op is, where it is not one
+HEAVY = dict.fromkeys([*TRANSCENDENTAL, "uniform"], 10) | {"div": 4, "sqrt": 4}
 
 
 def cast(x: Node, dtype: DType) -> Node:

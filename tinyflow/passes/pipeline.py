@@ -11,6 +11,7 @@ from tinyflow.ops.scan import loops_of
 from tinyflow.passes.attention import attention
 from tinyflow.passes.checkpoint import checkpoint
 from tinyflow.passes.chunks import chunks
+from tinyflow.passes.groups import groups
 from tinyflow.passes.joins import joins
 from tinyflow.passes.layout import layout
 from tinyflow.passes.parts import parts
@@ -37,6 +38,7 @@ PIPELINE: list[tuple[str, Pass]] = [
     ("tables", each(tables)),  # while rows are looked up beside their product
     ("phases", each(phases)),  # before the last, which joins the views that it brings
     ("shifts", each(shifts)),  # of the phases too; it turns its results
+    ("groups", each(groups)),  # of the phases too
     ("layout", each(layout)),  # after every pattern that speaks of neighbours
     ("sums", each(sums)),  # once the axes have their last order
     ("parts", each(parts)),  # those that are left

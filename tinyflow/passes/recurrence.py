@@ -20,7 +20,7 @@ from tinyflow.ops.recurrence import Recurrence, after, before, check_bounded
 from tinyflow.ops.scan import Loop, each, final, scan, trace
 from tinyflow.passes.gradient import dependents, gradients
 
-KEPT = ("exp", "log", "expm1", "log1p", "tanh", "sigmoid", "erf", "erfinv", "sin", "cos", "pow")  # not computed again
+KEPT = e.TRANSCENDENTAL  # not computed again
 ADD = lookup("add")
 VIEWS = (RESHAPE, PERMUTE, EXPAND, SLICE)
 

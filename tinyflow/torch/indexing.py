@@ -374,7 +374,9 @@ def unique(
 ) -> Any:
     """The distinct values in ascending order. Looks at the value."""
     a = input.detach()._array()
-    wide = a.astype(np.float32) if input._storage.node.dtype.is_low else a  # numpy sorts no NaN of a type that is not its own
+    wide = (
+        a.astype(np.float32) if input._storage.node.dtype.is_low else a
+    )  # numpy sorts no NaN of a type that is not its own
     values, inverse, counts = np.unique(wide, return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
     values = values.astype(a.dtype)
     shape = input._shape if dim is None else (-1,)
