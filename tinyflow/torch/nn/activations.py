@@ -28,22 +28,22 @@ def gelu(input: Node, approximate: str = "none") -> Node:
     return f.gelu(input, approximate == "tanh")
 
 
-def leaky_relu(input: Node, negative_slope: float = 0.01, inplace: bool = False) -> Node:
+def leaky_relu(input: Node, negative_slope: float = 0.01) -> Node:
     """x where x > 0, slope x elsewhere"""
     return f.leaky_relu(input, negative_slope)
 
 
-def elu(input: Node, alpha: float = 1.0, inplace: bool = False) -> Node:
+def elu(input: Node, alpha: float = 1.0) -> Node:
     """x where x > 0, alpha (exp x - 1) elsewhere"""
     return f.elu(input, alpha)
 
 
-def selu(input: Node, inplace: bool = False) -> Node:
+def selu(input: Node) -> Node:
     """1.0507 elu(x, 1.6733): Klambauer et al., 2017"""
     return f.elu(input, 1.6732632423543772) * 1.0507009873554805
 
 
-def celu(input: Node, alpha: float = 1.0, inplace: bool = False) -> Node:
+def celu(input: Node, alpha: float = 1.0) -> Node:
     """max(0, x) + min(0, alpha (exp(x / alpha) - 1))"""
     return e.where(e.less(0.0, input), input, e.expm1(e.minimum(input, 0.0) / alpha) * alpha)
 
@@ -55,7 +55,7 @@ def softplus(input: Node, beta: float = 1.0, threshold: float = 20.0) -> Node:
     return e.where(e.less(threshold, x), input, y if beta == 1.0 else y / beta)
 
 
-def hardtanh(input: Node, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Node:
+def hardtanh(input: Node, min_val: float = -1.0, max_val: float = 1.0) -> Node:
     return strictly_between(input, min_val, max_val)
 
 
@@ -65,11 +65,11 @@ def strictly_between(x: Node, low: float, high: float) -> Node:
     return e.where(inside, x, e.stop_gradient(clamp(x, low, high)))
 
 
-def hardsigmoid(input: Node, inplace: bool = False) -> Node:
+def hardsigmoid(input: Node) -> Node:
     return strictly_between(input + 3.0, 0.0, 6.0) / 6.0
 
 
-def mish(input: Node, inplace: bool = False) -> Node:
+def mish(input: Node) -> Node:
     """x tanh(softplus x)"""
     return input * e.tanh(softplus(input))
 
@@ -228,23 +228,13 @@ def pairwise_distance(x1: Node, x2: Node, p: float = 2.0, eps: float = 1e-6, kee
     return norm(x1 - x2 + eps, p, -1, keepdim)
 
 
-def gated(activation: Any) -> Any:
-    """The same, taking PyTorch's `inplace`."""
-
-    def call(input: Node, inplace: bool = False) -> Node:
-        return activation(input)
-
-    call.__doc__ = activation.__doc__
-    return call
-
-
 # fmt: off
 ROWS: dict[str, Any] = {
     "gelu": gelu, "leaky_relu": leaky_relu, "elu": elu, "selu": selu, "celu": celu, "softplus": softplus, "hardtanh": hardtanh, "hardsigmoid": hardsigmoid,
-    "mish": mish, "glu": glu, "prelu": prelu, "relu": gated(e.relu), "silu": gated(f.silu), "relu6": gated(lambda x: strictly_between(x, 0.0, 6.0)),
-    "hardswish": gated(lambda x: x * hardsigmoid(x)), "logsigmoid": lambda input: -f.softplus(-input), "softsign": lambda input: input / (e.abs_(input) + 1.0),
+    "mish": mish, "glu": glu, "prelu": prelu, "relu": e.relu, "silu": f.silu, "relu6": lambda input: strictly_between(input, 0.0, 6.0),
+    "hardswish": lambda input: input * hardsigmoid(input), "logsigmoid": lambda input: -f.softplus(-input), "softsign": lambda input: input / (e.abs_(input) + 1.0),
     "tanhshrink": lambda input: input - e.tanh(input), "softmin": lambda input, dim=None: softmax(-input, dim), "tanh": e.tanh, "sigmoid": e.sigmoid,
-    "threshold": lambda input, threshold, value, inplace=False: e.where(e.less_equal(input, threshold), value, input),
+    "threshold": lambda input, threshold, value: e.where(e.less_equal(input, threshold), value, input),
     "hardshrink": lambda input, lambd=0.5: e.where(e.less_equal(e.abs_(input), lambd), 0.0, input),
     "softshrink": lambda input, lambd=0.5: e.where(e.less(lambd, input), input - lambd, e.where(e.less(input, -lambd), input + lambd, input * 0.0)),
     "softmax": softmax, "log_softmax": log_softmax, "layer_norm": layer_norm, "rms_norm": rms_norm, "group_norm": group_norm,

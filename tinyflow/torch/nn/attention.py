@@ -25,17 +25,29 @@ class MultiheadAttention(Module):
         num_heads: int,
         dropout: float = 0.0,
         bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
         batch_first: bool = False,
-        **_: Any,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        asked = {"add_bias_kv": add_bias_kv, "add_zero_attn": add_zero_attn, "kdim": kdim not in (None, embed_dim), "vdim": vdim not in (None, embed_dim)}  # fmt: skip
+        if any(asked.values()):
+            raise NotImplementedError(
+                f"MultiheadAttention with {' and '.join(k for k, v in asked.items() if v)}; "
+                "write the projections as Linear layers around scaled_dot_product_attention"
+            )
+        kind = {"device": device, "dtype": dtype}
         if embed_dim % num_heads:
             raise AssertionError("embed_dim must be divisible by num_heads")
         self.embed_dim, self.num_heads, self.dropout, self.batch_first = embed_dim, num_heads, dropout, batch_first
         self.head_dim = embed_dim // num_heads
-        self.in_proj_weight = Parameter(empty(3 * embed_dim, embed_dim))
-        self.register_parameter("in_proj_bias", Parameter(zeros(3 * embed_dim)) if bias else None)
-        self.out_proj = Linear(embed_dim, embed_dim, bias)
+        self.in_proj_weight = Parameter(empty(3 * embed_dim, embed_dim, **kind))
+        self.register_parameter("in_proj_bias", Parameter(zeros(3 * embed_dim, **kind)) if bias else None)
+        self.out_proj = Linear(embed_dim, embed_dim, bias, **kind)
         init.xavier_uniform_(self.in_proj_weight)
         if bias:
             init.zeros_(self.out_proj.bias)
@@ -86,14 +98,16 @@ class TransformerEncoderLayer(Module):
     """x + attention(x), then x + a perceptron of x, each with a layer norm after it (before it with norm_first)"""
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1, activation: Any = "relu",
-                 layer_norm_eps: float = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True, **_: Any) -> None:  # fmt: skip
+                 layer_norm_eps: float = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True,
+                 device: Any = None, dtype: Any = None) -> None:  # fmt: skip
         super().__init__()
-        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first)
-        self.linear1, self.dropout = Linear(d_model, dim_feedforward, bias), Dropout(dropout)
-        self.linear2 = Linear(dim_feedforward, d_model, bias)
+        kind = {"device": device, "dtype": dtype}
+        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, **kind)
+        self.linear1, self.dropout = Linear(d_model, dim_feedforward, bias, **kind), Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, bias, **kind)
         self.norm1, self.norm2 = (
-            LayerNorm(d_model, layer_norm_eps, bias=bias),
-            LayerNorm(d_model, layer_norm_eps, bias=bias),
+            LayerNorm(d_model, layer_norm_eps, bias=bias, **kind),
+            LayerNorm(d_model, layer_norm_eps, bias=bias, **kind),
         )
         self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
         self.norm_first, self.activation = (
@@ -119,7 +133,14 @@ class TransformerEncoderLayer(Module):
 class TransformerEncoder(Module):
     """Copies of a layer, one after the other"""
 
-    def __init__(self, encoder_layer: Module, num_layers: int, norm: Module | None = None, **_: Any) -> None:
+    def __init__(
+        self,
+        encoder_layer: Module,
+        num_layers: int,
+        norm: Module | None = None,
+        enable_nested_tensor: bool = True,
+        mask_check: bool = True,
+    ) -> None:
         super().__init__()
         self.layers = ModuleList([copy.deepcopy(encoder_layer) for _ in range(num_layers)])
         self.num_layers, self.norm = num_layers, norm

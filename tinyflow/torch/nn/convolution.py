@@ -14,6 +14,16 @@ from tinyflow.torch.tensor import Tensor
 T = F.TABLE  # a global of its own: a trace sees what is in it
 
 
+def sides(layer: Any) -> list[int]:
+    """What is put before and behind each axis, the last axis first."""
+    if layer.padding == "valid":
+        return [0, 0] * len(layer.kernel_size)
+    if layer.padding == "same":
+        wide = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+        return [p for n in reversed(wide) for p in (n // 2, n - n // 2)]
+    return [p for n in reversed(layer.padding) for p in (n, n)]
+
+
 def convolution(rank: int, transposed: bool = False) -> type[Module]:
     """Conv1d to 3d and their transposes."""
     name = f"Conv{'Transpose' if transposed else ''}{rank}d"
@@ -36,7 +46,12 @@ def convolution(rank: int, transposed: bool = False) -> type[Module]:
             else ("dilation", "groups", "bias", "padding_mode")
         )
         given = {"output_padding": 0, "dilation": 1, "groups": 1, "bias": True, "padding_mode": "zeros"}
-        given |= dict(zip(order, rest, strict=False)) | {k: v for k, v in named.items() if k not in ("device", "dtype")}
+        kind = {"device": named.pop("device", None), "dtype": named.pop("dtype", None)}
+        unknown = [k for k in named if k not in order]
+        if unknown:
+            raise TypeError(f"{name}.__init__() got an unexpected keyword argument '{unknown[0]}'")
+        given |= dict(zip((*order, *kind), rest, strict=False)) | named
+        kind = {k: given.pop(k, v) for k, v in kind.items()}
         self.in_channels, self.out_channels, self.groups, self.padding_mode = (
             in_channels,
             out_channels,
@@ -51,10 +66,11 @@ def convolution(rank: int, transposed: bool = False) -> type[Module]:
             each(given["dilation"], rank),
         )
         self.padding = padding if isinstance(padding, str) else each(padding, rank)
+        self._reversed_padding_repeated_twice = sides(self)
         self.output_padding, self.transposed = each(given["output_padding"], rank), transposed
         shape = (in_channels, out_channels // self.groups) if transposed else (out_channels, in_channels // self.groups)
-        self.weight = Parameter(empty(*shape, *self.kernel_size))
-        self.register_parameter("bias", Parameter(empty(out_channels)) if given["bias"] else None)
+        self.weight = Parameter(empty(*shape, *self.kernel_size, **kind))
+        self.register_parameter("bias", Parameter(empty(out_channels, **kind)) if given["bias"] else None)
         self.reset_parameters()
 
     def reset_parameters(self: Any) -> None:
@@ -73,7 +89,7 @@ def convolution(rank: int, transposed: bool = False) -> type[Module]:
                 self.dilation,
             )
         if self.padding_mode != "zeros":
-            wide = T["pad"](input, [p for n in reversed(self.padding) for p in (n, n)], self.padding_mode)
+            wide = T["pad"](input, self._reversed_padding_repeated_twice, self.padding_mode)
             return function(wide, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
         return function(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinyflow.torch.creation import zeros
 from tinyflow.torch.functions import FUNCTIONS, lift
 from tinyflow.torch.modes import no_grad
 from tinyflow.torch.nn import activations, images, losses, pooling
@@ -18,6 +19,41 @@ TABLE = {
     for name, f in rows.items()
 }
 TABLE |= {"linear": FUNCTIONS["linear"], "normalize": lift("normalize", normalized)}
+
+
+def in_place(name: str, settings: int) -> Any:
+    """The function with PyTorch's `inplace`, which stands behind its settings: the result takes the input's place too."""
+    function = TABLE[name]
+
+    def call(input: Tensor, *given: Any, inplace: bool = False, **named: Any) -> Tensor:
+        if len(given) > settings:
+            *given, inplace = given  # type: ignore[assignment]
+        y = function(input, *given, **named)
+        return input.copy_(y) if inplace else y
+
+    call.__name__, call.__doc__ = name, function.__doc__
+    return call
+
+
+def replacing(name: str) -> Any:
+    """relu_ for relu."""
+    function = TABLE[name]
+
+    def call(input: Tensor, *given: Any, **named: Any) -> Tensor:
+        return function(input, *given, inplace=True, **named)  # type: ignore[no-any-return]
+
+    call.__name__, call.__doc__ = name + "_", function.__doc__
+    return call
+
+
+SETTINGS = {
+    "relu": 0, "relu6": 0, "silu": 0, "mish": 0, "selu": 0, "hardswish": 0, "hardsigmoid": 0,
+    "leaky_relu": 1, "elu": 1, "celu": 1, "hardtanh": 2, "threshold": 2,
+}  # fmt: skip
+TABLE |= {name: in_place(name, n) for name, n in SETTINGS.items()}
+TABLE |= {
+    name + "_": replacing(name) for name in ("relu", "selu", "leaky_relu", "elu", "celu", "hardtanh", "threshold")
+}
 globals().update(TABLE)
 
 drop = lift("dropout", activations.dropped)
@@ -43,16 +79,22 @@ def check_probability(p: float) -> None:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
+def dropped(input: Tensor, p: float, training: bool, inplace: bool, channels: bool) -> Tensor:
+    check_probability(p)
+    if not training or p == 0.0:
+        return input
+    y = drop(input, default_generator.key(), p, channels)
+    return input.copy_(y) if inplace else y
+
+
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Each element zero with probability p, the others divided by 1 - p; the input itself when not training"""
-    check_probability(p)
-    return drop(input, default_generator.key(), p, False) if training and p > 0.0 else input
+    return dropped(input, p, training, inplace, False)
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Whole channels zero with probability p"""
-    check_probability(p)
-    return drop(input, default_generator.key(), p, True) if training and p > 0.0 else input
+    return dropped(input, p, training, inplace, True)
 
 
 dropout1d = dropout3d = feature_dropout = dropout2d
@@ -64,11 +106,19 @@ def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, eps: fl
 
 
 def embedding(
-    input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None, *_: Any, **__: Any
-) -> Tensor:
-    """Rows of the weight by number: (...) -> (..., width)"""
+    input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None, norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False, sparse: bool = False,
+) -> Tensor:  # fmt: skip
+    """Rows of the weight by number: (...) -> (..., width). Rows asked for that are longer than max_norm are first cut to it,
+    in the weight itself. The gradient is dense, sparse or not."""
+    if scale_grad_by_freq:
+        raise NotImplementedError("embedding with scale_grad_by_freq; divide the gradient by the counts in a hook")
     if max_norm is not None:
-        raise NotImplementedError("embedding with max_norm; scale the weight yourself under no_grad")
+        with no_grad():
+            long = weight.norm(norm_type, 1, keepdim=True)
+            asked = zeros(len(weight), dtype=bool).index_fill(0, input.reshape(-1), True).unsqueeze(1)
+            cut = weight * (max_norm / (long + 1e-7))
+            weight.copy_(FUNCTIONS["where"](asked & (long > max_norm), cut, weight))
     return look_up(input, weight, padding_idx)
 
 
@@ -108,7 +158,14 @@ def instance_norm(
     input: Tensor, running_mean: Any = None, running_var: Any = None, weight: Tensor | None = None, bias: Tensor | None = None,
     use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
-    """Each channel of each image normalised by its own mean and variance"""
+    """Each channel of each image normalised by its own mean and variance, or by the running ones"""
+    if not use_input_stats:
+        return normalise_known(input, running_mean, running_var, weight, bias, eps)
+    if running_mean is not None and running_var is not None:
+        places = list(range(2, input.ndim))
+        with no_grad():
+            running_mean.mul_(1.0 - momentum).add_(input.mean(places).mean(0), alpha=momentum)
+            running_var.mul_(1.0 - momentum).add_(input.var(places).mean(0), alpha=momentum)
     return normalise_instance(input, weight, bias, eps)
 
 
@@ -123,10 +180,6 @@ def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, marg
     distance = TABLE["pairwise_distance"]
     y = (distance(anchor, positive, p, eps) - distance(anchor, negative, p, eps) + margin).relu()
     return y.mean() if reduction == "mean" else y.sum() if reduction == "sum" else y
-
-
-def relu_(input: Tensor) -> Tensor:
-    return input.relu_()
 
 
 def __getattr__(name: str) -> Any:

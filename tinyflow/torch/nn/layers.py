@@ -87,8 +87,9 @@ def named(*names: str) -> Any:
     return lambda m: ", ".join(f"{n}={shown(getattr(m, n))}" for n in names)
 
 
-def inplace_only(m: Any) -> str:
-    return "inplace=True" if m.inplace else ""
+def settled(*names: str) -> Any:
+    """Settings shown as name=value, and inplace where it is so."""
+    return lambda m: ", ".join([f"{n}={shown(getattr(m, n))}" for n in names] + ["inplace=True"] * m.inplace)
 
 
 def pool_text(m: Any) -> str:
@@ -96,22 +97,9 @@ def pool_text(m: Any) -> str:
     return f"kernel_size={m.kernel_size}, stride={m.stride}, padding={m.padding}{extra}"
 
 
-def slope_text(m: Any) -> str:
-    return f"negative_slope={m.negative_slope}" + (", inplace=True" if m.inplace else "")
-
-
-def activated(name: str) -> Any:
-    """The function, in place if asked."""
-
-    def call(input: Tensor, inplace: bool = False) -> Tensor:
-        y = F.TABLE[name](input)
-        return input.copy_(y) if inplace else y
-
-    return call
-
-
-def pair(n: Any) -> Any:
-    return lambda m: f"output_size={m.output_size}"
+def base(*_: Any, reduction: str = "mean") -> Any:
+    """What losses that others write begin with: it holds how they are reduced."""
+    raise NotImplementedError('Module [_Loss] is missing the required "forward" function')
 
 
 MAX_POOL = dict(kernel_size=REQUIRED, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False)
@@ -119,16 +107,19 @@ AVG_POOL = dict(kernel_size=REQUIRED, stride=None, padding=0, ceil_mode=False, c
 T = F.TABLE
 # fmt: off
 #                  name             function                     what repr shows               settings and their defaults
-ReLU       = simple("ReLU",         activated("relu"),           inplace_only,                 inplace=False)
-ReLU6      = simple("ReLU6",        activated("relu6"),          inplace_only,                 inplace=False)
-SiLU       = simple("SiLU",         activated("silu"),           inplace_only,                 inplace=False)
-Mish       = simple("Mish",         activated("mish"),           inplace_only,                 inplace=False)
-SELU       = simple("SELU",         activated("selu"),           inplace_only,                 inplace=False)
-Hardswish  = simple("Hardswish",    activated("hardswish"),      inplace_only,                 inplace=False)
-Hardsigmoid = simple("Hardsigmoid", activated("hardsigmoid"),    inplace_only,                 inplace=False)
-LeakyReLU  = simple("LeakyReLU",    T["leaky_relu"],             slope_text,                   negative_slope=0.01, inplace=False)
-ELU        = simple("ELU",          T["elu"],                    lambda m: f"alpha={m.alpha}", alpha=1.0, inplace=False)
-CELU       = simple("CELU",         T["celu"],                   lambda m: f"alpha={m.alpha}", alpha=1.0, inplace=False)
+ReLU       = simple("ReLU",         T["relu"],                   settled(),                    inplace=False)
+ReLU6      = simple("ReLU6",        T["relu6"],                  settled(),                    inplace=False)
+SiLU       = simple("SiLU",         T["silu"],                   settled(),                    inplace=False)
+Mish       = simple("Mish",         T["mish"],                   settled(),                    inplace=False)
+SELU       = simple("SELU",         T["selu"],                   settled(),                    inplace=False)
+Hardswish  = simple("Hardswish",    T["hardswish"],              None,                         inplace=False)
+Hardsigmoid = simple("Hardsigmoid", T["hardsigmoid"],            None,                         inplace=False)
+LeakyReLU  = simple("LeakyReLU",    T["leaky_relu"],             settled("negative_slope"),    negative_slope=0.01, inplace=False)
+ELU        = simple("ELU",          T["elu"],                    settled("alpha"),             alpha=1.0, inplace=False)
+CELU       = simple("CELU",         T["celu"],                   settled("alpha"),             alpha=1.0, inplace=False)
+Threshold  = simple("Threshold",    T["threshold"],              settled("threshold", "value"), threshold=REQUIRED, value=REQUIRED, inplace=False)
+Hardshrink = simple("Hardshrink",   T["hardshrink"],             lambda m: f"{m.lambd}",       lambd=0.5)
+Softshrink = simple("Softshrink",   T["softshrink"],             lambda m: f"{m.lambd}",       lambd=0.5)
 GELU       = simple("GELU",         T["gelu"],                   named("approximate"),         approximate="none")
 Tanh       = simple("Tanh",         T["tanh"])
 Sigmoid    = simple("Sigmoid",      T["sigmoid"])
@@ -136,7 +127,7 @@ LogSigmoid = simple("LogSigmoid",   T["logsigmoid"])
 Softsign   = simple("Softsign",     T["softsign"])
 Tanhshrink = simple("Tanhshrink",   T["tanhshrink"])
 Softplus   = simple("Softplus",     T["softplus"],               lambda m: f"beta={m.beta}, threshold={m.threshold}", beta=1.0, threshold=20.0)
-Hardtanh   = simple("Hardtanh",     T["hardtanh"],               lambda m: f"min_val={m.min_val}, max_val={m.max_val}" + (", inplace=True" if m.inplace else ""), min_val=-1.0, max_val=1.0, inplace=False)
+Hardtanh   = simple("Hardtanh",     T["hardtanh"],               settled("min_val", "max_val"), min_val=-1.0, max_val=1.0, inplace=False)
 GLU        = simple("GLU",          T["glu"],                    named("dim"),                 dim=-1)
 Softmax    = simple("Softmax",      T["softmax"],                named("dim"),                 dim=None)
 LogSoftmax = simple("LogSoftmax",   T["log_softmax"],            named("dim"),                 dim=None)
@@ -171,6 +162,7 @@ UpsamplingNearest2d = simple("UpsamplingNearest2d", lambda input, size, scale_fa
 UpsamplingBilinear2d = simple("UpsamplingBilinear2d", lambda input, size, scale_factor: T["interpolate"](input, size, scale_factor, "bilinear", True), None, size=None, scale_factor=None)
 Unfold     = simple("Unfold",       T["unfold"],                 named("kernel_size", "dilation", "padding", "stride"), kernel_size=REQUIRED, dilation=1, padding=0, stride=1)
 CosineSimilarity = simple("CosineSimilarity", T["cosine_similarity"], None,                    dim=1, eps=1e-8)
+_Loss      = simple("_Loss",        base,                        None,                         size_average=None, reduce=None, reduction="mean")
 MSELoss    = simple("MSELoss",      T["mse_loss"],               None,                         size_average=None, reduce=None, reduction="mean")
 L1Loss     = simple("L1Loss",       T["l1_loss"],                None,                         size_average=None, reduce=None, reduction="mean")
 SmoothL1Loss = simple("SmoothL1Loss", T["smooth_l1_loss"],       None,                         size_average=None, reduce=None, reduction="mean", beta=1.0)
@@ -224,10 +216,10 @@ class Identity(Module):
 class PReLU(Module):
     """x where x > 0, a learnt slope times x elsewhere"""
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25, **_: Any) -> None:
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         self.num_parameters = num_parameters
-        self.weight = Parameter(ones(num_parameters) * init)
+        self.weight = Parameter(ones(num_parameters, device=device, dtype=dtype) * init)
 
     def forward(self, input: Tensor) -> Tensor:
         return T["prelu"](input, self.weight)
@@ -271,10 +263,18 @@ def uniform_by_fan(weight: Tensor, bias: Tensor | None) -> None:
 class Bilinear(Module):
     """y = x1 W x2 + b"""
 
-    def __init__(self, in1_features: int, in2_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
-        self.weight = Parameter(empty(out_features, in1_features, in2_features))
-        self.register_parameter("bias", Parameter(empty(out_features)) if bias else None)
+        self.weight = Parameter(empty(out_features, in1_features, in2_features, device=device, dtype=dtype))
+        self.register_parameter("bias", Parameter(empty(out_features, device=device, dtype=dtype)) if bias else None)
         bound = 1 / math.sqrt(in1_features)
         for p in self.parameters():
             init.uniform_(p, -bound, bound)
@@ -286,11 +286,20 @@ class Bilinear(Module):
 class Embedding(Module):
     """Rows of a table by number, normal at the start; the row padding_idx is zero and gets no gradient"""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, max_norm: float | None = None, *_: Any, _weight: Any = None, **__: Any) -> None:  # fmt: skip
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, max_norm: float | None = None, norm_type: float = 2.0,
+                 scale_grad_by_freq: bool = False, sparse: bool = False, _weight: Any = None, _freeze: bool = False, device: Any = None, dtype: Any = None) -> None:  # fmt: skip
         super().__init__()
-        self.num_embeddings, self.embedding_dim, self.max_norm = num_embeddings, embedding_dim, max_norm
+        if scale_grad_by_freq:
+            raise NotImplementedError(
+                "an embedding with scale_grad_by_freq; divide the gradient by the counts in a hook"
+            )
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.max_norm, self.norm_type = max_norm, norm_type
         self.padding_idx = padding_idx % num_embeddings if padding_idx is not None else None
-        self.weight = Parameter(empty(num_embeddings, embedding_dim) if _weight is None else _weight)
+        self.weight = Parameter(
+            empty(num_embeddings, embedding_dim, device=device, dtype=dtype) if _weight is None else _weight,
+            requires_grad=not _freeze,
+        )
         if _weight is None:
             init.normal_(self.weight)
             if self.padding_idx is not None:
@@ -305,7 +314,7 @@ class Embedding(Module):
         return layer
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.embedding(input, self.weight, self.padding_idx, self.max_norm)
+        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}" + (

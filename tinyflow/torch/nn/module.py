@@ -57,9 +57,13 @@ class IncompatibleKeys(NamedTuple):
 class RemovableHandle:
     """Takes a hook away again."""
 
-    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+    def __init__(self, hooks: dict[int, Any], hook: Any, prepend: bool = False) -> None:
         self.hooks, self.number = hooks, max(hooks, default=-1) + 1
+        before = {} if not prepend else dict(hooks)
+        for number in before:
+            del hooks[number]
         hooks[self.number] = hook
+        hooks.update(before)
 
     def remove(self) -> None:
         self.hooks.pop(self.number, None)
@@ -336,13 +340,21 @@ class Module:
     def cuda(self, device: Any = None) -> Any:
         return self.to("cuda")
 
-    def register_forward_hook(self, hook: Callable[..., Any], **_: Any) -> RemovableHandle:
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> RemovableHandle:
         """hook(module, args, output) after each call; what it returns takes the output's place."""
-        return RemovableHandle(self._forward_hooks, hook)
+        if with_kwargs or always_call:
+            raise NotImplementedError("hooks with_kwargs or always_call; wrap the module's forward instead")
+        return RemovableHandle(self._forward_hooks, hook, prepend)
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any], **_: Any) -> RemovableHandle:
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
         """hook(module, args) before each call; what it returns takes the arguments' place."""
-        return RemovableHandle(self._forward_pre_hooks, hook)
+        if with_kwargs:
+            raise NotImplementedError("hooks with_kwargs; wrap the module's forward instead")
+        return RemovableHandle(self._forward_pre_hooks, hook, prepend)
 
     # -------------------------------------------------------------------------------- printing
 

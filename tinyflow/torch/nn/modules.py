@@ -27,6 +27,6 @@ batchnorm = SimpleNamespace(
     BatchNorm3d=normalization.BatchNorm3d,
 )
 conv = SimpleNamespace(Conv1d=convolution.Conv1d, Conv2d=convolution.Conv2d, Conv3d=convolution.Conv3d)
-loss = SimpleNamespace(_Loss=layers.Simple, CrossEntropyLoss=layers.CrossEntropyLoss, MSELoss=layers.MSELoss)
+loss = SimpleNamespace(_Loss=layers._Loss, CrossEntropyLoss=layers.CrossEntropyLoss, MSELoss=layers.MSELoss)
 
 __all__ = ["Module", "ModuleDict", "ModuleList", "Sequential", "batchnorm", "conv", "loss", "utils"]

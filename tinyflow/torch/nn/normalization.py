@@ -16,14 +16,25 @@ class LayerNorm(Module):
     """Normalised over the last axes, then scaled and shifted"""
 
     def __init__(
-        self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True, **_: Any
+        self,
+        normalized_shape: Any,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        self.register_parameter("weight", Parameter(ones(self.normalized_shape)) if elementwise_affine else None)
         self.register_parameter(
-            "bias", Parameter(zeros(self.normalized_shape)) if elementwise_affine and bias else None
+            "weight", Parameter(ones(self.normalized_shape, device=device, dtype=dtype)) if elementwise_affine else None
+        )
+        self.register_parameter(
+            "bias",
+            Parameter(zeros(self.normalized_shape, device=device, dtype=dtype))
+            if elementwise_affine and bias
+            else None,
         )
 
     def forward(self, input: Tensor) -> Tensor:
@@ -37,12 +48,19 @@ class RMSNorm(Module):
     """Divided by the root of the mean square over the last axes, then scaled"""
 
     def __init__(
-        self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, **_: Any
+        self,
+        normalized_shape: Any,
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        self.register_parameter("weight", Parameter(ones(self.normalized_shape)) if elementwise_affine else None)
+        self.register_parameter(
+            "weight", Parameter(ones(self.normalized_shape, device=device, dtype=dtype)) if elementwise_affine else None
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         return T["rms_norm"](input, self.normalized_shape, self.weight, self.eps)
@@ -55,12 +73,21 @@ class GroupNorm(Module):
     """Normalised over groups of channels, then scaled and shifted a channel"""
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, bias: bool = True, **_: Any
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
-        self.register_parameter("weight", Parameter(ones(num_channels)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_channels)) if affine and bias else None)
+        self.register_parameter("weight", Parameter(ones(num_channels, device=device, dtype=dtype)) if affine else None)
+        self.register_parameter(
+            "bias", Parameter(zeros(num_channels, device=device, dtype=dtype)) if affine and bias else None
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         return T["group_norm"](input, self.num_groups, self.weight, self.bias, self.eps)
@@ -76,21 +103,32 @@ class _BatchNorm(Module):
 def batch_norm(name: str, ranks: tuple[int, ...], instance: bool = False) -> type[Module]:
     """BatchNorm1d, 2d, 3d and the instance norms: they differ by the rank that they take."""
 
-    def __init__(self: Any, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = not instance, track_running_stats: bool = not instance, bias: bool = True, **_: Any) -> None:  # fmt: skip
+    def __init__(self: Any, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = not instance, track_running_stats: bool = not instance, device: Any = None, dtype: Any = None, bias: bool = True) -> None:  # fmt: skip
         Module.__init__(self)
+        kind = {"device": device, "dtype": dtype}
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        self.register_parameter("weight", Parameter(ones(num_features)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_features)) if affine and bias else None)
-        self.register_buffer("running_mean", zeros(num_features) if track_running_stats else None)
-        self.register_buffer("running_var", ones(num_features) if track_running_stats else None)
+        self.register_parameter("weight", Parameter(ones(num_features, **kind)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_features, **kind)) if affine and bias else None)
+        self.register_buffer("running_mean", zeros(num_features, **kind) if track_running_stats else None)
+        self.register_buffer("running_var", ones(num_features, **kind) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", zeros((), dtype=int) if track_running_stats else None)
 
     def forward(self: Any, input: Tensor) -> Tensor:
         if input.ndim not in ranks:
             raise ValueError(f"expected {' or '.join(f'{r}D' for r in ranks)} input (got {input.ndim}D input)")
         if instance:
-            return F.instance_norm(input, weight=self.weight, bias=self.bias, eps=self.eps)
+            alone = self.training or self.running_mean is None
+            return F.instance_norm(
+                input,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                alone,
+                self.momentum or 0.0,
+                self.eps,
+            )
         momentum = self.momentum
         if self.training and self.track_running_stats:
             self.num_batches_tracked.add_(1)

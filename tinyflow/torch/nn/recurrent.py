@@ -56,10 +56,10 @@ KINDS: dict[str, tuple[int, int, Callable[..., State]]] = {
 }
 
 
-def weights(module: Module, sizes: list[tuple[str, tuple[int, ...]]], hidden: int, bias: bool) -> None:
+def weights(module: Module, sizes: list[tuple[str, tuple[int, ...]]], hidden: int, bias: bool, **kind: Any) -> None:
     bound = 1.0 / math.sqrt(hidden) if hidden else 0.0
     for name, shape in sizes:
-        p = Parameter(empty(*shape)) if bias or "bias" not in name else None
+        p = Parameter(empty(*shape, **kind)) if bias or "bias" not in name else None
         module.register_parameter(name, p)
         if p is not None:
             init.uniform_(p, -bound, bound)
@@ -69,7 +69,13 @@ def cell(kind: str) -> type[Module]:
     gates, states, step = KINDS[kind]
 
     def __init__(
-        self: Any, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", **_: Any
+        self: Any,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         Module.__init__(self)
         self.input_size, self.hidden_size, self.nonlinearity = input_size, hidden_size, nonlinearity
@@ -79,6 +85,8 @@ def cell(kind: str) -> type[Module]:
             [("weight_ih", (n, input_size)), ("weight_hh", (n, hidden_size)), ("bias_ih", (n,)), ("bias_hh", (n,))],
             hidden_size,
             bias,
+            device=device,
+            dtype=dtype,
         )
 
     def forward(self: Any, input: Tensor, hx: Any = None) -> Any:
@@ -107,7 +115,8 @@ class Recurrent(Module):
     kind: str
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
-                 dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0, nonlinearity: str = "tanh", **_: Any) -> None:  # fmt: skip
+                 dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0, nonlinearity: str = "tanh",
+                 device: Any = None, dtype: Any = None) -> None:  # fmt: skip
         super().__init__()
         if proj_size and (self.kind != "LSTM" or not 0 <= proj_size < hidden_size):
             raise ValueError("proj_size has to be smaller than hidden_size, and is for LSTM only")
@@ -123,7 +132,8 @@ class Recurrent(Module):
             for end in self.ends:
                 tail = f"l{layer}{end}"
                 sizes = [(f"weight_ih_{tail}", (n, width)), (f"weight_hh_{tail}", (n, out)), (f"bias_ih_{tail}", (n,)), (f"bias_hh_{tail}", (n,))]  # fmt: skip
-                weights(self, sizes + [(f"weight_hr_{tail}", (out, hidden_size))] * bool(proj_size), hidden_size, bias)
+                sizes += [(f"weight_hr_{tail}", (out, hidden_size))] * bool(proj_size)
+                weights(self, sizes, hidden_size, bias, device=device, dtype=dtype)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         x: Any = input

@@ -118,7 +118,8 @@ class RMSprop(Optimizer):
     """v = alpha v + (1 - alpha) g^2;  p = p - lr g / (sqrt(v) + eps)          centered: v less the square of the mean"""
 
     def __init__(self, params: Any, lr: Any = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0, momentum: float = 0,
-                 centered: bool = False, *, maximize: bool = False, foreach: Any = None, **_: Any) -> None:  # fmt: skip
+                 centered: bool = False, *, maximize: bool = False,
+                 foreach: Any = None, capturable: bool = False, differentiable: bool = False) -> None:  # fmt: skip
         check(
             lr=(lr, isinstance(lr, Tensor) or lr >= 0.0, "learning rate"),
             e=(eps, eps >= 0.0, "epsilon value"),
@@ -158,7 +159,7 @@ class Adagrad(Optimizer):
     """v = v + g^2;  p = p - lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps)          Duchi et al., 2011"""
 
     def __init__(self, params: Any, lr: Any = 1e-2, lr_decay: float = 0, weight_decay: float = 0, initial_accumulator_value: float = 0,
-                 eps: float = 1e-10, *, maximize: bool = False, **_: Any) -> None:  # fmt: skip
+                 eps: float = 1e-10, foreach: Any = None, *, maximize: bool = False, differentiable: bool = False, fused: Any = None) -> None:  # fmt: skip
         check(lr=(lr, isinstance(lr, Tensor) or lr >= 0.0, "learning rate"), e=(eps, eps >= 0.0, "epsilon value"))
         super().__init__(
             params,
@@ -188,7 +189,8 @@ class Adagrad(Optimizer):
 class Adadelta(Optimizer):
     """v = rho v + (1 - rho) g^2;  d = sqrt(u + eps) / sqrt(v + eps) g;  u = rho u + (1 - rho) d^2;  p = p - lr d          Zeiler, 2012"""
 
-    def __init__(self, params: Any, lr: Any = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0, *, maximize: bool = False, **_: Any) -> None:  # fmt: skip
+    def __init__(self, params: Any, lr: Any = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0, foreach: Any = None, *,
+                 capturable: bool = False, maximize: bool = False, differentiable: bool = False) -> None:  # fmt: skip
         super().__init__(params, dict(lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, maximize=maximize))
 
     def parts(self, group: Group) -> dict[str, float | None]:
