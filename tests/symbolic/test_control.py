@@ -234,3 +234,14 @@ def test_names_of_variables(graph: tf.Graph) -> None:
     assert {"scope/v", "scope/v/Assign", "scope/v/read", "scope/v/initial_value"} <= {
         op.name for op in graph.get_operations()
     }
+
+
+def test_a_branch_that_returns_a_list_of_one():
+    with tf.Graph().as_default(), tf.Session() as sess:
+        p = tf.placeholder(tf.bool)
+        one = tf.cond(p, lambda: [tf.constant(1)], lambda: [tf.constant(2)])
+        kept = tf.cond(p, lambda: [tf.constant(1)], lambda: [tf.constant(2)], strict=True)
+        case = tf.case([(p, lambda: (tf.constant(3),))], default=lambda: (tf.constant(4),))
+        assert isinstance(one, tf.Tensor) and isinstance(case, tf.Tensor) and isinstance(kept, list) and len(kept) == 1
+        assert sess.run([one, kept[0], case], {p: True}) == [1, 1, 3]
+        assert sess.run([one, kept[0], case], {p: False}) == [2, 2, 4]

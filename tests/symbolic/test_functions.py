@@ -384,3 +384,25 @@ def test_recompute_grad_of_many_results(graph: tf.Graph) -> None:
     sess = tf.Session()
     assert sess.run(twice).tolist() == [2, 4, 6]
     np.testing.assert_allclose(sess.run(g), np.exp([1, 2, 3]) * [1, 2, 3] + 1, rtol=1e-6)
+
+
+def test_gather_nd_along_batches():
+    x, i = np.arange(24.0).reshape(2, 3, 4), np.array([[[2, 1], [0, 3]], [[1, 1], [2, 0]]])
+    with tf.Graph().as_default(), tf.Session() as sess:
+        found = sess.run([tf.gather_nd(x, i, batch_dims=1), tf.gather_nd(x, i[..., :1], batch_dims=1)])
+        with pytest.raises(ValueError, match="the first 1 sizes"):
+            tf.gather_nd(x, i[:1], batch_dims=1)
+    np.testing.assert_array_equal(found[0], [[x[b, a, c] for a, c in i[b]] for b in range(2)])
+    np.testing.assert_array_equal(found[1], [[x[b, a] for a in i[b, :, 0]] for b in range(2)])
+
+
+def test_conv1d_channels_first():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(2, 7, 3)), rng.normal(size=(3, 3, 4))
+    with tf.Graph().as_default(), tf.Session() as sess:
+        want = tf.nn.conv1d(x, w, stride=2, padding="SAME")
+        got = tf.nn.conv1d(
+            np.ascontiguousarray(x.transpose(0, 2, 1)), w, stride=[1, 1, 2], padding="SAME", data_format="NCW"
+        )
+        want, got = sess.run([want, got])
+    np.testing.assert_allclose(got.transpose(0, 2, 1), want, rtol=1e-12)

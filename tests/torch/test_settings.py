@@ -194,3 +194,28 @@ def test_hooks_in_order() -> None:
     both(run)
     with pytest.raises(NotImplementedError, match="with_kwargs"):
         ours.nn.ReLU().register_forward_pre_hook(print, with_kwargs=True)
+
+
+def test_results_into_a_tensor_that_is_there() -> None:
+    def run(torch: Any) -> Any:
+        x, y = torch.empty(2, 3, dtype=torch.float64), torch.empty(3, dtype=torch.int64)
+        found = torch.zeros(2, 3, out=x), torch.full((2, 3), 7.0, out=x), torch.arange(3, out=y), torch.ones(3, out=y)
+        return found[1] is x, found[2] is y, x, y, torch.linspace(0, 1, 1, requires_grad=True).requires_grad
+
+    both(run)
+
+
+def test_a_triplet_with_swap() -> None:
+    def run(torch: Any, x: Any, y: Any, z: Any) -> Any:
+        F = torch.nn.functional
+        return [
+            F.triplet_margin_loss(x, y, z, swap=s, reduction=r) for s in (False, True) for r in ("mean", "sum", "none")
+        ]
+
+    both(run, array(5, 3), array(5, 3, seed=1), array(5, 3, seed=2))
+
+
+def test_gradients_of_many_rows_at_once_are_refused() -> None:
+    x = ours.ones(3, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="is_grads_batched"):
+        ours.autograd.grad(x * 2, x, ours.eye(3), is_grads_batched=True)

@@ -231,17 +231,25 @@ def gather(
 
 
 def gather_nd(params: Any, indices: Any, name: str | None = None, batch_dims: int = 0) -> Tensor:
-    """Entries by coordinates: y[i] = params[indices[i, 0], indices[i, 1], ...]."""
+    """Entries by coordinates: y[i] = params[indices[i, 0], indices[i, 1], ...]; the first batch_dims axes go along in both."""
 
     def pick(x: Node, i: Node) -> Node:
         depth = i.shape[-1]
-        if not isinstance(depth, int) or depth > x.ndim:
-            raise ShapeError(f"{shape_text(i.shape)}: the last size says how many axes are indexed, at most {x.ndim}")
-        flat = m.reshape(x, (expr.product(x.shape[:depth]), *x.shape[depth:]))
+        b = batch_dims
+        if not isinstance(depth, int) or b + depth > x.ndim:
+            raise ShapeError(
+                f"{shape_text(i.shape)}: the last size says how many axes are indexed, at most {x.ndim - b}"
+            )
+        if x.shape[:b] != i.shape[:b]:
+            raise ShapeError(f"the first {b} sizes of {shape_text(x.shape)} and {shape_text(i.shape)} differ")
+        flat = m.reshape(x, (expr.product(x.shape[: b + depth]), *x.shape[b + depth :]))
         place: Node = e.cast(leaf.constant(0, dtypes.int32), i.dtype)
+        for k in range(b):
+            along = m.reshape(leaf.iota(x.shape[k], i.dtype), (x.shape[k], *(1,) * (i.ndim - 2 - k)))
+            place = place * leaf.size(x.shape[k], i.dtype) + along
         for k in range(depth):
             column = m.reshape(m.slice_(i, (*(0,) * (i.ndim - 1), k), (*i.shape[:-1], 1)), i.shape[:-1])
-            place = place * leaf.size(x.shape[k], i.dtype) + column
+            place = place * leaf.size(x.shape[b + k], i.dtype) + column
         return indexing.gather(flat, place)
 
     return tensor("GatherNd", pick, [convert(params), convert(indices)], name)

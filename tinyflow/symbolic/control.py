@@ -85,7 +85,7 @@ def cond(
 ) -> Any:  # fmt: skip
     """true_fn() if pred, else false_fn(): both write their side into the graph, a run computes the one that is taken.
 
-    The functions return tensors, or equal nestings of tensors; what they use from outside comes in through a Switch, what
+    The functions return tensors, or equal nestings of tensors (a list of one is that one, unless strict); what they use from outside comes in through a Switch, what
     was outside before the cond is computed in any case. TypeError if pred is a Python bool, or the results' types differ.
     """
     true_fn, false_fn = fn1 if true_fn is None else true_fn, fn2 if false_fn is None else false_fn
@@ -107,7 +107,10 @@ def cond(
                     raise ValueError(f"{'true_fn' if side else 'false_fn'} of cond returned nothing; return a tensor")
                 structures.append(given)
                 results.append([result(branch, r) for r in flatten(given)])
-        return pack(structures[0], merged(pred, results, structures))
+        together = pack(structures[0], merged(pred, results, structures))
+        return (
+            together if strict or not isinstance(together, list | builtins.tuple) or len(together) != 1 else together[0]
+        )
 
 
 def result(branch: Branch, value: Any) -> Tensor:
@@ -147,12 +150,12 @@ def case(
             _, default = pairs.pop()
         rest = default
         for pred, fn in reversed(pairs):
-            rest = chosen(pred, fn, rest)
+            rest = chosen(pred, fn, rest, strict)
         return rest()
 
 
-def chosen(pred: Any, fn: Callable[[], Any], rest: Callable[[], Any]) -> Callable[[], Any]:
-    return lambda: cond(pred, fn, rest)
+def chosen(pred: Any, fn: Callable[[], Any], rest: Callable[[], Any], strict: bool) -> Callable[[], Any]:
+    return lambda: cond(pred, fn, rest, strict)
 
 
 # ------------------------------------------------------------------------------------------ order

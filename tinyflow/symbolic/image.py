@@ -99,14 +99,14 @@ def conv1d(
     value: Any = None, filters: Any = None, stride: Any = None, padding: Any = None, use_cudnn_on_gpu: Any = None,
     data_format: Any = None, name: str | None = None, input: Any = None, dilations: Any = None,
 ) -> Tensor:  # fmt: skip
-    """Convolution along one axis: value (n, width, c), filters (width, c, o)."""
+    """Convolution along one axis: value (n, width, c), or (n, c, width) in the format NCW; filters (width, c, o)."""
     step, dilation = (
-        spatial(stride, "stride", None, 1),
-        spatial(1 if dilations is None else dilations, "dilations", None, 1),
+        spatial(stride, "stride", data_format, 1),
+        spatial(1 if dilations is None else dilations, "dilations", data_format, 1),
     )
     return combine(
         "Conv1D",
-        lambda x, k: convolved(x, k, step, padding, dilation),
+        lambda x, k: back(convolved(last(x, data_format), k, step, padding, dilation), data_format),
         ("value", "filters"),
         (input if value is None else value, filters),
         name or "conv1d",

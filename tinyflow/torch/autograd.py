@@ -166,6 +166,8 @@ def grad(
     materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """d(sum of outputs)/d(input) for each input, weighted by grad_outputs; nothing is added to .grad."""
+    if is_grads_batched:
+        raise NotImplementedError("grad with is_grads_batched; call it once for each row of grad_outputs")
     ys, xs = many(outputs), many(inputs)
     if any(not x.requires_grad for x in xs):
         raise RuntimeError(NOT_DIFFERENTIATED)

@@ -169,12 +169,12 @@ def sizes(given: Sequence[Any]) -> Shape:
     return shape
 
 
-def made(node: Node, requires_grad: bool, device: Any = None) -> Tensor:
+def made(node: Node, requires_grad: bool, device: Any = None, out: Tensor | None = None) -> Tensor:
     check_device(device)
     t = fresh(node)
     if requires_grad:
         require_grad(t, True)
-    return t
+    return t if out is None else out.copy_(t)  # type: ignore[attr-defined, no-any-return]
 
 
 def filler(value: Any, doc: str) -> Callable[..., Tensor]:
@@ -182,7 +182,8 @@ def filler(value: Any, doc: str) -> Callable[..., Tensor]:
         *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, out: Any = None, **layout: Any
     ) -> Tensor:
         shape = sizes((layout["size"],) if "size" in layout else size)
-        return made(f.full(shape, value, Defaults.dtype if dtype is None else core_of(dtype)), requires_grad, device)
+        kind = core_of(dtype) if dtype is not None else Defaults.dtype if out is None else out.dtype
+        return made(f.full(shape, value, core_of(kind)), requires_grad, device, out)
 
     fill.__doc__ = doc
     return fill
@@ -194,14 +195,15 @@ empty = filler(0, "A tensor of a given shape. Its values are not to be relied up
 
 
 def full(
-    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
-) -> Tensor:
+    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
+    out: Tensor | None = None, layout: Any = None, pin_memory: bool = False,
+) -> Tensor:  # fmt: skip
     """A tensor with one value everywhere."""
     if isinstance(fill_value, Tensor):
         node = e.cast(use(fill_value), core_of(dtype)) if dtype is not None else use(fill_value)
-        return made(e.expand(node, sizes((size,))), requires_grad, device)
+        return made(e.expand(node, sizes((size,))), requires_grad, device, out)
     d = number_type(fill_value) if dtype is None else core_of(dtype)
-    return made(f.full(sizes((size,)), fill_value, d), requires_grad, device)
+    return made(f.full(sizes((size,)), fill_value, d), requires_grad, device, out)
 
 
 def like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -228,14 +230,14 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     whole = all(isinstance(x, int | Expr) for x in (start, end, step))
     d = (int64 if whole else Defaults.dtype) if dtype is None else core_of(dtype)
     if whole:
-        return made(e.cast(f.arange(start, end, step, int64), d), requires_grad, device)
+        return made(e.cast(f.arange(start, end, step, int64), d), requires_grad, device, out)
     count = math.ceil((end - start) / step)
     node = (
         iota(count, d) * constant(step, d) + constant(start, d)
         if d.is_floating
         else e.cast(iota(count, int64), d) * int(step) + int(start)
     )
-    return made(node, requires_grad, device)
+    return made(node, requires_grad, device, out)
 
 
 def torch_range(start: Any, end: Any, step: Any = 1, **kwargs: Any) -> Tensor:
@@ -251,7 +253,7 @@ def linspace(
     d = Defaults.dtype if dtype is None else core_of(dtype)
     start, end = float(start), float(end)
     if steps == 1:
-        return full((1,), start, dtype=d)
+        return full((1,), start, dtype=d, device=device, requires_grad=requires_grad)
     step = (end - start) / (steps - 1) if steps else 0.0
     i = iota(steps, int64)
     low = e.cast(i, d) * constant(step, d) + constant(start, d) if d.is_floating else None

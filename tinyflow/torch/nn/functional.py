@@ -65,6 +65,7 @@ normalise_batch = lift("native_batch_norm", activations.batch_norm_training)
 normalise_known = lift("native_batch_norm", activations.batch_norm_known)
 normalise_instance = lift("instance_norm", activations.instance_norm)
 encode = lift("one_hot", encoded)
+reduce = lift("mean", losses.reduced)
 biased = lift("bilinear", lambda x1, w, x2: bilinear_node(x1, w, x2))
 
 
@@ -176,10 +177,12 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
 
 
 def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, reduction: str = "mean") -> Tensor:  # fmt: skip
-    """max(0, |a - p| - |a - n| + margin)"""
+    """max(0, |a - p| - |a - n| + margin); with swap, |p - n| in the place of |a - n| where it is smaller"""
     distance = TABLE["pairwise_distance"]
-    y = (distance(anchor, positive, p, eps) - distance(anchor, negative, p, eps) + margin).relu()
-    return y.mean() if reduction == "mean" else y.sum() if reduction == "sum" else y
+    far = distance(anchor, negative, p, eps)
+    if swap:
+        far = FUNCTIONS["minimum"](far, distance(positive, negative, p, eps))
+    return reduce((distance(anchor, positive, p, eps) - far + margin).relu(), reduction)
 
 
 def __getattr__(name: str) -> Any:
