@@ -105,3 +105,16 @@ def test_convolution() -> None:
     with tf.Session() as sess:
         assert sess.run(flat, {x: np.ones((3, 16))}).shape == (3, 8)
         assert sess.run(flat, {x: np.ones((3, 16))}).max() == 9
+
+
+def test_gradient_through_what_has_none():
+    x = tf.placeholder(tf.float32)
+    assert tf.gradients(tf.floor(x), x) == [None]
+    y = tf.reduce_logsumexp(tf.floor(x) + tf.zeros_like(x))  # a way that is known to end only when x has a rank
+    (g,) = tf.gradients(y + tf.reduce_sum(tf.floor(x) * tf.ones_like(x)), x)
+    with tf.Session() as sess:
+        if g is not None:
+            np.testing.assert_array_equal(sess.run(g, {x: np.ones((2, 3), np.float32)}), np.zeros((2, 3)))
+    (g,) = tf.gradients(tf.sign(x), x)
+    with tf.Session() as sess:
+        np.testing.assert_array_equal(sess.run(g, {x: np.ones(3, np.float32)}), np.zeros(3))

@@ -38,13 +38,15 @@ def gradients(ys: Any, xs: Any, grad_ys: Any = None, name: str = "gradients", co
                 f"gradients: {y.name!r} is of type {y.dtype}; only floats have gradients. Differentiate what it is computed from"
             )
     zero = str(getattr(unconnected_gradients, "value", unconnected_gradients)) == "zero"
+    late = False  # whether the ranks, and so the nodes, are known only when running
 
     def meaning(world: Any) -> list[Node | None]:
-        return within(world, ys, xs, seeds, stops, zero)
+        return within(world, ys, xs, seeds, stops, zero or late)
 
     inputs = [*ys, *xs, *(s for s in seeds if s is not None), *stops]
     op = operation("SymbolicGradient", meaning, inputs, name, worldly=True, types=[x.dtype for x in xs])
     if op.nodes is None:
+        late = True  # what is handed out now has a value then
         alive = [reaches(ys, x) for x in xs]
     else:
         alive = [n is not None for n in op.nodes]
@@ -130,6 +132,9 @@ def matched(y: Node, seed: Node | None) -> Node | None:
         raise ShapeError(f"grad_ys has shape {seed.shape} for a tensor of shape {y.shape}") from None
 
 
+FLAT = {"StopGradient", "Floor", "Ceil", "Round", "Rint", "FloorDiv"}  # no gradient goes through
+
+
 def reaches(ys: Sequence[Tensor], x: Tensor) -> bool:
     """Whether some y is computed from x, by floats all the way."""
     stack, seen = list(ys), set()
@@ -137,7 +142,7 @@ def reaches(ys: Sequence[Tensor], x: Tensor) -> bool:
         t = stack.pop()
         if t is x:
             return True
-        if t.op not in seen and t.dtype.is_floating and t.op.type != "StopGradient":
+        if t.op not in seen and t.dtype.is_floating and t.op.type not in FLAT:
             seen.add(t.op)
             stack.extend(t.op.inputs)
     return False
