@@ -20,7 +20,7 @@ from tinyflow.ops.functions import softmax
 from tinyflow.ops.indexing import gather
 from tinyflow.ops.leaf import placeholder
 from tinyflow.ops.reduction import sum_
-from tinyflow.runtime import floors, profile
+from tinyflow.runtime import floors, profile, target
 from tinyflow.runtime.floors import Floor
 
 SIDE = 192
@@ -143,3 +143,20 @@ def test_the_best_floors_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_floor_is_the_slower_of_both() -> None:
     assert Floor(2.0, 4.0).seconds(6, 4) == 3 and Floor(2.0, 4.0).seconds(1, 8) == 2
+
+
+@pytest.mark.parametrize("name", ["", "avx2", "sse2"])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_floors_are_measured_in_memory_of_their_own(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors may be shorter than a cache line, at which the memory begins."""
+    if name and not target.runs_here(target.named(name)):
+        pytest.skip(f"needs {name}")
+    monkeypatch.setattr(floors, "ROUNDS", 100)
+    monkeypatch.setattr(floors, "COPIED", 1 << 16)
+    with config(TARGET=name):
+        found = floors.Floors(threads)
+        assert found.halves.size == (threads + 1) * found.lanes and found.halves.ctypes.data % 64 == 0
+        whole = floors.aligned(found.halves.size + 64, 7.0)
+        found.halves = whole[: found.halves.size]
+        found.measure()
+    assert (whole[found.halves.size :] == 7.0).all() and (whole[: found.halves.size] != 7.0).any()

@@ -29,7 +29,7 @@ MOST_ALONE = 1 << 21  # bytes of panels that each thread may have for itself
 
 # cycles
 CALL, RESULT = 15, 6  # of the micro-kernel; of one of its vectors of results
-BROADCAST, VECTOR = 0.04, 0.3  # beside the multiplications, of each row and each vector of B, in a step of K
+VECTOR = 0.3  # beside the multiplications, of each vector of B in a step of K
 COPIED, TURNED, COMPUTED = 2.0, 3.0, 8.0  # of a vector that is packed: as it lies, turned in registers, computed then
 FAR, NEAR = 4, 1  # of a step to the next row of B in place, if it lies beyond the second cache or within it
 START, START_NEAR = 1000, 100  # of the first rows of a panel in place, that nobody has asked for
@@ -116,7 +116,7 @@ def cycles(w: Way, j: Job, t: Target) -> float:
     groups, calls = -(-panels_mine // group), mine * panels_mine
 
     vectors = height * (w.vectors if j.across == "columns" else j.columns / j.lanes)  # multiplied in a step of K
-    step = max(vectors / t.fma, t.latency if j.across == "columns" else 0) + BROADCAST * height + VECTOR * w.vectors
+    step = max(vectors / t.fma, t.latency if j.across == "columns" else 0) + t.broadcast * height + VECTOR * w.vectors
     products = calls * (j.depth * step + j.blocks * (CALL + RESULT * height * w.vectors))
 
     sweeps = max(1.0, mine / min(j.batch, mine))  # times that this thread reads a panel

@@ -125,8 +125,8 @@ class Floors:
         self.fma = table(fma_text(self.lanes, row.attributes), "fma")
         self.copy = table(Template(COPY).substitute(head=Template(HEAD).substitute(attributes=row.attributes)), "copy")
         self.flops = self.bytes = 0.0
-        self.halves = aligned(np.full((threads + 2) * self.lanes, 0.5, np.float32))
-        self.memory = [aligned(np.ones(COPIED // 4 + 16, np.float32)) for _ in range(2)]
+        self.halves = aligned((threads + 1) * self.lanes, 0.5)
+        self.memory = [aligned(COPIED // 4, 1.0) for _ in range(2)]
 
     def measure(self) -> None:
         floats = self.threads * ROUNDS * CHAINS * self.lanes * 2
@@ -167,7 +167,8 @@ def table(text: str, name: str) -> StepTable:
     return StepTable([Step(machine.compile_ir(text, name).address("kernel"))])
 
 
-def aligned(a: np.ndarray) -> np.ndarray:
-    """The part of an array from the first whole cache line on."""
+def aligned(count: int, value: float) -> np.ndarray:
+    """So many equal numbers, from the first whole cache line of their memory on."""
+    a = np.full(count + 16, value, np.float32)
     start = -a.ctypes.data % 64 // a.itemsize
-    return a[start:]
+    return a[start : start + count]

@@ -1,15 +1,16 @@
 """The machines that code is made for: one row each.
 
     target := Target(name, triple, cpu, features, needs, vector_bytes, vector_registers, float32, float64,
-                     l1, l2, l3, fma, latency, bytes)
+                     l1, l2, l3, fma, latency, broadcast, bytes)
 
 `float32` and `float64` are the register tile of the micro-kernel of a matrix product, (rows, vectors): its
 accumulators, one row's broadcast and the vectors of the right operand together fill the vector registers.
 `needs` are the features, in LLVM's names, without which the row's code does not run.
 
 The rest is what a choice between ways of computing is made by (`compiler/cost.py`): the bytes of the caches (of the last
-one what a core may count on), vectors multiplied and added in a cycle, cycles until such a sum is there, and the bytes
-that come in a cycle from the second cache, the last one and memory. They are a usual machine's with that instruction set.
+one what a core may count on), vectors multiplied and added in a cycle, cycles until such a sum is there, those that one number
+for all lanes takes beside the multiplications (next to none where their instruction reads it from memory itself), and the
+bytes that come in a cycle from the second cache, the last one and memory. They are a usual machine's with that instruction set.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Target(NamedTuple):
     l3: int
     fma: int
     latency: int
+    broadcast: float
     bytes: tuple[int, int, int]
 
     def tile(self, dtype: DType) -> tuple[int, int]:
@@ -75,12 +77,12 @@ KB = 1024
 VECTORS, MOST_ROWS = (1, 2, 3, 4), 14
 
 # fmt: off
-#           name      triple  cpu          features            needs                                            bytes regs  f32      f64      l1       l2         l3         fma lat bytes
+#           name      triple  cpu          features            needs                                            bytes regs  f32      f64      l1       l2         l3         fma lat broadcast bytes
 TARGETS = [
-    Target("avx512",  X86, "x86-64-v4",  "-prefer-256-bit", ("avx512f", "avx512vl", "avx512bw", "avx512dq"), 64,  32,  (14, 2), (14, 2), 32 * KB, 1024 * KB, 8192 * KB, 1, 4, (32, 12, 4)),
-    Target("avx2",    X86, "haswell",    "",                ("avx2", "fma", "bmi2"),                         32,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB, 8192 * KB, 2, 4, (32, 12, 4)),
-    Target("sse2",    X86, "x86-64",     "",                (),                                              16,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB, 8192 * KB, 2, 4, (32, 12, 4)),
-    Target("neon",    ARM, "generic",    "+neon",           (),                                              16,  32,  (8, 2),  (8, 2),  64 * KB,  512 * KB, 4096 * KB, 2, 4, (16, 8, 4)),
+    Target("avx512",  X86, "x86-64-v4",  "-prefer-256-bit", ("avx512f", "avx512vl", "avx512bw", "avx512dq"), 64,  32,  (14, 2), (14, 2), 32 * KB, 1024 * KB, 8192 * KB, 1, 4, 0.04, (32, 12, 4)),
+    Target("avx2",    X86, "haswell",    "",                ("avx2", "fma", "bmi2"),                         32,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB, 8192 * KB, 2, 4, 0.15, (20, 12, 3)),
+    Target("sse2",    X86, "x86-64",     "",                (),                                              16,  16,  (6, 2),  (6, 2),  32 * KB,  256 * KB, 8192 * KB, 2, 4, 0.25, (20, 12, 3)),
+    Target("neon",    ARM, "generic",    "+neon",           (),                                              16,  32,  (8, 2),  (8, 2),  64 * KB,  512 * KB, 4096 * KB, 2, 4, 0.1,  (16, 8, 4)),
 ]
 # fmt: on
 
