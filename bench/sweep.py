@@ -172,7 +172,8 @@ def main() -> int:
     if "--ways" in sys.argv:
         from bench import ways
 
-        return ways.main([w for w in sys.argv[1:] if w != "--ways"])
+        words = [w for w in sys.argv[1:] if not w.startswith("--")]
+        return ways.main(words, ways.HELD if "--held" in sys.argv else ways.SHAPES)
     failed, words = 0, sys.argv[1:] or [""]
     for row in (r for r in ROWS if any(w in r.name for w in words)):
         try:

@@ -115,6 +115,8 @@ def test_gradient_through_what_has_none():
     with tf.Session() as sess:
         if g is not None:
             np.testing.assert_array_equal(sess.run(g, {x: np.ones((2, 3), np.float32)}), np.zeros((2, 3)))
-    (g,) = tf.gradients(tf.sign(x), x)
-    with tf.Session() as sess:
-        np.testing.assert_array_equal(sess.run(g, {x: np.ones(3, np.float32)}), np.zeros(3))
+    for shape in (None, [3]):
+        x = tf.placeholder(tf.float32, shape)
+        (g,) = tf.gradients(tf.sign(x), x)  # as in TensorFlow: no gradient, yet there is one
+        with tf.Session() as sess:
+            np.testing.assert_array_equal(sess.run(g, {x: np.ones(3, np.float32)}), np.zeros(3))

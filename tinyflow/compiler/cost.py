@@ -36,6 +36,7 @@ START, START_NEAR = 1000, 100  # of the first rows of a panel in place, that nob
 BARRIER = 6000  # another step, that waits for this one: threads are woken, and one is late
 ROW, AROUND = 8, 8  # of a row of results, and of each of its vectors, that something is made of
 SHORT = 4  # of a row of A that is packed, for each block of K
+RAGGED = 40  # of a vector of rows of a tile, which reaches over channels; those of a whole run begin where these do
 
 
 class Job(NamedTuple):
@@ -139,7 +140,10 @@ def cycles(w: Way, j: Job, t: Target) -> float:
     a = mine * height * j.depth
     left = a * j.size * (rate(t, a * j.size, True) + (groups - 1) * rate(t, a * j.size))
     if not j.in_place:
-        left += a * groups / j.lanes + mine * groups * j.blocks * height * SHORT * (not j.upright)
+        ragged = j.upright and w.tile_by_tile
+        left += a * groups / j.lanes * (RAGGED if ragged else 1) + mine * groups * j.blocks * height * SHORT * (
+            not j.upright
+        )
 
     c = calls * height * width * j.size
     direct = j.direct and j.columns % width == 0

@@ -118,6 +118,10 @@ def abs_grad(g: Node, y: Node, x: Node) -> Node:
     return g * sign(x)
 
 
+def nothing(g: Node, y: Node, x: Node) -> Node:
+    return expand(leaf.constant(0, x.dtype), x.shape)
+
+
 def sin_grad(g: Node, y: Node, x: Node) -> Node:
     return g * cos(x)
 
@@ -130,7 +134,7 @@ def sinh_grad(g: Node, y: Node, x: Node) -> Node:
 #                 name             numpy meaning      value at one index         gradient of the operand                     domain
 neg      = unary("neg",            np.negative,       scalar("neg"),             lambda g, y, x: -g,                         ANY, numeric, NUMBERS)
 abs_     = unary("abs",            np.abs,            scalar("abs"),             abs_grad,                ANY, numeric, NUMBERS)
-sign     = unary("sign",           np.sign,           scalar("sign"),            None,                                       ANY, numeric, NUMBERS)
+sign     = unary("sign",           np.sign,           scalar("sign"),            nothing,                                    ANY, numeric, NUMBERS)
 exp      = unary("exp",            np.exp,            scalar("exp"),             lambda g, y, x: g * y)
 exp2     = unary("exp2",           np.exp2,           scalar("exp2"),            lambda g, y, x: g * y * math.log(2))
 log      = unary("log",            np.log,            scalar("log"),             lambda g, y, x: g / x,                      POSITIVE)

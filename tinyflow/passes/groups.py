@@ -55,7 +55,7 @@ def narrow(node: Node) -> Groups | None:
         return None
     spec: Spec = node.attrs["spec"]
     letters: list[list[str | None]] = [*map(names, spec.operands), list(spec.out)]
-    size, last = spec.size, spec.out[-1]
+    size = spec.size
     image = next((k for k in (0, 1) if None in letters[k]), None)
     if image is None or not all(isinstance(n, int) for n in size.values()):
         return None
@@ -68,6 +68,7 @@ def narrow(node: Node) -> Groups | None:
         y = after(letters[3 - image - filters[0]], g) if len(filters) == 1 else None
         if x is None or y is None or y not in letters[filters[0]] or y in letters[image] or {g, x, y} & inside:
             continue
+        last = spec.out[-1]
         if last in (x, y) and size[last] != 1:
             u = best(*(size[a] for a in (g, x, last)))  # type: ignore[arg-type]
             return Groups(filters[0], g, x, y, u) if u > 1 else None
