@@ -105,7 +105,7 @@ class Bench:
             mine = [w for w in workloads if w.program == program]
             self.measure_floors()  # before workers start and are busy with that
             with self.caches(mine[0]) as caches:
-                with Crew(self.sides(mine[0]), self.args.threads, caches) as crew:
+                with Crew(self.sides(mine[0]), self.args.threads, caches, self.floors) as crew:
                     for workload in mine:
                         rows[workload.name] = crew.run(workload, seconds)
                         self.measure_floors()
@@ -132,14 +132,13 @@ class Bench:
         if self.args.check:
             print(report.checked({name: row}), flush=True)
         else:
-            floor = self.floors.seconds(row["work"]["flops"], row["work"]["bytes"]) if "work" in row else None
-            print(report.step(name, row, floor), end="\n\n", flush=True)
+            print(report.step(name, row), end="\n\n", flush=True)
 
     def show_kernels(self, name: str, rows: dict[str, dict[str, Any]]) -> None:
         if self.args.check:
             print(report.checked(rows), flush=True)
         else:
-            print(report.kernels(name, rows, self.results["floors"]), end="\n\n", flush=True)
+            print(report.kernels(name, rows), end="\n\n", flush=True)
 
     def alone(self) -> None:
         """Starts, size and memory: each in a process that has done nothing else."""

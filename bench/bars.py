@@ -80,10 +80,11 @@ def layers(results: Results) -> float | None:
     return max(times) / min(times) if times else None
 
 
-def share_of_floor(row: Results, floors: Results) -> float:
-    """How much of the larger floor the best of our sides reaches."""
+def share_of_floor(row: Results, side: str) -> float:
+    """How much of the larger floor a side reaches: the median over its blocks, each beside the floors found then."""
     work = row["work"]
-    return Floor(**floors).seconds(work["flops"], work["bytes"]) / float(row["sides"][row["best"]]["seconds"])
+    times = [Floor(**f).seconds(work["flops"], work["bytes"]) for f in row["floors"]]
+    return statistics.median(a / b for a, b in zip(times, row["sides"][side]["blocks"]))
 
 
 def floor_share(names: Sequence[str]) -> Callable[[Results], float | None]:
@@ -91,7 +92,7 @@ def floor_share(names: Sequence[str]) -> Callable[[Results], float | None]:
 
     def figure(results: Results) -> float | None:
         rows = [row for name, row in results["rows"].items() if name in names and "best" in row and "work" in row]
-        return least(share_of_floor(row, results["floors"]) for row in rows)
+        return least(share_of_floor(row, row["best"]) for row in rows)
 
     return figure
 

@@ -26,6 +26,7 @@ from bench.workloads import TABLE, Workload
 
 ROOT = Path(__file__).parent.parent
 ROUNDS = 8
+FLOOR_TRIES = 3
 PATIENCE = 300.0  # seconds until a side that does not answer is given up
 TOLERANCE = 1e-4  # relative
 CACHES = ("TINYFLOW_CACHE", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
@@ -101,8 +102,8 @@ class Worker:
 class Crew:
     """The workers of several sides. They run one at a time; where nothing is timed, they start together."""
 
-    def __init__(self, sides: Sequence[Side], threads: int, caches: str = "") -> None:
-        self.threads, self.caches = threads, caches
+    def __init__(self, sides: Sequence[Side], threads: int, caches: str = "", floors: Any = None) -> None:
+        self.threads, self.caches, self.floors = threads, caches, floors
         self.workers = {side.name: Worker(side, threads, self.cache(side.name)) for side in sides}
 
     def cache(self, side: str) -> str:
@@ -170,9 +171,11 @@ class Crew:
         return answer
 
     def time(self, row: Row, workload: Workload, able: Sequence[str], seconds: float) -> None:
-        """Blocks in turn, until every side has had its seconds."""
+        """Blocks in turn, until every side has had its seconds; the floors take their turn too."""
         blocks: dict[str, list[dict[str, Any]]] = {name: [] for name in able}
         for _ in range(ROUNDS):
+            if self.floors is not None:
+                row.setdefault("floors", []).append(self.floors.now(FLOOR_TRIES)._asdict())
             for name in able:
                 answer = self.tell(row, name, "block", workload=workload.name, seconds=seconds / ROUNDS)
                 if answer is not None:

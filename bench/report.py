@@ -43,7 +43,7 @@ def machine(results: Results) -> str:
     return "\n".join(lines)
 
 
-def step(name: str, row: Results, floor: float | None) -> str:
+def step(name: str, row: Results) -> str:
     """A workload: each side's time, its spread, how many times as fast we are, its share of the floor.
 
     `memory` is the most that the steps took above what the process had after its import; the first step is timed from the
@@ -62,24 +62,24 @@ def step(name: str, row: Results, floor: float | None) -> str:
         elif "seconds" not in entry:
             rows.append([side, *[""] * 8, f"{entry['loss']:.6g}"])
         else:
-            rows.append(timed(side, entry, row, floor))
+            rows.append(timed(side, entry, row))
     return "\n".join([head, columns(rows), *notes])
 
 
-def timed(side: str, entry: Results, row: Results, floor: float | None) -> list[str]:
+def timed(side: str, entry: Results, row: Results) -> list[str]:
     low, high = entry["range"]
     best = side == row.get("best")
     ratio = "best" if best else f"{entry['ratio']:.2f}x" if "ratio" in entry else ""
     pairs = "" if best or "ratios" not in entry else "{:.2f}-{:.2f}".format(*entry["ratios"])
     return [
         side, quantity(entry["seconds"], "s"), f"{quantity(low, 's')} - {quantity(high, 's')}", ratio, pairs,
-        f"{floor / entry['seconds']:.0%}" if floor else "",
+        f"{share_of_floor(row, side):.0%}" if "work" in row else "",
         quantity(entry["peak"]["steps"], "B") if entry.get("peak") else "",
         quantity(entry["first"], "s"), quantity(entry["warm"], "s") if entry.get("warm") else "", f"{entry['loss']:.6g}",
     ]  # fmt: skip
 
 
-def kernels(group: str, rows: dict[str, Results], floors: Results) -> str:
+def kernels(group: str, rows: dict[str, Results]) -> str:
     """One operation a line: the time of each side, and the best of ours against torch and the larger floor."""
     names = list(next(iter(rows.values()))["sides"])
     lines = [["", *names, "we are", "pairs", "GFLOP/s", "GB/s", "of floor", ""]]
@@ -93,7 +93,7 @@ def kernels(group: str, rows: dict[str, Results], floors: Results) -> str:
         if "best" in row and "work" in row:
             rates = [row["work"][kind] / entries[row["best"]]["seconds"] for kind in ("flops", "bytes")]
             line += [f"{rate / 1e9:.4g}" for rate in rates]
-            line.append(f"{share_of_floor(row, floors):.0%}")
+            line.append(f"{share_of_floor(row, row['best']):.0%}")
         lines.append([*line, *[""] * (len(lines[0]) - 1 - len(line)), row["text"]])
     return "\n".join([f"{group}, with the result looked at; we are: against torch", columns(lines), *notes])
 

@@ -129,12 +129,16 @@ class Floors:
         self.memory = [aligned(COPIED // 4, 1.0) for _ in range(2)]
 
     def measure(self) -> None:
+        now = self.now(TRIES)
+        self.flops, self.bytes = max(self.flops, now.flops), max(self.bytes, now.bytes)
+
+    def now(self, tries: int) -> Floor:
+        """What so many tries find, whatever was found before: a neighbour may slow a machine down for minutes."""
         floats = self.threads * ROUNDS * CHAINS * self.lanes * 2
         copied = COPIED // (64 * self.threads) * 64 * self.threads
-        for _ in range(TRIES):
-            for _ in range(TRIES):
-                self.flops = max(self.flops, floats / self.timed(self.fma, [self.halves], ROUNDS))
-            self.bytes = max(self.bytes, 2 * copied / self.timed(self.copy, self.memory, copied))
+        fma = min(self.timed(self.fma, [self.halves], ROUNDS) for _ in range(tries * TRIES))
+        copy = min(self.timed(self.copy, self.memory, copied) for _ in range(tries))
+        return Floor(floats / fma, 2 * copied / copy)
 
     def timed(self, steps: StepTable, buffers: list[np.ndarray], size: int) -> float:
         slots = np.array([b.ctypes.data for b in buffers], np.uint64)
