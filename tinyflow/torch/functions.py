@@ -53,11 +53,15 @@ class Operands:
             elif a._view is None:  # the common case of `use`
                 return s.node
             return use(a)
-        if type(a) in PLAIN:
+        kind = type(a)
+        if kind in PLAIN:
             return a
-        if type(a) is list or type(a) is tuple:
-            return type(a)(map(self.take, a)) if any(isinstance(x, Tensor) for x in a) else a
-        if type(a) is np.ndarray:
+        if kind is tuple or kind is list:
+            for x in a:
+                if type(x) not in PLAIN:
+                    return kind(map(self.take, a)) if any(isinstance(x, Tensor) for x in a) else a
+            return a
+        if kind is np.ndarray:
             from tinyflow.torch.creation import as_tensor
 
             return use(as_tensor(a))
@@ -140,7 +144,12 @@ def add_key(parts: list[Any], a: Any) -> bool:
 
 
 def add_keys(parts: list[Any], several: Iterable[Any]) -> bool:
-    return all(add_key(parts, a) for a in several)
+    for a in several:  # most are nodes
+        if type(a) is Node:
+            parts.append(a)
+        elif not add_key(parts, a):
+            return False
+    return True
 
 
 def add_named(parts: list[Any], named: Mapping[str, Any]) -> bool:

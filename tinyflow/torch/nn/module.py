@@ -137,10 +137,10 @@ class Module:
                 self._non_persistent.add(name)
 
     def __getattr__(self, name: str) -> Any:
+        kinds = self.__dict__
         for kind in KINDS:
-            held = self.__dict__.get(kind)
-            if held is not None and name in held:
-                return held[name]
+            if kind in kinds and name in kinds[kind]:
+                return kinds[kind][name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __delattr__(self, name: str) -> None:
