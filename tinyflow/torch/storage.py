@@ -201,6 +201,9 @@ def compute(registry: Registry) -> None:
     pending = [s for s in live if s.pending and s.failure is None]
     if not pending:
         return
+    if len(live) == 1 and not OPEN and live[0].leaf is None and not live[0].attached:
+        compute_alone(live[0])
+        return
     if OPEN and any(is_found(d) for s in pending for d in s.node.shape):
         settle_sizes()
     with_history = [s for s in live if s.attached and not s.grad_leaf]
@@ -224,6 +227,21 @@ def compute(registry: Registry) -> None:
         reap(held, after_run=True)
     if error is not None:
         raise error
+
+
+def compute_alone(s: Storage) -> None:
+    """A value that nothing else waits beside: there is no history, and nothing is written but its own array."""
+    GOING.busy += 1
+    try:
+        (array,) = execute.realise(runnable((s.node,), {}), STORE)
+        s.settle(dense(array, s.node.shape))
+    except Exception:
+        one_by_one([s])
+        raise
+    finally:
+        GOING.busy -= 1
+    if GOING.gone and not GOING.busy:
+        reap(held, after_run=True)
 
 
 def writes_in_place(s: Storage, kept: set[Node]) -> bool:
