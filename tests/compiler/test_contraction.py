@@ -8,6 +8,7 @@ import pytest
 from tests.compiler.native import THREADS, check, check_close, needs_avx2, run, same_bits
 from tests.compiler.test_large import text
 from tinyflow import execute
+from tinyflow.compiler.pipeline import build
 from tinyflow.core.config import config
 from tinyflow.core.dtypes import bool_, float32, float64, int32, int64
 from tinyflow.core.expr import Expr, fresh_dim
@@ -18,6 +19,7 @@ from tinyflow.ops.indexing import gather
 from tinyflow.ops.leaf import placeholder, variable
 from tinyflow.ops.movement import concat, expand, pad, permute, reshape, slice_
 from tinyflow.ops.reduction import max_, sum_
+from tinyflow.passes import pipeline
 from tinyflow.passes.gradient import gradients
 
 SIZES = (1, 2, 3, 7, 8, 9, 14, 15, 16, 17, 31, 33, 64, 100, 129)
@@ -91,6 +93,21 @@ def test_few_columns():
             roots += [node, v - e.exp(node) * 0.5]
             fed |= fed_by((a, b, v))
     check(roots, fed, threads=(1, 2, 3), added=520)
+
+
+@pytest.mark.parametrize("wide, packed", [(1024, True), (1000, False), (2048, True)])
+def test_columns_of_a_matrix_a_page_apart_are_packed(wide, packed):
+    """The left operand is some columns of a matrix whose rows lie a multiple of a page apart, or do not."""
+    roots, fed = [], {}
+    for k, first, columns, n in ((5, 0, 14, 33), (40, 3, 44, 48), (400, 16, 984, 17), (7, 0, 1000, 64)):
+        x, b = placeholder(float32, (k, wide), "x"), placeholder(float32, (k, n), "b")
+        y = matmul(slice_(x, (0, first), (k, columns)), b, transpose_a=True)
+        roots += [y, e.tanh(y) * 0.5]
+        fed |= fed_by((x, b))
+    check(roots, fed, threads=(1, 2, 3), added=400)
+    for y in roots[::2]:
+        shown = "".join(str(k.recipe) for k in build(pipeline.run([y]), {}).kernels)
+        assert ("A packed by rows" in shown) == packed
 
 
 @pytest.mark.parametrize("rows", [None, 1, 2, 5, 33])

@@ -183,7 +183,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     a, k = left.a, left.k
     still = None if left.around else flat_strides(a, row, k)
     across = lanes_of(still, sizes, lanes) if not spec.pairs else "columns"
-    inplace = still is not None and (across != "columns" or not clash(still.rows, dtype))
+    inplace = still is not None and (across != "columns" or not (left.upright or clash(still.rows, dtype)))
     if inplace:
         flat = expr.index(depth, "k")
         a = expr.as_expr(expr.substitute(a, dict(zip(k, split(flat, tuple(i.extent for i in k)), strict=True))))

@@ -66,7 +66,9 @@ def pack_rows(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) ->
 
 
 def pack_upright(em: Emitter, t: Tiles, start: Value, end: Value, block: Block) -> None:
-    """local[k][r] = A at row start + r, for a block of K: rows in lanes, whatever lies beyond the last one is not used."""
+    """local[k][r] = A at row start + r, for a block of K: rows in lanes, whatever lies beyond the last one is not used. The lines
+    where the next tile ends are fetched: it begins in lines of this one."""
+    next_end = (2 * t.rows[0] - 1) * t.dtype.size
     with k_letters(em, t, block, len(t.k)) as line:
         for first in range(0, t.packed_height, t.lanes):
             at = add(em, start, const(first))
@@ -74,6 +76,8 @@ def pack_upright(em: Emitter, t: Tiles, start: Value, end: Value, block: Block) 
             with em.scope(), em.lane_bound(t.m, at), nullcontext() if whole else em.tail(at, end.name):
                 place = add(em, mul(em, line, const(t.packed_height)), const(first))
                 keep(em, t, place, em.value(t.a), None)
+                if isinstance(t.a, Load) and not (t.whole_runs or first):
+                    em.fetch(t.a, next_end)
 
 
 @contextmanager

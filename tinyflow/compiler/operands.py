@@ -117,8 +117,10 @@ def upright_letters(
     rows = {x: expr.axis(spec.size[x], x) for x in (*found.batch, *found.m)}
     a = left({**letters, **rows})
     read = loads(a)
-    if isinstance(a, Load) and not any(
-        isinstance(i, Index) and stride(a.offset, i) is None for i in (*k, *rows.values())
+    if (
+        isinstance(a, Load)
+        and not clash(stride(a.offset, k[-1]), a.dtype)
+        and not any(isinstance(i, Index) and stride(a.offset, i) is None for i in (*k, *rows.values()))
     ):
         return 0  # it may be read in place
     count, size = 0, 1
@@ -165,9 +167,9 @@ def flat_strides(a: Expr, m: Index, k: Sequence[Index]) -> Strides | None:
     return None if rows is None or terms is None else Strides(rows, terms)
 
 
-def clash(rows: Index_, dtype: DType) -> bool:
-    """Whether rows lie a multiple of a page apart: they would drive each other out of the first cache."""
-    return isinstance(rows, int) and rows != 0 and rows * dtype.size % PAGE == 0
+def clash(step: Index_ | None, dtype: DType) -> bool:
+    """Whether elements lie a multiple of a page apart: they would drive each other out of the first cache."""
+    return isinstance(step, int) and step != 0 and step * dtype.size % PAGE == 0
 
 
 class Right(NamedTuple):
