@@ -237,6 +237,23 @@ def test_dropout_drops_and_scales() -> None:
     assert set(whole.sum(1).tolist()) == {0.0, 18.0}
 
 
+def test_dropped_nan_is_nan() -> None:
+    """In PyTorch too, dropout multiplies: what is not a number is not lost by chance."""
+
+    def nans(t: Any) -> list[int]:
+        x = t.tensor(np.full(60, np.nan, np.float32), requires_grad=True)
+        q, k, v = (t.tensor(array(7, 4, seed=n), requires_grad=True) for n in range(3))
+        seen = np.ones((7, 7), bool)
+        seen[2] = False  # a row of an attention that sees nothing
+        dropped = t.nn.functional.dropout(x, 0.5)
+        y = t.nn.functional.dropout((q @ k.T).masked_fill(~t.tensor(seen), -float("inf")).softmax(-1), 0.5) @ v
+        (y.sum() + dropped.sum()).backward()
+        infinite = t.nn.functional.dropout(t.tensor(np.full(60, np.inf, np.float32)), 1.0)
+        return [int(np.isnan(z.detach().numpy()).sum()) for z in (dropped, x.grad, infinite, y, q.grad, v.grad)]
+
+    assert nans(ours) == nans(theirs) == [60, 0, 60, 4, 0, 28]
+
+
 def test_hooks_state_and_copies() -> None:
     nn = ours.nn
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))

@@ -14,6 +14,7 @@ from tinyflow.ops import indexing as ix
 from tinyflow.ops import movement as m
 from tinyflow.ops import random as r
 from tinyflow.ops.contraction import matmul
+from tinyflow.ops.leaf import constant
 from tinyflow.ops.reduction import mean, sum_
 from tinyflow.torch.dtypes import finfo
 from tinyflow.torch.errors import SizeError
@@ -106,10 +107,10 @@ def gumbel_softmax(logits: Node, key: Node, tau: float, hard: bool, dim: int) ->
 
 
 def dropped(input: Node, key: Node, p: float, whole: bool) -> Node:
-    """Each element (each channel, if whole) zero with probability p, the others divided by 1 - p."""
+    """Each element (each channel, if whole) times zero with probability p, the others divided by 1 - p."""
     shape = (*input.shape[:2], *(1,) * (input.ndim - 2)) if whole else input.shape
     keep = e.less_equal(p, r.uniform(key, shape, float32))
-    return e.where(keep, input * (1.0 / (1.0 - p)) if p < 1.0 else input, 0.0)
+    return input * e.where(keep, constant(1.0 / (1.0 - p) if p < 1.0 else 1.0, input.dtype), 0.0)
 
 
 def embedding(input: Node, weight: Node, padding_idx: int | None = None) -> Node:
