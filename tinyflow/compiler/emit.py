@@ -291,9 +291,13 @@ class Emitter(Writer):
         self.line(f"{p} = getelementptr {dtype.llvm}, ptr {base}, i64 {at.name}")
         return p
 
-    def fetch(self, e: Load, distance: int) -> None:
+    def fetch(self, e: Load, distance: int | Value) -> None:
         """Into the second cache, what lies so many bytes behind the lanes of a load."""
         p = self.lane_pointer(e.buffer, e.offset, e.dtype)
+        if isinstance(distance, Value):
+            start, p = p, self.name("p")
+            self.line(f"{p} = getelementptr i8, ptr {start}, i64 {distance.name}")
+            distance = 0
         self.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
         for line in range(0, self.lanes * e.dtype.size, ALIGN):
             q = self.part_pointer(p, "i8", distance + line)

@@ -38,10 +38,11 @@ def left_operand(em: Emitter, t: Tiles, rows: Rows, block: Block) -> tuple[str, 
 
 
 def pack_rows(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) -> None:
-    """local[r][k] = A at row r, for a block of K: the last letter in lanes. Rows that lie apart are fetched a block ahead: too
-    little of each is read at once for the processor to see where it goes on."""
+    """local[r][k] = A at row r, for a block of K: the last letter in lanes. What is packed next is fetched meanwhile: too little of
+    each row is read at once for the processor to see where it goes on."""
     last = t.k[-1]
     along = t.a if isinstance(t.a, Load) and len(t.k) == 1 and stride(t.a.offset, last) == 1 else None
+    ahead = None if along is None else to_next(em, t, along, rows, block)
     with em.counting("0", rows.name) as r:
         em.env[t.m] = add(em, start, r)
         row = mul(em, r, const(t.blocks.most))
@@ -50,8 +51,8 @@ def pack_rows(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) ->
             def put() -> None:
                 at = sub(em, add(em, line, lane_start(em, last)), low)
                 keep(em, t, at, em.value(t.a), em.mask)
-                if along is not None:
-                    em.fetch(along, t.blocks.step * t.dtype.size)
+                if along is not None and ahead is not None:
+                    em.fetch(along, ahead)
 
             em.in_lanes(last, low.name, high, put, known)
 
@@ -63,6 +64,17 @@ def pack_rows(em: Emitter, t: Tiles, start: Value, rows: Value, block: Block) ->
                 assert isinstance(last.extent, int)
                 store(line, const(0), str(last.extent), last.extent)
         del em.env[t.m]
+
+
+def to_next(em: Emitter, t: Tiles, a: Load, rows: Value, block: Block) -> Value:
+    """Bytes from an element of a block to its like in the block that is packed next: of the same rows, or of the next tile's."""
+    onward, step = const(t.blocks.step * t.dtype.size), stride(a.offset, t.m)
+    if not isinstance(step, int):
+        return onward
+    down = mul(em, rows, const(step * t.dtype.size))
+    if not t.tile_by_tile:
+        return down
+    return em.choose(block.last, sub(em, down, mul(em, block.start, const(t.dtype.size))), onward)
 
 
 def pack_upright(em: Emitter, t: Tiles, start: Value, end: Value, block: Block) -> None:
