@@ -105,6 +105,7 @@ ROWS = [
     Row("conv, 1 row",          conv(padding=1), ((8, 16, 1, 509), (32, 16, 3, 3)), ((8, 16, 2, 512), (32, 16, 3, 3))),
     Row("conv, 7 groups",       conv(padding=1, groups=7), ((4, 21, 31, 31), (35, 3, 3, 3)), ((4, 32, 32, 32), (64, 4, 3, 3)), even_function=conv(padding=1, groups=8)),
     Row("conv, 7 groups, gradients", trained(conv(padding=1, groups=7)), ((4, 21, 31, 31), (35, 3, 3, 3)), ((4, 32, 32, 32), (64, 4, 3, 3)), even_function=trained(conv(padding=1, groups=8))),
+    Row("conv, 16 groups of 4", conv(padding=1, groups=16), ((4, 64, 28, 28), (64, 4, 3, 3)), ((4, 64, 28, 28), (64, 16, 3, 3)), even_function=conv(padding=1, groups=4)),
     Row("conv, depthwise 29",   conv(padding=1, groups=29), ((4, 29, 31, 31), (29, 1, 3, 3)), ((4, 32, 32, 32), (32, 1, 3, 3)), even_function=conv(padding=1, groups=32)),
     Row("conv, dilation 7",     conv(dilation=7), ((4, 16, 31, 31), (32, 16, 3, 3)), ((4, 16, 32, 32), (32, 16, 3, 3)), even_function=conv(dilation=4)),
     Row("conv, 1 dimension",    conv(padding=2), ((4, 13, 1021), (17, 13, 5)), ((4, 16, 1024), (32, 16, 5))),
