@@ -21,6 +21,7 @@ from tinyflow.ops.movement import expand, expand_dims, permute, reshape
 from tinyflow.ops.reduction import sum_
 
 LANES = 16
+U, V = "which of x", "which of y"  # of the groups put together: letters that no spec has
 PIECE = 30  # what a vector that is packed takes, counted in vectors that are multiplied
 
 
@@ -81,7 +82,7 @@ def best(count: int, channels: int, columns: int) -> int:
     def cost(k: int) -> float:
         return (PIECE * -(-k * channels // LANES) + k * channels * -(-k * columns // LANES)) / k
 
-    return min((k for k in range(1, min(count, LANES) + 1) if count % k == 0), key=cost)
+    return min((k for k in range(1, max(min(count, LANES), 1) + 1) if count % k == 0), key=cost)
 
 
 def widened(a: Node, letters: Sequence[str | None], found: Groups, number: int) -> Node:
@@ -90,12 +91,12 @@ def widened(a: Node, letters: Sequence[str | None], found: Groups, number: int) 
     split = (*a.shape[:g], a.shape[g] // u, u, *a.shape[g + 1 :])
     if number != found.filter:
         return reshape(a, (*split[:g], split[g], u * split[g + 2], *split[g + 3 :]))
-    axes: list[str | None] = [*letters[: g + 1], "u", *letters[g + 1 :]]
-    order = [a for a in axes if a != "u"]
-    order.insert(order.index(found.x), "u")
+    axes: list[str | None] = [*letters[: g + 1], U, *letters[g + 1 :]]
+    order = [a for a in axes if a != U]
+    order.insert(order.index(found.x), U)
     a = permute(reshape(a, split), [axes.index(b) for b in order])
     at = order.index(found.y)
-    order.insert(at, "v")
+    order.insert(at, V)
     a = expand_dims(a, at)
     a = expand(a, (*a.shape[:at], u, *a.shape[at + 1 :]))
     return joined(e.where(same(a, order), a, 0.0), order)
@@ -104,27 +105,27 @@ def widened(a: Node, letters: Sequence[str | None], found: Groups, number: int) 
 def diagonal(a: Node, letters: Sequence[str], found: Groups) -> Node:
     """The filter's gradient, without what it has for channels of two groups."""
     u, order, shape = found.together, list(letters), list(a.shape)
-    for one, before in (("u", found.x), ("v", found.y)):
+    for one, before in ((U, found.x), (V, found.y)):
         k = order.index(before)
         order.insert(k, one)
         shape[k : k + 1] = [u, shape[k] // u]
     a = reshape(a, tuple(shape))
-    a = sum_(e.where(same(a, order), a, 0.0), order.index("v"))
-    order.remove("v")
-    new = [b for b in order if b != "u"]
-    new.insert(new.index(found.group) + 1, "u")
+    a = sum_(e.where(same(a, order), a, 0.0), order.index(V))
+    order.remove(V)
+    new = [b for b in order if b != U]
+    new.insert(new.index(found.group) + 1, U)
     return permute(a, [order.index(b) for b in new])
 
 
 def same(a: Node, order: Sequence[str | None]) -> Node:
-    return e.equal(*(position(a.shape, order.index(x)) for x in ("u", "v")))
+    return e.equal(*(position(a.shape, order.index(x)) for x in (U, V)))
 
 
 def joined(a: Node, order: Sequence[str | None]) -> Node:
     """u and v made one with the axes that follow them."""
     shape: list[Dim] = []
     for n, before in zip(a.shape, [None, *order], strict=False):
-        shape[-1:] = [mul(shape[-1], n)] if before in ("u", "v") else [*shape[-1:], n]
+        shape[-1:] = [mul(shape[-1], n)] if before in (U, V) else [*shape[-1:], n]
     return reshape(a, tuple(shape))
 
 
