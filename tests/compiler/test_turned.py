@@ -13,8 +13,8 @@ from tinyflow.core.dtypes import DTYPES, bfloat16, float16, float32
 from tinyflow.graph.node import toposort
 from tinyflow.ops import contraction as c
 from tinyflow.ops import elementwise as e
-from tinyflow.ops.leaf import placeholder
-from tinyflow.ops.movement import permute
+from tinyflow.ops.leaf import iota, placeholder
+from tinyflow.ops.movement import pad, permute
 from tinyflow.passes import pipeline
 
 SHAPES = ((16, 16), (17, 33), (3, 40), (40, 3), (1, 50), (15, 15), (0, 20), (20, 0), (64, 129))
@@ -51,9 +51,56 @@ def test_what_is_turned():
     x = placeholder(float32, (40, 50), "x")
     low = placeholder(bfloat16, (40, 50), "low")
     turned = "shufflevector <16 x float> %x"
-    assert turned in text([permute(x, (1, 0))])
-    for other in (permute(e.exp(x), (1, 0)), permute(low, (1, 0)), x + 0.0):
+    for x in (x, e.exp(x)):
+        assert turned in text([permute(x, (1, 0))])
+    for other in (permute(low, (1, 0)), x + 0.0):
         assert turned not in text([other])
+
+
+LINES = ((16, 1, 16), (33, 3, 5, 2), (40, 17, 3, 3), (64, 700, 3), (21, 2, 1100), (5, 16, 16), (16, 3, 2), (0, 8, 4))
+
+
+def updated(w, *gradients):
+    """A weight, and its new value by gradients that have their first axis last."""
+    turned = [permute(g, (g.ndim - 1, *range(g.ndim - 1))) for g in gradients]
+    m = sum(turned[1:], turned[0]) - w * w
+    return [turned[0], m, w - m * w]
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d.kind != "b"], ids=str)
+def test_updates_by_a_gradient_in_another_order(dtype):
+    for shape in LINES:
+        rng = np.random.default_rng(0)
+        leaves = [placeholder(dtype, s, "x") for s in (shape, *[(*shape[1:], shape[0])] * 2)]
+        feeds = {x: rng.integers(-4, 5, x.shape).astype(dtype.numpy) for x in leaves}
+        check(updated(*leaves[:2]), feeds, threads=(1, 3))
+        check(updated(*leaves), feeds, threads=(2,))
+
+
+@needs_avx2
+def test_updates_by_shorter_vectors():
+    with config(TARGET="avx2"):
+        test_updates_by_a_gradient_in_another_order(float32)
+
+
+def test_a_line_is_all_that_lies_in_one_piece():
+    w, g, h = (placeholder(float32, s, "x") for s in ((40, 17, 3, 3), (3, 3, 17, 40), (17, 3, 3, 40)))
+    several = permute(g, (3, 2, 0, 1)) - w * permute(h, (3, 0, 1, 2))
+    for root, count in ((permute(g, (3, 2, 0, 1)) - w, 1), (several, 2)):
+        found = text([root])
+        assert found.count("alloca [2560 x float]") == count  # 153 places of a line, in whole vectors, of 16 rows
+        assert "gather" not in found
+
+
+def test_what_is_not_turned():
+    w, g = placeholder(float32, (40, 48), "w"), placeholder(float32, (48, 40), "g")
+    turned = permute(g, (1, 0))
+    inside = turned * e.cast(iota(48, float32) < 20.0, float32)  # it asks for its place in the line
+    for other in (inside + w, pad(turned, (0, 1), (0, 1)) * 2.0):
+        assert "%room" not in text([other])
+    rng = np.random.default_rng(0)
+    feeds = {x: rng.standard_normal(x.shape, np.float32) for x in (w, g)}
+    check([inside + w, pad(turned, (0, 1), (0, 1)) * 2.0], feeds)
 
 
 @pytest.mark.parametrize("kernel, channels, copied", [(3, 32, True), (1, 32, True), (3, 3, False)])

@@ -23,6 +23,7 @@ from tinyflow.compiler.lower import lower
 from tinyflow.compiler.recurrence import Item, Repeat, Until, kernels_of, repeats_of
 from tinyflow.compiler.schedule import Group, Schedule
 from tinyflow.compiler.transpose import turned_copy
+from tinyflow.compiler.turned import turned_pass
 from tinyflow.core import expr
 from tinyflow.core.config import config
 from tinyflow.core.errors import CompileError
@@ -147,7 +148,8 @@ def lower_group(group: Group, schedule: Schedule, homes: Mapping[Node, Sequence[
     elif (recipe := WHOLE.get(group.stores[0].op.kind)) is not None:
         kernels = recipe(group, schedule.buffered, homes, name)
     else:
-        kernels = [turned_copy(lower(group, schedule.buffered, homes, name), targets.current().vector_bytes)]
+        width = targets.current().vector_bytes
+        kernels = [turned_pass(turned_copy(lower(group, schedule.buffered, homes, name), width), width)]
     lasts = schedule.lasts(group)
     return [priced(replace(k, lasting=lasts or k.lasting)) for k in kernels]
 
