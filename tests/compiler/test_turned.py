@@ -51,8 +51,8 @@ def test_what_is_turned():
     x = placeholder(float32, (40, 50), "x")
     low = placeholder(bfloat16, (40, 50), "low")
     turned = "shufflevector <16 x float> %x"
-    for x in (x, e.exp(x)):
-        assert turned in text([permute(x, (1, 0))])
+    for copied in (x, e.exp(x)):
+        assert turned in text([permute(copied, (1, 0))])
     for other in (permute(low, (1, 0)), x + 0.0):
         assert turned not in text([other])
 

@@ -117,11 +117,8 @@ def upright_letters(
     rows = {x: expr.axis(spec.size[x], x) for x in (*found.batch, *found.m)}
     a = left({**letters, **rows})
     read = loads(a)
-    if (
-        isinstance(a, Load)
-        and not clash(stride(a.offset, k[-1]), a.dtype)
-        and not any(isinstance(i, Index) and stride(a.offset, i) is None for i in (*k, *rows.values()))
-    ):
+    in_step = isinstance(a, Load) and all(neighbouring(a.offset, x) for x in ([rows[m] for m in found.m], k))
+    if isinstance(a, Load) and in_step and not clash(stride(a.offset, k[-1]), a.dtype):
         return 0  # it may be read in place
     count, size = 0, 1
     for x in reversed(found.m):
@@ -134,6 +131,14 @@ def upright_letters(
         size *= n
     along = any(stride(f.offset, k[-1]) == 1 for f in read)
     return count if read and not along and size >= height // 2 else 0
+
+
+def neighbouring(offset: Index_, letters: Sequence[Index_]) -> bool:
+    """Whether a number of the letters together has one step in memory."""
+    own = [i for i in letters if isinstance(i, Index)]
+    steps = [stride(offset, i) for i in own]
+    wanted = [expr.mul(step, i.extent) for step, i in zip(steps[1:], own[1:], strict=True) if step is not None]
+    return None not in steps and steps[:-1] == wanted
 
 
 def in_steps(

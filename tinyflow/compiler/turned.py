@@ -91,11 +91,12 @@ class Turned:
         """A vector of places of the line, `lanes` elements of each from the first on, into as many rows."""
         vector, place, lines = f"<{self.lanes} x {x.dtype.llvm}>", expr.index(self.line.extent, "place"), []
         offset = expr.substitute(x.offset, dict(zip(self.letters, split(place, extents(self.letters)), strict=True)))
-        start, mask = em.env[first_lane(self.line)], em.mask
+        start, mask, length = em.env[first_lane(self.line)], em.mask, self.line.extent
+        assert isinstance(length, int)
         em.env[self.along], em.mask = first, None
         for v in range(self.lanes):
             at = add(em, start, const(v))
-            em.env[place] = at if mask is None else least(em, at, const(self.line.extent - 1))  # type: ignore[operator]
+            em.env[place] = at if mask is None else least(em, at, const(length - 1))
             with em.scope():
                 p = em.pointer(x.buffer, offset, x.dtype)
             lines.append(em.name("x"))
@@ -164,13 +165,14 @@ def turned_pass(kernel: Kernel, vector_bytes: int) -> Kernel:
         stores.append(Store(s.target, (line,), in_line(s.offset), value, line))
     others = tuple(i for i in kernel.rows if i is not along and i not in letters)
     sources = tuple((name, x) for x, name in names.items())
-    recipe = Turned(along, others, letters, line, sources, tuple(stores), lanes)  # type: ignore[arg-type]
+    recipe = Turned(along, others, letters, line, sources, tuple(stores), lanes)
     return replace(kernel, recipe=recipe)
 
 
 def line_of(kernel: Kernel, lane: Index, along: Index) -> tuple[Index, ...]:
     """The indices, but for `along`, that number neighbours wherever it stores, the fastest last."""
-    found, length = (lane,), lane.extent
+    found: tuple[Index, ...] = (lane,)
+    length = lane.extent
     if any(stride(s.offset, lane) != 1 for s in kernel.stores):
         return ()
     while isinstance(length, int):
