@@ -18,6 +18,7 @@ from tinyflow.ops.contraction import Spec
 from tinyflow.ops.movement import split
 
 PAGE = 4096  # bytes
+COLUMNS = 32  # of a product, that are enough
 
 
 class Roles(NamedTuple):
@@ -41,12 +42,23 @@ def roles(spec: Spec) -> Roles | None:
         return None
     b = 0 if last in has[0] else 1
     a = 1 - b
-    batch = tuple(x for x in spec.out if x in has[0] and x in has[1])
     m, n = tuple(x for x in spec.out if x in has[a] - has[b]), tuple(x for x in spec.out if x in has[b] - has[a])
+    images = entries(spec, m, n)
+    batch = tuple(x for x in spec.out if x in images or (x in has[0] and x in has[1]))
+    n = tuple(x for x in n if x not in images)
     k = tuple(
         sorted(spec.folded, key=lambda x: isinstance(spec.size[x], int))
     )  # a size known only when running comes first
     return Roles(a, b, batch, m, n, k)
+
+
+def entries(spec: Spec, m: Sequence[str], n: Sequence[str]) -> tuple[str, ...]:
+    """The letters of N that come before all of M in the output, as those of images with channels first do: each of their values
+    is a product of its own, whose results lie in one piece, if that has enough columns."""
+    first = min((spec.out.index(x) for x in m), default=0)
+    leading = tuple(x for x in n if spec.out.index(x) < first)
+    columns = extent(spec, [x for x in n if x not in leading])
+    return leading if expr.at_least(expr.add(columns, -COLUMNS), 0) else ()
 
 
 def extent(spec: Spec, letters: Sequence[str]) -> Index_:

@@ -52,7 +52,7 @@ class Turn:
         depth = self.line.extent
         assert isinstance(depth, int)
         block = expr.index(-(-depth // self.lanes), "block")
-        rows = (self.batch, *self.outer, block, self.panel)
+        rows = (self.batch, *self.outer, self.panel, block)
         tasks = expr.product(i.extent for i in rows)
         with share(em, tasks) as task:
             bind_rows(em, rows, task)

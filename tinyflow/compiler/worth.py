@@ -10,7 +10,7 @@ from tinyflow.graph.node import Node
 from tinyflow.ops.attention import weight
 from tinyflow.ops.contraction import CONTRACT, PAIRS
 from tinyflow.ops.elementwise import HEAVY
-from tinyflow.ops.movement import CONCAT, PERMUTE
+from tinyflow.ops.movement import CONCAT, PAD, PERMUTE, SLICE
 from tinyflow.ops.pooling import POOL_ARG, POOL_MAX, POOL_SUM, RESAMPLE, SPREAD
 from tinyflow.ops.random import UNIFORM
 from tinyflow.ops.reduction import ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
@@ -33,7 +33,8 @@ def is_fold(n: Node) -> bool:
 
 def turned_images(n: Node) -> list[Node]:
     """The operands of a convolution that lie in memory with other axes last than those it adds up along: turning them once
-    takes less than packing every window from places far apart, or from short lines."""
+    takes less than packing every window from places far apart, or from short lines. And those of which it reads every s-th
+    place along lines, or lines with a border."""
     spec, found = n.attrs["spec"], []
     for x, places in zip(n.inputs, spec.operands, strict=True):
         others = {a for p in spec.operands if p is not places for q in p for a, _ in q.terms}
@@ -44,6 +45,8 @@ def turned_images(n: Node) -> list[Node]:
             short = isinstance(line, int) and line < SHORT_LINE and len(rows) > 2
             enough = isinstance(last, int) and last >= (FEW_CHANNELS if short else MANY_CHANNELS)
             found += [x] if enough and x.attrs["order"][-1] != x.ndim - 1 else []
+        apart = x.op is SLICE and is_view(x) and x.ndim > 2 and x.attrs["step"][-1] > 1
+        found += [x] if apart or (x.op is PAD and places[-1].letter is None) else []
     return found
 
 

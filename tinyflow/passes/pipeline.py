@@ -20,6 +20,7 @@ from tinyflow.passes.shifts import shifts
 from tinyflow.passes.simplify import simplify, stabilise
 from tinyflow.passes.sums import sums
 from tinyflow.passes.tables import tables
+from tinyflow.passes.unturned import unturned
 
 Pass = Callable[[Sequence[Node]], dict[Node, Node]]
 
@@ -40,6 +41,7 @@ PIPELINE: list[tuple[str, Pass]] = [
     ("shifts", each(shifts)),  # of the phases too; it turns its results
     ("groups", each(groups)),  # of the phases too
     ("layout", each(layout)),  # after every pattern that speaks of neighbours
+    ("unturned", unturned),  # of the permutations that are left
     ("sums", each(sums)),  # once the axes have their last order
     ("parts", each(parts)),  # those that are left
     ("simplify again", each(simplify)),  # a stable form brings new x - (-y)
