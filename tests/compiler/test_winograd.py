@@ -46,6 +46,9 @@ SIZES = {  # images with channels, filters, padding, dilation, groups
     "depth":              ((2, 4, 8, 9, 20),   (3, 3, 3, 17), 1, 1, 1),
     "depth, dilated":     ((2, 5, 8, 8, 16),   (2, 3, 3, 33), 2, 2, 1),
     "depth, groups":      ((1, 3, 8, 12, 40),  (3, 3, 3, 32), 1, 1, 2),
+    "great":              ((8, 4, 5, 256),     (3, 3, 384), 1, 1, 1),
+    "great, groups":      ((8, 4, 4, 512),     (3, 3, 512), 1, 1, 2),
+    "great, line":        ((8, 14, 768),       (5, 512),    2, 1, 1),
 }
 BY_TWOS = {
     "3x3 by twos":        ((3, 32, 31, 20),    (3, 3, 33),  1, 1, 1),
@@ -87,7 +90,7 @@ def test_beside_plain_loops(name):
     for a, b in zip(got, want, strict=True):
         check_close(a, b.astype(np.float32), 3000)
     found = recipes(nodes)
-    assert found.count(winograd.Filtering) == 2
+    assert found.count(winograd.Sharing if name.startswith("great") else winograd.Filtering) == 2
     assert found.count(winograd.Learning) == 1
 
 

@@ -23,7 +23,7 @@ from tinyflow.runtime.memory import ALIGN
 from tinyflow.runtime.target import Target
 
 BLOCK = 4096  # elements of a flat loop that one thread takes at once
-STEPS = (2, 3, 4)  # of lanes in memory, that are read by whole vectors and not one by one
+STEPS = range(2, 10)  # of lanes in memory, that are read by whole vectors and not one by one
 
 
 class Code(NamedTuple):
@@ -203,7 +203,7 @@ class Emitter(Writer):
                 self.masked_load(out, p, self.widen(self.mask))
             return out
         if step in STEPS and self.mask is None and self.lanes > 2:
-            self.every(out, e, step)
+            self.every(out, e, 0 if step is None else step)
             return out
         p = self.pointer(e.buffer, e.offset, dtype)
         m = self.widen(self.mask).name if self.mask is not None else self.all_true()
@@ -214,34 +214,25 @@ class Emitter(Writer):
         )
         return out
 
-    def every(self, out: Value, e: Load, step: int) -> None:
+    def every(self, out: Value, e: Load, step: Index_) -> None:
         """Every so many-th element, out of whole vectors, the last of which ends with the last element."""
-        assert self.lane is not None
+        assert self.lane is not None and isinstance(step, int)
         n, t = self.lanes, f"<{self.lanes} x {e.dtype.llvm}>"
         rest = self.value(expr.as_expr(expr.add(e.offset, expr.mul(self.lane, -step))))
         first = self.op("mul {t} {0}, {1}", [self.env[first_lane(self.lane)], Value(str(step), int64, False)])
-        start, base = (
-            self.op("add {t} {0}, {1}", [rest, first]),
-            self.buffers.setdefault(e.buffer, f"%buf{len(self.buffers)}"),
-        )
-        places = [min(k * n, (step - 1) * (n - 1)) for k in range(step)]
-        found = ""
-        for k, place in enumerate(places):
-            p, x = self.name("p"), self.name("x")
-            self.line(f"{p}s = getelementptr {e.dtype.llvm}, ptr {base}, i64 {start.name}")
-            self.line(f"{p} = getelementptr {e.dtype.llvm}, ptr {p}s, i64 {place}")
+        start = self.op("add {t} {0}, {1}", [rest, first])
+        base = self.buffers.setdefault(e.buffer, f"%buf{len(self.buffers)}")
+        lane, found, end = self.name("p"), "poison", 0
+        self.line(f"{lane} = getelementptr {e.dtype.llvm}, ptr {base}, i64 {start.name}")
+        for k in range(step):
+            place = min(k * n, (step - 1) * (n - 1))  # of the vector's first element
+            p, x = self.part_pointer(lane, e.dtype.llvm, place), self.name("x")
             self.line(f"{x} = load {t}, ptr {p}, align {e.dtype.size}")
-            if k:
-                end = places[k + 1] if k + 1 < step else step * n
-                picks = [
-                    n + step * i - place if place <= step * i < end else i if k > 1 else min(step * i, n - 1)
-                    for i in range(n)
-                ]
-                joined = out.name if k + 1 == step else self.name("x")
-                order = ", ".join(f"i32 {i}" for i in picks)
-                self.line(f"{joined} = shufflevector {t} {found}, {t} {x}, <{n} x i32> <{order}>")
-                x = joined
-            found = x
+            new = [i for i in range(n) if end <= step * i < place + n]  # the lanes that find theirs in it
+            order = ", ".join(f"i32 {n + step * i - place if i in new else i}" for i in range(n))
+            joined, end = out.name if k + 1 == step else self.name("x"), place + n
+            self.line(f"{joined} = shufflevector {t} {found}, {t} {x}, <{n} x i32> <{order}>")
+            found = joined
 
     def masked_load(self, out: Value, p: str, mask: Value) -> None:
         """Under a mask, a register at a time: given several, LLVM 22 may take a half of the mask for true, and read outside."""

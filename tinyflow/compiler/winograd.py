@@ -118,6 +118,21 @@ class Filtering(Products):
 
 
 @dataclass(frozen=True, eq=False)
+class Sharing(Products):
+    """Tiles times a filter that is greater than they are: they are transformed once for all, and it panel by panel, by the
+    thread that multiplies with that panel."""
+
+    filter: Scratch  # [product][channel][column], of a panel
+    products: Scratch  # as there
+    transformed: tuple[Store, ...]  # the filter
+
+    def emit(self, em: Emitter, kernel: Kernel) -> Index_:
+        from tinyflow.compiler.winograd_loops import emit_sharing
+
+        return emit_sharing(em, kernel, self)
+
+
+@dataclass(frozen=True, eq=False)
 class Learning(Products):
     """Tiles of the image times tiles of the results' gradient, summed over all of them."""
 
@@ -306,7 +321,10 @@ def filtering(r: Reading, image: Image, group: Group, homes: Homes, name: str) -
     size = 4 * n * groups * panels * deep
     lasting = core.inputs[form.b] in r.scope.buffered.lasting
     # What does not change is transformed once: for all steps of a loop, for all runs.
-    own = size <= ALONE and not r.scope.buffered.repeated and not lasting
+    once = r.scope.buffered.repeated or lasting
+    own = size <= ALONE and not once
+    if not own and not once and tiles <= columns and groups * panels % EVEN == 0:
+        return sharing(r, image, p, block, group, homes, name)
     packed = Scratch(f"filter of {core.label}", size, per_thread=own)
     one = p.reading(r)
     values = p.cut(one.by("filter", r.taps, one.filter), columns)
@@ -318,15 +336,11 @@ def filtering(r: Reading, image: Image, group: Group, homes: Homes, name: str) -
     rows = tuple(in_memory_order([r.group, p.panel, r.channel], first))
     packing = Kernel(f"{name}p", rows, stores, (), n * groups * channels * columns, None, group.conditions, (core,))
 
-    products = Scratch(f"products of {core.label}", 4 * n * block * width, per_thread=True)
-    at = expr.add(flatten((local, r.column), (block, width)), expr.mul(p.panel, -width))
-    values = back(products, r, "results", block * width, at)
-    places = tuple(product(*map(range, r.results)))
-    after = stored(r, [(r.at(x), e) for x, e in zip(places, values, strict=True)], group, homes)
+    products, where, after = results(r, p, block, local, group, homes)
     shared = known(r, p, image, block, local)
     recipe = Filtering(
         **shared,
-        where=tuple(map(r.inside, places)),
+        where=where,
         written=(shared["tiles"], products, *([packed] if own else [])),
         filter=packed,
         products=products,
@@ -335,6 +349,44 @@ def filtering(r: Reading, image: Image, group: Group, homes: Homes, name: str) -
     cost = n * groups * tiles * channels * columns // 4
     main = Kernel(name, (), after, (), cost, recipe, group.conditions, tuple(group.stores))
     return [main] if own else [replace(packing, lasting=lasting), main]
+
+
+def sharing(r: Reading, image: Image, p: Panels, block: int, group: Group, homes: Homes, name: str) -> list[Kernel]:
+    """Two kernels: one transforms the tiles, one the filter and multiplies."""
+    core = r.core
+    tiles, channels, columns = r.sizes
+    width, n, groups = p.like.width, math.prod(r.products), number(r.group.extent)
+    local, deep, line = expr.index(block, "local"), apart(channels * width), apart(tiles * channels)
+    whole = Scratch(f"tiles of {core.label}", 4 * n * groups * line)
+    at = flatten((r.tile, image.beside, image.last), (tiles, image.beside.extent, image.last.extent))
+    stores = into(whole, image.values, line, expr.add(at, expr.mul(r.group, n * line)), image.last)
+    rows = (r.group, r.tile, image.beside)
+    before = Kernel(f"{name}t", rows, stores, (), n * groups * tiles * channels, None, group.conditions, (core,))
+
+    packed = Scratch(f"filter of {core.label}", 4 * n * deep, per_thread=True)
+    one = p.reading(r)
+    values = p.cut(one.by("filter", r.taps, one.filter), columns)
+    transformed = into(packed, values, deep, flatten((r.channel, p.j), (channels, width)), p.j)
+    products, where, after = results(r, p, block, local, group, homes)
+    shared = known(r, p, image, block, local) | {"tiles": whole, "image": ()}
+    recipe = Sharing(
+        **shared, where=where, written=(products, packed), filter=packed, products=products, transformed=transformed
+    )
+    cost = n * groups * tiles * channels * columns // 4
+    return [before, Kernel(name, (), after, (), cost, recipe, group.conditions, tuple(group.stores))]
+
+
+def results(
+    r: Reading, p: Panels, block: int, local: Index, group: Group, homes: Homes
+) -> tuple[Scratch, tuple[tuple[Expr, ...], ...], tuple[Store, ...]]:
+    """Where the products of a block and a panel lie, and what is made of them at which places."""
+    width, n = p.like.width, math.prod(r.products)
+    products = Scratch(f"products of {r.core.label}", 4 * n * block * width, per_thread=True)
+    at = expr.add(flatten((local, r.column), (block, width)), expr.mul(p.panel, -width))
+    values = back(products, r, "results", block * width, at)
+    places = tuple(product(*map(range, r.results)))
+    after = stored(r, [(r.at(x), e) for x, e in zip(places, values, strict=True)], group, homes)
+    return products, tuple(map(r.inside, places)), after
 
 
 def learning(r: Reading, image: Image, group: Group, homes: Homes, name: str) -> list[Kernel]:

@@ -9,7 +9,7 @@ from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import share, store_all, work
 from tinyflow.compiler.loops import Kernel, Store
 from tinyflow.compiler.phrases import add, call_tile, const, div, greatest, least, less, mul, pointer, sub, when
-from tinyflow.compiler.winograd import Filtering, Learning, Products, apart
+from tinyflow.compiler.winograd import Filtering, Learning, Products, Sharing, apart
 from tinyflow.compiler.writer import Value
 from tinyflow.core.dtypes import bool_, int64
 from tinyflow.core.expr import Index_
@@ -24,10 +24,6 @@ def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
         em.alone = False
     tiles, channels, _ = t.sizes
     count = -(-tiles // t.block)
-    parts = -(-t.block // t.like.rows)  # micro-kernels, one under the other
-    heights = tuple(
-        sorted({h for n in {tiles // count, t.block} for h in (n // parts, -(-n // parts)) if h}, reverse=True)
-    )
     line, deep = apart(t.block * channels), apart(channels * t.width)
     with share(em, t.groups * count) as task:
         em.env[t.group], block = (
@@ -38,20 +34,62 @@ def emit_filtering(em: Emitter, kernel: Kernel, t: Filtering) -> Index_:
         size = sub(em, end, start)
         transform_image(em, t, start, size, const(0), const(channels))
         with em.loop(t.panel, "0", str(t.panels)):
-            with em.counting("0", str(t.count)) as q, em.counting("0", str(parts)) as part:
-                low, high = cut(em, size, const(parts), part)
-                a = at(em, t, t.tiles, add(em, mul(em, q, const(line)), mul(em, low, const(channels))))
-                panel = add(em, mul(em, em.env[t.group], const(t.panels)), em.env[t.panel])
-                b = at(em, t, t.filter, mul(em, add(em, mul(em, panel, const(t.count)), q), const(deep)))
-                c = at(em, t, t.products, mul(em, add(em, mul(em, q, const(t.block)), low), const(t.width)))
-                args = [str(channels), a, str(channels), "1", b, c, str(t.width), "true"]
-                call_tile(em, heights, t.like, sub(em, high, low), args)
-            with em.counting("0", size.name) as i:
-                em.env[t.tile], em.env[t.local] = add(em, start, i), i
-                finish(em, kernel, t)
-                del em.env[t.tile], em.env[t.local]
+            panel = add(em, mul(em, em.env[t.group], const(t.panels)), em.env[t.panel])
+            filters = mul(em, panel, const(t.count * deep))
+            multiply(em, kernel, t, start, size, (const(0), line), filters)
         del em.env[t.group]
     return t.groups * count
+
+
+def emit_sharing(em: Emitter, kernel: Kernel, t: Sharing) -> Index_:
+    """Panel by panel of each group: the filter is transformed, then multiplied with block after block of tiles."""
+    em.lanes = t.like.lanes
+    tiles, channels, _ = t.sizes
+    count, line = -(-tiles // t.block), apart(tiles * channels)
+    lane = t.transformed[0].inner[0]
+    with share(em, t.groups * t.panels) as task:
+        em.env[t.group], em.env[t.panel] = (
+            div(em, task, const(t.panels)),
+            em.op("urem {t} {0}, {1}", [task, const(t.panels)]),
+        )
+        with em.loop(t.channel):
+            em.hoist_all([s.value for s in t.transformed], lane)
+            em.in_lanes(lane, "0", str(t.width), lambda: store_all(em, t.transformed), t.width)
+        with em.counting("0", str(count)) as block:
+            start, end = cut(em, const(tiles), const(count), block)
+            first = add(em, mul(em, em.env[t.group], const(t.count * line)), mul(em, start, const(channels)))
+            multiply(em, kernel, t, start, sub(em, end, start), (first, line), const(0))
+        del em.env[t.group], em.env[t.panel]
+    return t.groups * t.panels
+
+
+def multiply(
+    em: Emitter,
+    kernel: Kernel,
+    t: Filtering | Sharing,
+    start: Value,
+    size: Value,
+    image: tuple[Value, int],
+    filters: Value,
+) -> None:
+    """A block of tiles times a panel, and what is made of that. The tiles' transforms begin somewhere and lie so far apart."""
+    tiles, channels, _ = t.sizes
+    count, deep, (first, line) = -(-tiles // t.block), apart(channels * t.width), image
+    parts = -(-t.block // t.like.rows)  # micro-kernels, one under the other
+    heights = tuple(
+        sorted({h for n in {tiles // count, t.block} for h in (n // parts, -(-n // parts)) if h}, reverse=True)
+    )
+    with em.counting("0", str(t.count)) as q, em.counting("0", str(parts)) as part:
+        low, high = cut(em, size, const(parts), part)
+        a = at(em, t, t.tiles, add(em, first, add(em, mul(em, q, const(line)), mul(em, low, const(channels)))))
+        b = at(em, t, t.filter, add(em, filters, mul(em, q, const(deep))))
+        c = at(em, t, t.products, mul(em, add(em, mul(em, q, const(t.block)), low), const(t.width)))
+        args = [str(channels), a, str(channels), "1", b, c, str(t.width), "true"]
+        call_tile(em, heights, t.like, sub(em, high, low), args)
+    with em.counting("0", size.name) as i:
+        em.env[t.tile], em.env[t.local] = add(em, start, i), i
+        finish(em, kernel, t)
+        del em.env[t.tile], em.env[t.local]
 
 
 def emit_learning(em: Emitter, kernel: Kernel, t: Learning) -> Index_:
