@@ -14,7 +14,7 @@ from tinyflow.graph.node import toposort
 from tinyflow.ops import contraction as c
 from tinyflow.ops import elementwise as e
 from tinyflow.ops.leaf import iota, placeholder
-from tinyflow.ops.movement import pad, permute
+from tinyflow.ops.movement import PERMUTE, pad, permute
 from tinyflow.passes import pipeline
 
 SHAPES = ((16, 16), (17, 33), (3, 40), (40, 3), (1, 50), (15, 15), (0, 20), (20, 0), (64, 129))
@@ -103,7 +103,7 @@ def test_what_is_not_turned():
     check([inside + w, pad(turned, (0, 1), (0, 1)) * 2.0], feeds)
 
 
-@pytest.mark.parametrize("kernel, channels, copied", [(3, 32, True), (1, 32, True), (3, 3, False)])
+@pytest.mark.parametrize("kernel, channels, copied", [(3, 32, True), (1, 32, False), (3, 3, False)])
 def test_images_with_channels_first_are_turned_once(kernel, channels, copied):
     x, w = placeholder(float32, (2, channels, 9, 9), "x"), placeholder(float32, (24, channels, kernel, kernel), "w")
     last, places = permute(x, (0, 2, 3, 1)), permute(w, (2, 3, 1, 0))
@@ -112,7 +112,7 @@ def test_images_with_channels_first_are_turned_once(kernel, channels, copied):
     (root,) = pipeline.run([y])
     (product,) = [n for n in toposort([root]) if n.op is c.CONTRACT]
     found = schedule.turned_images(product)
-    assert [n.inputs[0] for n in found] == ([x] if copied else [])
+    assert [n.inputs[0] for n in found if n.op is PERMUTE] == ([x] if copied else [])
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(n.shape, np.float32) for n in (x, w))
     check([y, e.tanh(y)], {x: a, w: b}, added=channels * kernel**2)
