@@ -79,23 +79,12 @@ def sized(n: Node) -> bool:
 
 def places_of_one(n: Node) -> set[str]:
     """The letters of one value in the windows of a product; none if it has other windows."""
-    spec: Spec = n.attrs["spec"]
-    if (
-        len(n.inputs) != 2
-        or not n.dtype.is_floating
-        or not is_static(n.shape)
-        or not all(is_static(x.shape) for x in n.inputs)
-    ):
+    if not sized(n):
         return set()
-    size, windows = (
-        spec.size,
-        [
-            (p, d)
-            for x, at in zip(n.inputs, spec.operands, strict=True)
-            for p, d in zip(at, x.shape, strict=True)
-            if p.letter is None
-        ],
-    )
+    spec: Spec = n.attrs["spec"]
+    operands = zip(n.inputs, spec.operands, strict=True)
+    windows = [(p, d) for x, at in operands for p, d in zip(at, x.shape, strict=True) if p.letter is None]
+    size = spec.size
     taps = {a for p, _ in windows for a, _ in p.terms if size[a] == 1}
     for p, d in windows:
         left = [(a, c) for a, c in p.terms if a not in taps]
@@ -157,7 +146,7 @@ def without(n: Node, taps: set[str], products: set[Node]) -> Node:
         terms = [[(a, c) for a, c in p.terms if a not in taps] for p in places]
         x = reshape(x, tuple(d for found, d in zip(terms, x.shape, strict=True) if found))
         places = tuple(Position(tuple(found)) for found in terms if found)
-        if places[-1].letter is None:
+        if places and places[-1].letter is None:
             steps = [c for ((_, c),) in (p.terms for p in places)]
             places = tuple(Position(((a, 1),)) for ((a, _),) in (p.terms for p in places))
             x = slice_(x, (0,) * x.ndim, tuple(spec.size[p.terms[0][0]] for p in places), steps)
@@ -165,7 +154,7 @@ def without(n: Node, taps: set[str], products: set[Node]) -> Node:
         operands.append(places)
     out = tuple(a for a in spec.out if a not in taps)
     sizes = tuple((a, k) for a, k in spec.sizes if a not in taps)
-    found = at_line(n, make(CONTRACT, *inputs, spec=Spec(tuple(operands), out, sizes)))
+    found = at_line(n, make(CONTRACT, *inputs, spec=spec._replace(operands=tuple(operands), out=out, sizes=sizes)))
     products.add(found)
     return reshape(found, n.shape)
 
