@@ -83,7 +83,7 @@ SHAPES = [
     *(conv(8, 32, 16, 32, 3, of=x) for x in "yxw"), conv(8, 32, 64, 64, 1), conv(8, 16, 48, 48, 3), conv(4, 31, 13, 17, 3), conv(8, 4, 256, 256, 3),
     *(conv(8, 32, 64, 128, 3, 2, of=x) for x in "yw"), *(conv(64, 28, 1, 32, 5, of=x) for x in "yw"), conv(8, 64, 3, 64, 7, 2),
 ]
-HELD = [  # out of the fit: the constants of the model have not seen these
+HELD = [  # out of the fit of a machine's numbers (docs/ways.md)
     *(product(n, n, n) for n in (80, 160, 320, 448, 640, 896, 93, 211, 389)), *(product(320, 320, 320, t) for t in "ab"), product(640, 640, 640, "a"),
     product(4096, 128, 128), product(96, 384, 3072), product(96, 2000, 96), product(128, 128, 8192), product(1536, 512, 1536), product(1024, 256, 768),
     *(product(m, 768, 768) for m in (3, 6, 12, 24, 40)), product(10, 1536, 3072), product(64, 1536, 1536), product(20, 3072, 768),
