@@ -15,14 +15,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet
 
 from tinyflow.core.dtypes import DType, int64
-from tinyflow.core.threads import lock_over_fork
+from tinyflow.core.interned import Interned
 
 Terms: TypeAlias = "tuple[tuple[tuple[Expr, ...], int], ...]"
-_interned: WeakValueDictionary[Any, Expr] = WeakValueDictionary()
-_interning = lock_over_fork()  # two threads that make equal expressions get the same one
+_interned: Interned[Expr] = Interned()
 _order = itertools.count()
 
 
@@ -122,14 +121,14 @@ E = TypeVar("E", bound=Expr)
 
 
 def _intern(cls: type[E], dtype: DType, key: tuple[Any, ...], **fields: Any) -> E:
-    found: E | None = _interned.get((cls, dtype, key))  # type: ignore[assignment]
+    whole = cls, dtype, key
+    found: E | None = _interned.get(whole)  # type: ignore[assignment]
     if found is None:
         found = cls.__new__(cls)
         found.dtype, found.serial = dtype, next(_order)
         for name, value in fields.items():
             setattr(found, name, value)
-        with _interning:
-            found = _interned.setdefault((cls, dtype, key), found)  # type: ignore[assignment]
+        found = _interned.keep(whole, found)  # type: ignore[assignment]
     return found
 
 

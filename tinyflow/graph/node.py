@@ -11,20 +11,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
-from weakref import WeakValueDictionary
 
 from tinyflow.core import expr
 from tinyflow.core.dtypes import DType
 from tinyflow.core.errors import LINE, ShapeError, Where, line_kept, user_line
 from tinyflow.core.expr import Expr
-from tinyflow.core.threads import lock_over_fork
+from tinyflow.core.interned import Interned
 from tinyflow.graph.op import Op, lookup
 
 Dim: TypeAlias = "int | Expr"
 Shape: TypeAlias = "tuple[Dim, ...]"
 
-_nodes: WeakValueDictionary[Any, Node] = WeakValueDictionary()
-_interning = lock_over_fork()
+_nodes: Interned[Node] = Interned()
 _uids = itertools.count(1)
 
 
@@ -93,13 +91,15 @@ def known(op: Op, inputs: tuple[Node, ...], attrs: Mapping[str, Any], like: Node
             raise
     node.where = user_line()
     node.uid = next(_uids)
-    with _interning:
-        return _nodes.setdefault(key, node)
+    return _nodes.keep(key, node)
 
 
 def alike(xs: tuple[Node, ...], ys: tuple[Node, ...]) -> bool:
     """Whether the nodes have the same shapes and types."""
-    return all(x.shape == y.shape and x.dtype is y.dtype for x, y in zip(xs, ys, strict=True))
+    for x, y in zip(xs, ys, strict=True):  # asked of each node that is made again: faster than all(...)
+        if x.shape != y.shape or x.dtype is not y.dtype:
+            return False
+    return True
 
 
 def call_text(op: Op, inputs: Sequence[Node]) -> str:
@@ -119,18 +119,17 @@ def new_uid() -> int:
 def toposort(roots: Iterable[Node], stop: Callable[[Node], bool] | None = None) -> list[Node]:
     """Every node the roots need, each once, inputs before users; `stop` says where not to look further."""
     order: dict[Node, None] = {}
-    stack = list(roots)[::-1]
-    while stack:
-        node = stack[-1]
-        if node in order:
-            stack.pop()
-            continue
-        waiting = [] if stop is not None and stop(node) else [x for x in node.inputs[::-1] if x not in order]
-        if waiting:
-            stack += waiting
-        else:
-            order[node] = None
-            stack.pop()
+    for root in roots:
+        stack = [] if root in order else [root]
+        while stack:
+            node = stack[-1]
+            for x in () if stop is not None and stop(node) else node.inputs:
+                if x not in order:
+                    stack.append(x)
+                    break
+            else:
+                order[node] = None
+                stack.pop()
     return list(order)
 
 
@@ -143,10 +142,14 @@ def rewrite(
     What takes the place of a node is known by its line.
     """
     new: dict[Node, Node] = dict(start or {})
-    for node in toposort(roots, stop=new.__contains__):
+    other = {old for old, made in new.items() if made is not old}
+    for node in toposort(roots, stop=new.__contains__ if new else None):
         if node not in new:
             LINE.held = node.where
-            new[node] = change(with_inputs(node, tuple([new[x] for x in node.inputs])))
+            same = other.isdisjoint(node.inputs)
+            made = new[node] = change(node if same else with_inputs(node, tuple([new[x] for x in node.inputs])))
+            if made is not node:
+                other.add(node)
     return new
 
 

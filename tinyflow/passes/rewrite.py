@@ -52,12 +52,14 @@ def fill(pattern: Node, found: dict[Node, Node], like: Node) -> Node:
 
 def applier(rules: Sequence[Rule], barred: Callable[[Node], bool] = lambda node: False) -> Callable[[Node], Node]:
     """node -> node by the first rule that matches, again until none does. A match never reaches through a barred node."""
-    by_op: dict[object, list[Rule]] = {}
+    by_op: dict[object, list[tuple[int, object, Rule]]] = {}
     for rule in rules:
-        by_op.setdefault(rule.left.op, []).append(rule)
+        by_op.setdefault(rule.left.op, []).append((*told_by(rule.left), rule))
 
     def change(node: Node) -> Node:
-        for rule in by_op.get(node.op, ()):
+        for at, op, rule in by_op.get(node.op, ()):
+            if node.inputs[at].op is not op and not (op is CONSTANT and node.inputs[at].op is EXPAND):
+                continue  # as nearly always
             found: dict[Node, Node] = {}
             if match(rule.left, node, found) and not any(barred(n) for n in inner(rule.left, node)):
                 new = at_line(node, fill(rule.right, found, node))
@@ -67,6 +69,11 @@ def applier(rules: Sequence[Rule], barred: Callable[[Node], bool] = lambda node:
         return node
 
     return change
+
+
+def told_by(pattern: Node) -> tuple[int, object]:
+    """The first input of a pattern that is not wild, and its op."""
+    return next((at, x.op) for at, x in enumerate(pattern.inputs) if x.op is not PLACEHOLDER)
 
 
 def inner(pattern: Node, node: Node) -> list[Node]:

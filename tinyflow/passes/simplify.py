@@ -114,9 +114,12 @@ def fold(node: Node) -> Node:
     """An elementwise op of constants is a constant; of stretched constants, a stretched one."""
     if not node.op.elementwise or not node.inputs:
         return node
-    scalars = [n.inputs[0] if n.op is EXPAND else n for n in node.inputs]
-    if not all(s.op is CONSTANT for s in scalars):
-        return node
+    scalars = []
+    for x in node.inputs:
+        x = x.inputs[0] if x.op is EXPAND else x
+        if x.op is not CONSTANT:
+            return node
+        scalars.append(x)
     with np.errstate(all="ignore"):
         value = node.op.numpy(*(s.dtype.numpy.type(s.attrs["value"]) for s in scalars), **node.attrs)
     value = np.asarray(value, node.dtype.numpy)[()]

@@ -58,8 +58,11 @@ Conditions = tuple[tuple[Node, bool], ...]
 
 def conditions(roots: Sequence[Node]) -> dict[Node, Conditions]:
     """For every node, the predicates (and their sides) that it is alive under, outermost first."""
-    found: dict[Node, Conditions] = {}
-    for node in toposort(roots):
+    order = toposort(roots)
+    found: dict[Node, Conditions] = dict.fromkeys(order, ())
+    if not any(n.op is SWITCH for n in order):
+        return found
+    for node in order:
         if node.op is MERGE:
             p, f, t = node.inputs
             sides = dict.fromkeys((*found[p], *(c for c in (*found[f], *found[t]) if c[0] is not p)))
