@@ -7,7 +7,7 @@ from typing import Any
 
 from tinyflow.core import expr
 from tinyflow.core.expr import Index_
-from tinyflow.graph.node import Node, is_static, toposort
+from tinyflow.graph.node import Node, is_static
 from tinyflow.ops.movement import CONCAT, RESHAPE
 from tinyflow.passes.state import Conditions
 from tinyflow.runtime.items import Slot
@@ -26,26 +26,25 @@ class Buffers(set[Node]):
     def form(self, roots: Sequence[Node], inside: Collection[Node]) -> tuple[Hashable, list[Node]]:
         """What some nodes are in terms of the buffers and leaves that they are computed of, with nodes by number; and the nodes.
         Those `inside` are computed, though they have a buffer."""
-
-        def is_read(n: Node) -> bool:
-            return n.op.kind == "leaf" or (n in self and n not in inside)
-
-        order = toposort(roots, stop=is_read)
-        place = {n: k for k, n in enumerate(order)}
-        rows = tuple(
-            (n.shape, n.dtype, self.start.get(n, 0), n in self.lasting)
-            if is_read(n)
-            else (
-                n.op,
-                tuple([place[x] for x in n.inputs]),
-                tuple(n.attrs.values()),
-                n in self,
-                n in self.lasting,
-                n in self.in_place,
-            )
-            for n in order
-        )
-        return (rows, tuple([place[n] for n in roots])), order
+        place: dict[Node, int] = {}
+        rows: list[tuple[Any, ...]] = []
+        for root in roots:
+            stack = [root] if root not in place else []
+            while stack:
+                n = stack[-1]
+                lasts = n in self.lasting
+                if n.op.kind == "leaf" or (n in self and n not in inside):
+                    rows.append((n.shape, n.dtype, self.start.get(n, 0), lasts))
+                else:
+                    waiting = next((x for x in n.inputs if x not in place), None)
+                    if waiting is not None:
+                        stack.append(waiting)
+                        continue
+                    numbers, attrs = tuple([place[x] for x in n.inputs]), tuple(n.attrs.values())
+                    rows.append((n.op, numbers, attrs, n in self, lasts, n in self.in_place))
+                place[n] = len(place)
+                stack.pop()
+        return (tuple(rows), tuple([place[n] for n in roots])), list(place)
 
 
 class Memory:

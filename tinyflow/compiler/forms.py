@@ -57,8 +57,10 @@ class Names:
 
     def of(self, x: Any) -> Any:
         """A node, a buffer, an expression; a store, a recipe or a kernel with all that it names; or what names nothing."""
-        if isinstance(x, (Node, int, str)) or x is None:
-            return self.known.get(x, x) if isinstance(x, Node) else x
+        if type(x) is Node:
+            return self.known.get(x, x)
+        if isinstance(x, (int, str)) or x is None:
+            return x
         if isinstance(x, Expr):
             return self.expression(x)
         if isinstance(x, tuple):
@@ -80,11 +82,12 @@ class Names:
 
     def code(self, code: Code) -> Code:
         """The same text on other buffers."""
+        called = {b: self.of(b) for b in code.buffers}
         return code._replace(
-            buffers=self.of(code.buffers),
+            buffers=tuple(called.values()),
             checks=self.of(code.checks),
-            written=frozenset(map(self.of, code.written)),
-            touched=self.of(code.touched),
+            written=frozenset([called[b] for b in code.written]),
+            touched=tuple([(called[b], self.of(n)) for b, n in code.touched]),
         )
 
 

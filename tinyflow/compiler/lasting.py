@@ -36,7 +36,7 @@ def edge(order: Sequence[Node], made: set[Node]) -> set[Node]:
     """They get a buffer; no larger than the leaves that they are made of, and not what is only laid out for a product."""
     found: set[Node] = set()
     size: dict[Node, Index_] = {}
-    for n in order:
+    for n in order if made else ():
         if n in made:
             size[n] = expr.product(n.shape) if not n.inputs else max_of([size[x] for x in n.inputs if x in made])
         elif n.op is not CONTRACT:

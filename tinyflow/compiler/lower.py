@@ -176,33 +176,33 @@ def runs_across(value: Expr, last: Index) -> bool:
     return across > 0 == along
 
 
-class Lowering:
-    """Every buffer by itself, as a function of its own index; what the schedule decides on."""
+class Lowering(dict[Node, Lowered]):
+    """Every buffer by itself, as a function of its own index; what the schedule decides on, and asks for all the time."""
 
     def __init__(self, buffered: Buffers) -> None:
+        super().__init__()
         self.buffered = buffered
-        self.made: dict[Node, Lowered] = {}
         self.forms: dict[Hashable, tuple[list[Node], Lowered]] = {}
 
-    def of(self, node: Node) -> Lowered:
-        found = self.made.get(node)
-        if found is None:
-            form, order = self.buffered.form((node,), (node,))
-            if form in self.forms:
-                nodes, like = self.forms[form]
-                called = dict(zip(nodes, order, strict=True))
-                reads = tuple([(called[x], index) for x, index in like.reads])
-                checks, waits = (tuple([called[x] for x in xs]) for xs in (like.checks, like.waits))
-                found = Lowered(like.formula, reads, checks, waits)
-            else:
-                found = self.lowered(node)
-                self.forms[form] = order, found
-            self.made[node] = found
+    def __missing__(self, node: Node) -> Lowered:
+        form, order = self.buffered.form((node,), (node,))
+        known = self.forms.get(form)
+        if known is not None:
+            nodes, like = known
+            called = dict(zip(nodes, order, strict=True))
+            reads = tuple([(called[x], index) for x, index in like.reads])
+            checks, waits = (tuple([called[x] for x in xs]) for xs in (like.checks, like.waits))
+            found = Lowered(like.formula, reads, checks, waits)
+        else:
+            found = self.lowered(node)
+            self.forms[form] = order, found
+        self[node] = found
         return found
 
     def forget_readers(self, nodes: Collection[Node]) -> None:
         """These have no buffers any more: what reads them is to be lowered anew."""
-        self.made = {n: made for n, made in self.made.items() if not any(x in nodes for x, _ in made.reads)}
+        for n in [n for n, made in self.items() if any(x in nodes for x, _ in made.reads)]:
+            del self[n]
 
     def lowered(self, node: Node) -> Lowered:
         scope = Scope(self.buffered, {}, 0)

@@ -106,6 +106,8 @@ def build(outputs: Sequence[Node], writes: Mapping[Node, Node], lasting: Collect
 def written_over(outputs: Sequence[Node], writes: Mapping[Node, Node]) -> set[Node]:
     """The variables that only an op reads which replaces entries of theirs: their new values."""
     new, readers = list(writes.values()), dict[Node, int]()
+    if not any(n.op in (PUT, ONTO) for n in new):
+        return set()
     for n in toposort([*outputs, *new]):
         for x in n.inputs:
             readers[x] = readers.get(x, 0) + 1
@@ -213,7 +215,7 @@ def checked_before(schedule: Schedule, group: Group, n: Node) -> bool:
     want, here = indexed(n), schedule.place[group]
     for other in schedule.groups[:here]:
         for s in other.stores if not other.conditions else ():
-            checks = (s,) if s.op.kind == "into" else schedule.lowering.of(s).checks
+            checks = (s,) if s.op.kind == "into" else schedule.lowering[s].checks
             if any(indexed(c) == want for c in checks):
                 return True
     return False
@@ -226,7 +228,7 @@ def in_place(schedule: Schedule, group: Group, n: Node, v: Node) -> bool:
     if (
         v.shape != n.shape
         or n.op.kind == "loop"
-        or any(schedule.lowering.of(s).checks for s in {*group.stores, *([group.core] if group.core else [])})
+        or any(schedule.lowering[s].checks for s in {*group.stores, *([group.core] if group.core else [])})
     ):
         return False
     whole = group.depth is None or all(s.ndim == group.depth for s in group.stores)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 
 from tinyflow.compiler.buffers import Buffers, joined, parts_of
 from tinyflow.compiler.lasting import edge, lasting_values
@@ -39,6 +40,7 @@ from tinyflow.ops.movement import CONCAT, EXPAND, flatten
 from tinyflow.ops.scan import SCAN, loops_of
 from tinyflow.passes.state import Conditions, conditions
 
+uid = attrgetter("uid")
 ENOUGH_ROWS = 8  # a pass over fewer rows than this must be short to be worth merging
 LONG_ROW = 1 << 14
 LONG_CHAIN = 50  # nodes inlined into each other: expressions are made and walked by recursion
@@ -53,6 +55,7 @@ class Group:
     core: Node | None = None  # the contraction whose tiles the other stores are computed from
     local: dict[Node, int] = field(default_factory=dict)  # stores of one row only, in a thread's own memory, by size
     needs: list[Node] | None = None  # what it reads, once that was asked for
+    nearest: list[Node] | None = None
 
 
 class Schedule:
@@ -69,6 +72,7 @@ class Schedule:
         self.order = toposort(roots)
         self.conditions = conditions(roots)
         self.has_recipe = has_recipe
+        self.tiled = of_tiles(self.order, has_recipe)
         self.users: dict[Node, list[Node]] = {n: [] for n in self.order}
         for n in self.order:
             for x in n.inputs:
@@ -80,13 +84,14 @@ class Schedule:
         self.joined = {} if repeated else joined(self.buffered, self.users, self.roots, self.conditions)
         self.lowering = Lowering(self.buffered)
         self.home: dict[Node, Group] = {}
+        self.refused: set[tuple[Group, Group]] = set()  # that are not merged, now or later
         self.at = {n: k for k, n in enumerate(self.order)}
         self.spanned = bytearray(len(self.order))  # at k: whether a group has nodes both before k and from there on
         for results in loops_of(self.order).values():
             self.settle(Group(results, self.conditions[results[0]]))
         for n in self.order:
             if n in self.buffered and n not in self.home:
-                core = n if self.has_tiles(n) else None
+                core = n if n in self.tiled else None
                 self.home[n] = Group([n], self.conditions[n], core=core)
         for together in gradients_of_one(self.order):
             self.settle(Group(together, self.conditions[together[0]]))
@@ -108,16 +113,12 @@ class Schedule:
         found: dict[Node, list[tuple[int, tuple[Index_, ...], tuple[Index_, ...]]]] = {}
         for group, k in self.place.items():
             for s in {*group.stores, *([group.core] if group.core else [])}:
-                lowered = self.lowering.of(s)
+                lowered = self.lowering[s]
                 for x, index in lowered.reads:
                     found.setdefault(x, []).append((k, index, lowered.formula.indices))
         return found
 
     # ------------------------------------------------------------------------------------------ buffers
-
-    def has_tiles(self, n: Node) -> bool:
-        """Whether it is a contraction that is computed in tiles."""
-        return n.op is CONTRACT and self.has_recipe(n)
 
     def choose_buffers(self, repeated: bool) -> Buffers:
         chosen = set(self.roots) | {p for c in self.conditions.values() for p, _ in c if p.op.kind != "leaf"}
@@ -132,13 +133,13 @@ class Schedule:
             if n.op is CONCAT and len(n.inputs) > FEW_PARTS:  # or what they share would be computed in each
                 chosen.update(x for x in map(through_views, n.inputs) if not is_view(x) and len(self.users[x]) > 1)
             parts = parts_of(n, self.users, self.roots) if n.op is CONCAT and not repeated else ()
-            if parts and all(map(self.has_tiles, parts)):
+            if parts and self.tiled.issuperset(parts):
                 chosen.add(n)  # they are stored where they belong in it
             if n.op is EXPAND and is_costly(n.inputs[0]) and n.inputs[0].shape != () and grows(n):
                 chosen.add(n.inputs[0])
             if n.op.kind == "block":
                 chosen.update(block_parts(n))
-            if self.has_tiles(n):
+            if n in self.tiled:
                 chosen.update(turned_images(n))
                 chosen.update(
                     x
@@ -167,14 +168,14 @@ class Schedule:
                 break
             n = below[0]
         windows = n.op is CONTRACT and len(n.inputs) == 1
-        fits = n.op in FOLDS and not self.has_tiles(n) and not (windows and last != n.ndim - 1)
+        fits = n.op in FOLDS and n not in self.tiled and not (windows and last != n.ndim - 1)
         return n if turned and fits else None
 
     def cut_chains(self, chosen: set[Node]) -> set[Node]:
         """Buffers along chains too long for one expression."""
         length: dict[Node, int] = {}
         for n in self.order:
-            longest = max((length[x] for x in n.inputs), default=0) + 1
+            longest = max([length[x] for x in n.inputs], default=0) + 1
             length[n] = 0 if n in chosen or n.op.kind == "leaf" or longest > LONG_CHAIN else longest
         self.cuts = {n for n in self.order if not length[n] and n not in chosen and n.op.kind != "leaf"}
         return self.cuts
@@ -185,7 +186,10 @@ class Schedule:
         for n in reversed(self.order):
             own: set[Node] = set()
             for user in self.users[n]:
-                own |= {user} if user in chosen or (more is not None and user in more) else sinks[user]
+                if user in chosen or (more is not None and user in more):
+                    own.add(user)
+                else:
+                    own |= sinks[user]
             sinks[n] = own
             wanted = more is not None and len(own) > 1 and n not in chosen and n.op.name in HEAVY and n.shape != ()
             if wanted and not drawn_again(n, own):
@@ -209,7 +213,7 @@ class Schedule:
             if n in chosen or n.op.kind == "leaf":
                 made_of[n] = frozenset((n,))
                 continue
-            found = made_of[n] = frozenset().union(*(made_of[x] for x in n.inputs))
+            found = made_of[n] = frozenset().union(*[made_of[x] for x in n.inputs])
             users = self.users[n]
             last = len(users) != 1 or not users[0].op.elementwise or users[0] in chosen  # of a chain of sums
             if n.op.elementwise and last and len(n.inputs) > 1 and len(sinks[n]) > 1:
@@ -225,19 +229,27 @@ class Schedule:
     def reads(self, group: Group) -> Iterable[tuple[Node, Node, tuple[Index_, ...]]]:
         """(reader, buffer read, index) for all reads of a group."""
         for n in group.stores:
-            for x, index in self.lowering.of(n).reads:
+            for x, index in self.lowering[n].reads:
                 yield n, x, index
 
     def absorb(self, n: Node) -> None:
         """Merges into the group of n the groups that it reads, nearest first."""
-        for x in sorted({x for _, x, _ in self.reads(self.home[n])}, key=lambda x: -x.uid):
+        for x in self.nearest(self.home[n]):
             mine = self.home[n]
             other = self.home.get(x)
-            if other is None or other is mine:
+            if other is None or other is mine or (other, mine) in self.refused:
                 continue
             merged = self.merge(other, mine)
             if merged is not None:
                 self.settle(merged)
+            elif other.core is None or self.reshaped:  # else its epilogue may have another shape later
+                self.refused.add((other, mine))
+
+    def nearest(self, group: Group) -> list[Node]:
+        """The buffers that a group reads, from the last one made."""
+        if group.nearest is None:
+            group.nearest = sorted({x for _, x, _ in self.reads(group)}, key=uid, reverse=True)
+        return group.nearest
 
     def settle(self, group: Group) -> None:
         """From here on its nodes are computed in this group."""
@@ -257,7 +269,7 @@ class Schedule:
     def candidate(self, first: Group, second: Group) -> Group | None:
         if first.conditions != second.conditions or second.core is not None or self.lasts(first) != self.lasts(second):
             return None
-        stores = sorted({*first.stores, *second.stores}, key=lambda s: s.uid)
+        stores = sorted({*first.stores, *second.stores}, key=uid)
         if (
             any(s.op.whole or s in self.joined for s in stores)
             or len(stores) > MOST_STORES
@@ -265,7 +277,7 @@ class Schedule:
         ):
             return None
         if first.core is not None:
-            folds = any(self.lowering.of(s).formula.folds for s in second.stores)
+            folds = any(self.lowering[s].formula.folds for s in second.stores)
             if folds or not self.core_fits(stores, first.core):
                 return None
             return Group(stores, first.conditions, first.core.ndim, first.core)
@@ -286,7 +298,7 @@ class Schedule:
             return False
         inside = set(stores)
         for s in stores:
-            lowered = self.lowering.of(s)
+            lowered = self.lowering[s]
             if any(x in inside and index[:depth] != lowered.formula.indices[:depth] for x, index in lowered.reads):
                 return False
         return True
@@ -301,7 +313,7 @@ class Schedule:
         size, columns = expr.product(core.shape), core.shape[-1]
         inside = set(stores)
         for s in stores:
-            lowered = self.lowering.of(s)
+            lowered = self.lowering[s]
             if not s.ndim or s.shape[-1] != columns or expr.product(s.shape) != size:
                 return False
             place = flatten(lowered.formula.indices, s.shape)
@@ -310,7 +322,7 @@ class Schedule:
         return True
 
     def worthwhile(self, stores: Sequence[Node], depth: int) -> bool:
-        if any(self.lowering.of(s).formula.runs_down for s in stores):
+        if any(self.lowering[s].formula.runs_down for s in stores):
             return False
         rows = expr.product(stores[0].shape[:depth])
         if not isinstance(rows, int) or rows >= ENOUGH_ROWS:
@@ -321,7 +333,7 @@ class Schedule:
 
     def work(self, s: Node, depth: int) -> Index_:
         """How much one row of a store takes: its elements, times what each folds."""
-        folded = [expr.product(i.extent for i in f.over) for f in self.lowering.of(s).formula.folds]
+        folded = [expr.product(i.extent for i in f.over) for f in self.lowering[s].formula.folds]
         return expr.product((*s.shape[depth:], max((n for n in folded if isinstance(n, int)), default=1)))
 
     def between(self, first: Group, second: Group) -> bool:
@@ -355,11 +367,11 @@ class Schedule:
         """The nodes whose buffers a group reads, those of its conditions too, and of what it is to wait for."""
         if group.needs is None:
             found = dict.fromkeys(x for _, x, _ in self.reads(group))
-            waits = [x for n in group.stores for x in self.lowering.of(n).waits]
+            waits = [x for n in group.stores for x in self.lowering[n].waits]
             for p in (*(p for p, _ in group.conditions), *waits):
                 found[p] = None
                 if p.op.kind != "leaf" and p not in self.buffered:
-                    found.update((r, None) for r, _ in self.lowering.of(p).reads)
+                    found.update((r, None) for r, _ in self.lowering[p].reads)
             for n in group.stores if self.tells else ():
                 found.update((self.tells[d], None) for d in self.sizes_of(n) if d in self.tells)
             group.needs = list(found)
@@ -396,7 +408,7 @@ class Schedule:
                     group.core is None
                     and isinstance(inner, int)
                     and inner > 1
-                    and (self.lowering.of(n).formula.folds or n.op.name in HEAVY)
+                    and (self.lowering[n].formula.folds or n.op.name in HEAVY)
                 ):
                     group.local[n] = inner
                     continue
@@ -420,6 +432,20 @@ class Schedule:
                 stack.append((g, True))
                 stack.extend((h, False) for h in self.inputs(g) if h not in done)
         return list(done)
+
+
+def of_tiles(order: Sequence[Node], has_recipe: Callable[[Node], bool]) -> set[Node]:
+    """The contractions that are computed in tiles. Those of equal layers are asked about once."""
+    known: dict[object, bool] = {}
+    found: set[Node] = set()
+    for n in order:
+        if n.op is CONTRACT:
+            key = n.attrs["spec"], n.dtype
+            if key not in known:
+                known[key] = has_recipe(n)
+            if known[key]:
+                found.add(n)
+    return found
 
 
 def gradients_of_one(order: Sequence[Node]) -> list[list[Node]]:

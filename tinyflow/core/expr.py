@@ -302,7 +302,7 @@ def mul(a: Index_, b: Index_) -> Index_:
 def product(dims: Iterable[Index_]) -> Index_:
     total: Index_ = 1
     for d in dims:
-        total = mul(total, d)
+        total = total * d if type(total) is int and type(d) is int else mul(total, d)
     return total
 
 

@@ -133,7 +133,9 @@ def toposort(roots: Iterable[Node], stop: Callable[[Node], bool] | None = None) 
     return list(order)
 
 
-@line_kept()
+NONE: Mapping[Node, Node] = {}
+
+
 def rewrite(
     roots: Iterable[Node], change: Callable[[Node], Node], start: Mapping[Node, Node] | None = None
 ) -> dict[Node, Node]:
@@ -141,15 +143,24 @@ def rewrite(
 
     What takes the place of a node is known by its line.
     """
-    new: dict[Node, Node] = dict(start or {})
-    other = {old for old, made in new.items() if made is not old}
-    for node in toposort(roots, stop=new.__contains__ if new else None):
-        if node not in new:
-            LINE.held = node.where
-            same = other.isdisjoint(node.inputs)
-            made = new[node] = change(node if same else with_inputs(node, tuple([new[x] for x in node.inputs])))
-            if made is not node:
-                other.add(node)
+    if start:
+        order = [n for n in toposort(roots, stop=start.__contains__) if n not in start]
+        return rewrite_in(order, change, start)
+    return rewrite_in(toposort(roots), change)
+
+
+@line_kept()
+def rewrite_in(order: Sequence[Node], change: Callable[[Node], Node], start: Mapping[Node, Node] = NONE) -> dict[Node, Node]:  # fmt: skip
+    """The same of nodes in an order in which inputs come first."""
+    new = {**start, **dict(zip(order, order, strict=True))}
+    other = {old for old, made in start.items() if made is not old}
+    for node in order:
+        LINE.held = node.where
+        same = other.isdisjoint(node.inputs)
+        made = change(node if same else with_inputs(node, tuple([new[x] for x in node.inputs])))
+        if made is not node:
+            new[node] = made
+            other.add(node)
     return new
 
 

@@ -37,7 +37,7 @@ class Op:
     loop     a graph of its own, in the attributes, is done over and over: scan
     """
 
-    __slots__ = ("at", "doc", "dtype", "elementwise", "grad", "kind", "name", "numpy", "samples", "shape")
+    __slots__ = ("at", "doc", "dtype", "elementwise", "grad", "kind", "name", "numpy", "samples", "shape", "whole")
 
     def __init__(
         self,
@@ -54,11 +54,8 @@ class Op:
     ) -> None:
         self.name, self.numpy, self.shape, self.at, self.grad = name, numpy, shape, at, grad
         self.samples, self.dtype, self.kind, self.elementwise, self.doc = samples, dtype, kind, elementwise, doc
-
-    @property
-    def whole(self) -> bool:
-        """Whether it has a kernel of its own, which writes all of its output: nothing asks it for a value at an index."""
-        return self.kind in ("into", "scan", "sort", "find", "block", "loop")
+        # Whether it has a kernel of its own, which writes all of its output: nothing asks it for a value at an index.
+        self.whole = kind in ("into", "scan", "sort", "find", "block", "loop")
 
     def __repr__(self) -> str:
         return self.name

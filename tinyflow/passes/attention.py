@@ -63,9 +63,8 @@ class Graph(NamedTuple):
     diagonals: dict[tuple[Node, str], int | None]  # of the masks that were worked out
 
 
-def attention(roots: Sequence[Node]) -> dict[Node, Node]:
+def attention(roots: Sequence[Node], order: Sequence[Node]) -> dict[Node, Node]:
     """Old node -> new node: every attention is one op, and so is each of its gradients."""
-    order = toposort(roots)
     inside: set[Node] = set()
     made: dict[Node, Making] = {}
     if any(n.op is EXP for n in order):
@@ -88,7 +87,7 @@ def attention(roots: Sequence[Node]) -> dict[Node, Node]:
         if n in made:
             new[n] = at_line(n, made[n](new))
         elif n not in inside:
-            new[n] = with_inputs(n, tuple(new[x] for x in n.inputs))
+            new[n] = with_inputs(n, tuple([new[x] for x in n.inputs]))
     return new
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from tinyflow.core import expr
 from tinyflow.core.config import config
@@ -39,9 +40,8 @@ VIEWS = (EXPAND, RESHAPE, PERMUTE, SLICE)
 CHEAP = {*VIEWS, PAD, CONCAT, UNIFORM}
 
 
-def checkpoint(roots: Sequence[Node]) -> dict[Node, Node]:
+def checkpoint(roots: Sequence[Node], order: Sequence[Node]) -> dict[Node, Node]:
     """Old node -> new node."""
-    order = toposort(roots)
     plan = Plan(order) if config.CHECKPOINT else None
     if plan is None or not plan.chosen:
         return dict(zip(order, order, strict=True))
@@ -55,12 +55,12 @@ class Plan:
         self.stage = stages(order)
         self.guarded = conditions(order)
         self.products = {through_views(x) for n in order if n.op is CONTRACT for x in n.inputs}
-        users = Counter(x for n in order for x in dict.fromkeys(n.inputs))
+        users = Counter(chain.from_iterable([set(n.inputs) for n in order]))
         self.sums = {n for n in order if n.op is ADD and users[n] > 1 and not any(map(is_given, n.inputs))}
         self.far: set[Node] = set()  # what far users read: themselves, or in what they inline
         for n in reversed(order):
             inlined = n in self.far and is_cheap(n) and not self.is_stored(n)
-            self.far.update(x for x in n.inputs if inlined or self.is_far(x, n))
+            self.far.update(n.inputs if inlined else self.far_inputs(n))
         self.kept: set[Node] = set()  # values that lie in memory when far users run
         self.chosen: set[Node] = set()  # those computed again
         self.work: dict[Node, int] = {}
@@ -69,8 +69,10 @@ class Plan:
         self.new: dict[Node, Node] = {}
         self.copies: dict[Node, Node] = {}
 
-    def is_far(self, x: Node, user: Node) -> bool:
-        return self.stage[user] - self.stage[x] >= FAR and not self.guarded[user] and not self.guarded[x]
+    def far_inputs(self, user: Node) -> list[Node]:
+        long_ago = self.stage[user] - FAR
+        found = [x for x in user.inputs if self.stage[x] <= long_ago]
+        return [x for x in found if not (self.guarded[user] or self.guarded[x])] if found else found
 
     # ------------------------------------------------------------------------------------------ which
 
@@ -121,7 +123,7 @@ class Plan:
         """The chosen values, and the cheap ones made of them."""
         found: set[Node] = set()
         for n in order:
-            if n in self.chosen or (not self.is_anchor(n) and any(x in found for x in n.inputs)):
+            if n in self.chosen or (not found.isdisjoint(n.inputs) and not self.is_anchor(n)):
                 found.add(n)
         return found
 
@@ -129,14 +131,15 @@ class Plan:
 
     def rebuild(self, node: Node) -> None:
         """Inputs that are far and made of chosen values are copies, which wait for the latest of the other inputs."""
-        far = [x for x in node.inputs if x in self.touched and self.is_far(x, node)]
+        known = self.touched.isdisjoint(node.inputs)
+        far = [] if known else [x for x in self.far_inputs(node) if x in self.touched]
         others = [x for x in node.inputs if x not in far]
         if far and others:
             last = self.new[max(others, key=lambda x: self.stage[x])]
             copied = {x: self.copy(x, last) for x in dict.fromkeys(far)}
         else:
             copied = {}
-        self.new[node] = with_inputs(node, tuple(copied.get(x) or self.new[x] for x in node.inputs))
+        self.new[node] = with_inputs(node, tuple([copied.get(x) or self.new[x] for x in node.inputs]))
 
     def copy(self, node: Node, last: Node) -> Node:
         """The node computed again. An anchor waits for what its first copy waited for."""
@@ -154,7 +157,7 @@ class Plan:
 def stages(order: Sequence[Node]) -> dict[Node, int]:
     found: dict[Node, int] = {}
     for n in order:
-        found[n] = max((found[x] for x in n.inputs), default=0) + (0 if is_cheap(n) or n.op.kind != "at" else 1)
+        found[n] = max([found[x] for x in n.inputs], default=0) + (0 if is_cheap(n) or n.op.kind != "at" else 1)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tinyflow.core.config import config
-from tinyflow.graph.node import Node, bodies, rewrite, toposort, with_bodies, with_inputs
+from tinyflow.graph.node import Node, bodies, rewrite_in, toposort, with_bodies, with_inputs
 from tinyflow.graph.verify import same_meaning, verify
 from tinyflow.ops.scan import loops_of
 from tinyflow.passes.attention import attention
@@ -22,12 +22,12 @@ from tinyflow.passes.sums import sums
 from tinyflow.passes.tables import tables
 from tinyflow.passes.unturned import unturned
 
-Pass = Callable[[Sequence[Node]], dict[Node, Node]]
+Pass = Callable[[Sequence[Node], Sequence[Node]], dict[Node, Node]]  # of the roots, and of all nodes in order
 
 
 def each(change: Callable[[Node], Node]) -> Pass:
     """A pass that changes one node at a time, once its inputs are done."""
-    return lambda nodes: rewrite(nodes, change)
+    return lambda roots, order: rewrite_in(order, change)
 
 
 #    name           what it makes of a graph     why here
@@ -53,14 +53,16 @@ PIPELINE: list[tuple[str, Pass]] = [
 def run(roots: Sequence[Node], watch: Callable[[str, list[Node]], None] | None = None) -> list[Node]:
     """The roots after every pass. CHECK=1 verifies the graph between passes, CHECK=2 also compares its values."""
     nodes = list(roots)
+    order = toposort(nodes)
     for name, change in PIPELINE:
-        new = within_loops(change)(nodes)
+        new = within_loops(change)(nodes, order)
         after = [new[n] for n in nodes]
         if config.CHECK >= 1:
             verify(after, name)
         if config.CHECK >= 2:
             same_meaning(nodes, after, name)
-        nodes = after
+        if after != nodes:
+            nodes, order = after, toposort(after)
         if watch:
             watch(name, nodes)
     return nodes
@@ -69,15 +71,15 @@ def run(roots: Sequence[Node], watch: Callable[[str, list[Node]], None] | None =
 def within_loops(change: Pass) -> Pass:
     """The pass, done in the bodies of loops too: for all results of a loop at once, so that they stay results of one."""
 
-    def both(nodes: Sequence[Node]) -> dict[Node, Node]:
-        new = change(nodes)
-        if not any(n.op.kind == "loop" for n in new):  # no pass makes one of what is none
+    def both(nodes: Sequence[Node], order: Sequence[Node]) -> dict[Node, Node]:
+        new = change(nodes, order)
+        if not any([n.op.kind == "loop" for n in order]):  # no pass makes one of what is none
             return new
         order = toposort([new[n] for n in nodes])
         inner: dict[Node, dict[Node, Node]] = {}
         for results in loops_of(order).values():
-            roots = dict.fromkeys(root for n in results for root in bodies(n))
-            inner.update(dict.fromkeys(results, both(list(roots))))
+            roots = list(dict.fromkeys(root for n in results for root in bodies(n)))
+            inner.update(dict.fromkeys(results, both(roots, toposort(roots))))
         done: dict[Node, Node] = {}
         for n in order:
             x = with_inputs(n, tuple(done[i] for i in n.inputs))

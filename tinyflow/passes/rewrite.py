@@ -38,7 +38,10 @@ def match(pattern: Node, node: Node, found: dict[Node, Node]) -> bool:
         return node.op is CONSTANT and node.attrs["value"] == pattern.attrs["value"] and node.dtype.kind != "b"
     if pattern.op is not node.op or len(pattern.inputs) != len(node.inputs):
         return False
-    return all(match(p, n, found) for p, n in zip(pattern.inputs, node.inputs, strict=True))
+    for p, n in zip(pattern.inputs, node.inputs, strict=True):
+        if not match(p, n, found):
+            return False
+    return True
 
 
 def fill(pattern: Node, found: dict[Node, Node], like: Node) -> Node:
