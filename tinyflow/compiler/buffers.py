@@ -36,9 +36,11 @@ class Buffers(set[Node]):
                 if n.op.kind == "leaf" or (n in self and n not in inside):
                     rows.append((n.shape, n.dtype, self.start.get(n, 0), lasts))
                 else:
-                    waiting = next((x for x in n.inputs if x not in place), None)
-                    if waiting is not None:
-                        stack.append(waiting)
+                    for x in n.inputs:
+                        if x not in place:
+                            stack.append(x)
+                            break
+                    if stack[-1] is not n:
                         continue
                     numbers, attrs = tuple([place[x] for x in n.inputs]), tuple(n.attrs.values())
                     rows.append((n.op, numbers, attrs, n in self, lasts, n in self.in_place))

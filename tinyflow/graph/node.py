@@ -96,7 +96,7 @@ def known(op: Op, inputs: tuple[Node, ...], attrs: Mapping[str, Any], like: Node
 
 def alike(xs: tuple[Node, ...], ys: tuple[Node, ...]) -> bool:
     """Whether the nodes have the same shapes and types."""
-    for x, y in zip(xs, ys, strict=True):  # asked of each node that is made again: faster than all(...)
+    for x, y in zip(xs, ys, strict=True):  # noqa: SIM110 asked of each node that is made again
         if x.shape != y.shape or x.dtype is not y.dtype:
             return False
     return True

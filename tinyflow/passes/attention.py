@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyflow.graph.node import Node, Op, at_line, make, toposort, with_inputs
+from tinyflow.graph.node import Node, Op, at_line, make, with_inputs
 from tinyflow.graph.op import lookup
 from tinyflow.ops import attention as ops
 from tinyflow.ops.contraction import CONTRACT

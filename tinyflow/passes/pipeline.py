@@ -73,7 +73,7 @@ def within_loops(change: Pass) -> Pass:
 
     def both(nodes: Sequence[Node], order: Sequence[Node]) -> dict[Node, Node]:
         new = change(nodes, order)
-        if not any([n.op.kind == "loop" for n in order]):  # no pass makes one of what is none
+        if not any(n.op.kind == "loop" for n in order):  # no pass makes one of what is none
             return new
         order = toposort([new[n] for n in nodes])
         inner: dict[Node, dict[Node, Node]] = {}

@@ -38,7 +38,7 @@ def match(pattern: Node, node: Node, found: dict[Node, Node]) -> bool:
         return node.op is CONSTANT and node.attrs["value"] == pattern.attrs["value"] and node.dtype.kind != "b"
     if pattern.op is not node.op or len(pattern.inputs) != len(node.inputs):
         return False
-    for p, n in zip(pattern.inputs, node.inputs, strict=True):
+    for p, n in zip(pattern.inputs, node.inputs, strict=True):  # noqa: SIM110 asked too often for all(...)
         if not match(p, n, found):
             return False
     return True

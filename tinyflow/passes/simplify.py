@@ -115,11 +115,10 @@ def fold(node: Node) -> Node:
     if not node.op.elementwise or not node.inputs:
         return node
     scalars = []
-    for x in node.inputs:
-        x = x.inputs[0] if x.op is EXPAND else x
-        if x.op is not CONSTANT:
+    for n in node.inputs:
+        scalars.append(n.inputs[0] if n.op is EXPAND else n)
+        if scalars[-1].op is not CONSTANT:
             return node
-        scalars.append(x)
     with np.errstate(all="ignore"):
         value = node.op.numpy(*(s.dtype.numpy.type(s.attrs["value"]) for s in scalars), **node.attrs)
     value = np.asarray(value, node.dtype.numpy)[()]

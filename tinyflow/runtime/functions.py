@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from pickle import PicklingError
 
 from tinyflow.core.errors import CompileError
 from tinyflow.runtime import machine
@@ -26,6 +27,12 @@ class Functions:
         addresses = [found[text] for text in self.texts]
         self.texts.clear()
         return addresses
+
+    def __getstate__(self) -> dict[str, object]:
+        """The texts, for another process: addresses are of this one."""
+        if not self.texts and self.names:
+            raise PicklingError("the texts are let go")
+        return {"texts": self.texts, "names": self.names}
 
     def address(self, k: int) -> int:
         return self.addresses[k]

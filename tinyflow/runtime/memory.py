@@ -37,10 +37,12 @@ def plan(lives: Sequence[Life]) -> tuple[list[int], int]:
     for k in sorted(range(len(lives)), key=lambda k: (-lives[k].size, lives[k].first)):
         (size, first, last), at = lives[k], 0
         size = aligned(size)
-        for start, end in [p[:2] for p in placed if p[2] <= last and p[3] >= first]:
-            if at + size <= start:
-                break
-            at = max(at, end)
+        for start, end, begins, ends in placed:
+            if begins <= last and ends >= first:
+                if at + size <= start:
+                    break
+                if end > at:
+                    at = end
         offsets[k] = at
         insort(placed, (at, at + size, first, last))
         total = max(total, at + size)
