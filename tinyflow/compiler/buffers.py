@@ -25,27 +25,26 @@ class Buffers(set[Node]):
 
     def form(self, roots: Sequence[Node], inside: Collection[Node]) -> tuple[Hashable, list[Node]]:
         """What some nodes are in terms of the buffers and leaves that they are computed of, with nodes by number; and the nodes.
-        Those `inside` are computed, though they have a buffer."""
+        The roots, and those `inside`, are computed though they have a buffer."""
         place: dict[Node, int] = {}
         rows: list[tuple[Any, ...]] = []
         for root in roots:
             stack = [root] if root not in place else []
             while stack:
                 n = stack[-1]
-                lasts = n in self.lasting
-                if n.op.kind == "leaf" or (n in self and n not in inside):
-                    rows.append((n.shape, n.dtype, self.start.get(n, 0), lasts))
-                else:
-                    for x in n.inputs:
-                        if x not in place:
-                            stack.append(x)
-                            break
-                    if stack[-1] is not n:
+                for x in n.inputs:
+                    if x in place:
                         continue
+                    if x.op.kind != "leaf" and (x not in self or x in inside):
+                        stack.append(x)
+                        break
+                    place[x] = len(place)
+                    rows.append((x.shape, x.dtype, self.start.get(x, 0), x in self.lasting))
+                else:
+                    place[n] = len(place)
                     numbers, attrs = tuple([place[x] for x in n.inputs]), tuple(n.attrs.values())
-                    rows.append((n.op, numbers, attrs, n in self, lasts, n in self.in_place))
-                place[n] = len(place)
-                stack.pop()
+                    rows.append((n.op, numbers, attrs, n in self, n in self.lasting, n in self.in_place))
+                    stack.pop()
         return (tuple(rows), tuple([place[n] for n in roots])), list(place)
 
 

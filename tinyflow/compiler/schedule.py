@@ -184,10 +184,12 @@ class Schedule:
         """The buffers that each node is read for, if it is inlined; `more` get one too."""
         sinks: dict[Node, set[Node]] = {}
         for n in reversed(self.order):
-            own: set[Node] = set()
-            for user in self.users[n]:
+            users, own = self.users[n], set[Node]()
+            for user in users:
                 if user in chosen or (more is not None and user in more):
                     own.add(user)
+                elif len(users) == 1:
+                    own = sinks[user]
                 else:
                     own |= sinks[user]
             sinks[n] = own
@@ -213,7 +215,7 @@ class Schedule:
             if n in chosen or n.op.kind == "leaf":
                 made_of[n] = frozenset((n,))
                 continue
-            found = made_of[n] = frozenset().union(*[made_of[x] for x in n.inputs])
+            found = made_of[n] = union([made_of[x] for x in n.inputs])
             users = self.users[n]
             last = len(users) != 1 or not users[0].op.elementwise or users[0] in chosen  # of a chain of sums
             if n.op.elementwise and last and len(n.inputs) > 1 and len(sinks[n]) > 1:
@@ -432,6 +434,10 @@ class Schedule:
                 stack.append((g, True))
                 stack.extend((h, False) for h in self.inputs(g) if h not in done)
         return list(done)
+
+
+def union(sets: Sequence[frozenset[Node]]) -> frozenset[Node]:
+    return sets[0] if len(sets) == 1 else frozenset().union(*sets)
 
 
 def of_tiles(order: Sequence[Node], has_recipe: Callable[[Node], bool]) -> set[Node]:
