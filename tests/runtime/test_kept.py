@@ -1,6 +1,7 @@
 """Programs on disk: found again by another process, and only where nothing that they depend on has changed."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tinyflow
+from tinyflow.runtime.functions import Functions
 
 PROGRAM = """
 import numpy as np
@@ -104,3 +106,11 @@ def test_nothing_is_kept_where_that_is_asked(tmp_path):
     first, _ = run(tmp_path)
     again, told = run(tmp_path, TINYFLOW_CACHE="0")
     assert again == first and "found on disk" not in told
+
+
+def test_addresses_stay_in_their_process():
+    functions = Functions(["text"], ["name"])
+    assert pickle.loads(pickle.dumps(functions)).texts == ["text"]
+    functions.texts.clear()  # as they are once there is machine code
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(functions)
