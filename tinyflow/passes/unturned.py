@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tinyflow.core import expr
-from tinyflow.graph.node import Node, at_line, is_static, make, toposort, with_inputs
+from tinyflow.graph.node import Node, at_line, is_static, make, with_inputs
 from tinyflow.ops.contraction import CONTRACT, Position, Spec
 from tinyflow.ops.movement import EXPAND, PAD, PERMUTE, RESHAPE, inverse, pad, permute, reshape, slice_
 from tinyflow.passes.layout import along_axes
@@ -24,9 +24,8 @@ STEPS = 4  # a place of the result is so many of the image's at most
 TIMES = 4  # an operand that is turned while it is packed is so much larger than another at most
 
 
-def unturned(nodes: Sequence[Node]) -> dict[Node, Node]:
+def unturned(nodes: Sequence[Node], order: Sequence[Node]) -> dict[Node, Node]:
     """Products lose their windows of one place, then permutations of what nobody else reads move before them."""
-    order = toposort(nodes)
     if not any(n.op is CONTRACT and (places_of_one(n) or few_channels(n)) for n in order):
         return {n: n for n in order}
     readers: dict[Node, int] = dict.fromkeys(nodes, 1)
