@@ -27,7 +27,6 @@ from tinyflow.compiler.loops import Kernel, Scratch, Store, Target, show, stride
 from tinyflow.compiler.lower import Scope
 from tinyflow.compiler.microkernel import Tile
 from tinyflow.compiler.operands import (
-    Left,
     Right,
     Strides,
     clash,
@@ -179,7 +178,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     found, (batch, run, row, column) = left.roles, left.indices
 
     result = expr.apply("result", *left.indices, dtype=dtype)
-    stores = made_of(result, group, left, scope, homes)
+    stores = made_of(result, group, left.letters, column, scope, homes)
     a, k = left.a, left.k
     still = None if left.around else flat_strides(a, row, k)
     across = lanes_of(still, sizes, lanes) if not spec.pairs else "columns"
@@ -277,18 +276,23 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
 
 
 def made_of(
-    result: Expr, group: Group, left: Left, scope: Scope, homes: Mapping[Node, Sequence[Target]]
+    result: Expr,
+    group: Group,
+    letters: Mapping[str, Index_],
+    column: Index,
+    scope: Scope,
+    homes: Mapping[Node, Sequence[Target]],
 ) -> list[Store]:
-    """What is made of a result at batch, run, row and column."""
+    """What is made of a result at these letters."""
     core = group.core
     assert core is not None
-    index = tuple(left.letters[x] for x in core.attrs["spec"].out)
+    index = tuple(letters[x] for x in core.attrs["spec"].out)
     scope.group, scope.replaced[core] = set(group.stores), lambda _: result
     stores = []
     for s in group.stores:
         place = index if s.shape == core.shape else tuple(split(flatten(index, core.shape), s.shape))
         value = expr.as_expr(expr.opened(scope.read(s, place)))
-        stores += [Store(t, (), t.place(index, core.shape), value, left.indices[3]) for t in homes[s]]
+        stores += [Store(t, (), t.place(index, core.shape), value, column) for t in homes[s]]
     return stores
 
 

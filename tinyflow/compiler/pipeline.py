@@ -13,7 +13,18 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
-from tinyflow.compiler import attention, contraction, cumulative, finding, loops, recurrence, scatter, sorting, winograd
+from tinyflow.compiler import (
+    attention,
+    contraction,
+    cumulative,
+    finding,
+    loops,
+    recurrence,
+    scatter,
+    sorting,
+    swapped,
+    winograd,
+)
 from tinyflow.compiler import kernel as frame
 from tinyflow.compiler.buffers import Buffers, Memory
 from tinyflow.compiler.emit import Code
@@ -146,7 +157,7 @@ def lower_group(group: Group, schedule: Schedule, homes: Mapping[Node, Sequence[
         return recurrence.lower(group, schedule, homes, name, memory, lower_group)
     if group.core is not None:
         args = group, schedule.buffered, homes, name
-        kernels = winograd.lower(*args) or contraction.lower(*args)
+        kernels = winograd.lower(*args) or swapped.lower(*args) or contraction.lower(*args)
     elif (recipe := WHOLE.get(group.stores[0].op.kind)) is not None:
         kernels = recipe(group, schedule.buffered, homes, name)
     else:

@@ -28,6 +28,7 @@ from tinyflow.compiler.worth import (
     is_laborious,
     repeated_operands,
     turned_images,
+    turned_rows,
 )
 from tinyflow.core import expr
 from tinyflow.core.expr import Expr, Index_
@@ -140,7 +141,7 @@ class Schedule:
             if n.op.kind == "block":
                 chosen.update(block_parts(n))
             if n in self.tiled:
-                chosen.update(turned_images(n))
+                chosen.update((*turned_images(n), *turned_rows(n)))
                 chosen.update(
                     x
                     for x in map(through_views, n.inputs)
