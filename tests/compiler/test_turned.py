@@ -8,13 +8,17 @@ import pytest
 from tests.compiler.native import check, needs_avx2
 from tests.compiler.test_large import text
 from tinyflow.compiler import schedule
+from tinyflow.compiler.contraction import Tiles
+from tinyflow.compiler.loops import loads
+from tinyflow.compiler.pipeline import build
 from tinyflow.core.config import config
-from tinyflow.core.dtypes import DTYPES, bfloat16, float16, float32
+from tinyflow.core.dtypes import DTYPES, bfloat16, float16, float32, float64
 from tinyflow.graph.node import toposort
 from tinyflow.ops import contraction as c
 from tinyflow.ops import elementwise as e
-from tinyflow.ops.leaf import iota, placeholder
-from tinyflow.ops.movement import PERMUTE, pad, permute
+from tinyflow.ops.leaf import constant, iota, placeholder
+from tinyflow.ops.movement import PERMUTE, expand, pad, permute, reshape
+from tinyflow.ops.reduction import sum_
 from tinyflow.passes import pipeline
 
 SHAPES = ((16, 16), (17, 33), (3, 40), (40, 3), (1, 50), (15, 15), (0, 20), (20, 0), (64, 129))
@@ -134,3 +138,52 @@ def test_few_channels_first_are_packed_along_the_lines_of_their_images(stride, p
     a, b = (rng.standard_normal(n.shape, np.float32) for n in (x, w))
     check([y, e.tanh(permute(y, (0, 3, 1, 2)))], {x: a, w: b}, added=147)
     assert "masked.gather" not in text(pipeline.run([y]))
+
+
+def layer(rows, columns, depth, dtype=float32):
+    x, w, b = (placeholder(dtype, n, k) for n, k in (((rows, depth), "x"), ((columns, depth), "w"), ((columns,), "b")))
+    return c.matmul(x, w, transpose_b=True), x, w, b
+
+
+@pytest.mark.parametrize("dtype", [float32, float64], ids=str)
+@pytest.mark.parametrize(
+    "rows, columns, depth", [(2, 700, 200), (7, 1030, 300), (64, 512, 256), (65, 263, 521), (128, 515, 1024)]
+)
+def test_few_rows_of_a_matrix_along_its_terms(rows, columns, depth, dtype):
+    y, x, w, b = layer(rows, columns, depth, dtype)
+    rng = np.random.default_rng(0)
+    feeds = {n: rng.uniform(-1, 1, n.shape).astype(dtype.numpy) for n in (x, w, b)}
+    activated = e.maximum(y + expand(reshape(b, (1, columns)), y.shape), expand(constant(0.0, dtype), y.shape))
+    cut = reshape(activated, (1, rows, columns))
+    for nodes in (
+        [y],
+        [activated],
+        [y, activated * y],
+        [cut, activated],
+        [permute(y, (1, 0))],
+        [sum_(activated, (1,))],
+    ):
+        check(nodes, feeds, threads=(1, 2, 3), added=depth)
+
+
+@pytest.mark.parametrize(
+    "rows, columns, depth, left",
+    [(64, 512, 256, True), (512, 512, 256, False), (64, 128, 256, False), (64, 512, 96, False)],
+)
+def test_which_matrices_are_the_left_operand(rows, columns, depth, left):
+    y, _, w, _ = layer(rows, columns, depth)
+    recipes = [k.recipe for k in build([y], {}).kernels if isinstance(k.recipe, Tiles)]
+    assert [w in {x.buffer for x in loads(t.a)} for t in recipes] == [left]
+
+
+def test_joined_axes_that_lie_apart_are_turned_once():
+    x, w = placeholder(float32, (8, 5, 5, 24), "x"), placeholder(float32, (600, 40), "w")
+    image = e.tanh(x)
+    rows = reshape(permute(image, (0, 3, 1, 2)), (8, 600))
+    y = c.matmul(rows, w)
+    assert schedule.turned_rows(y) == [rows.inputs[0]]
+    assert not schedule.turned_rows(
+        c.matmul(reshape(permute(image, (0, 2, 1, 3)), (200, 24)), placeholder(float32, (24, 40), "v"))
+    )
+    rng = np.random.default_rng(0)
+    check([y], {n: rng.standard_normal(n.shape, np.float32) for n in (x, w)}, threads=(1, 2), added=600)

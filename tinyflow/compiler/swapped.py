@@ -33,12 +33,13 @@ PARTS = 8  # of the columns
 
 
 def fits(core: Node, buffered: Buffers) -> bool:
-    """Whether it is such a product, and the matrix is not one that is packed once for many steps."""
+    """Whether it is such a product of known sizes, and the matrix is not one that is packed once for many steps."""
     spec: Spec = core.attrs["spec"]
     found = roles(spec)
-    if found is None or found.batch or not spec.plain or spec.pairs or any(len(x) != 1 for x in found[3:]):
+    letters = () if found is None else found[3:]
+    if found is None or found.batch or not spec.plain or core.dtype.is_low or any(len(x) != 1 for x in letters):
         return False
-    m, n, k = (spec.size[x[0]] for x in found[3:])
+    m, n, k = (spec.size[x] for (x,) in letters)
     if not (isinstance(m, int) and isinstance(n, int) and isinstance(k, int)):
         return False
     w = core.inputs[found.b]
@@ -56,7 +57,9 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     spec: Spec = core.attrs["spec"]
     dtype, (rows, columns) = core.dtype.computed, core.shape
     other = make(CONTRACT, *core.inputs, spec=spec._replace(out=spec.out[::-1]))
-    results, turned = (Scratch(f"{how} of {core.label}", expr.product((*core.shape, dtype.size))) for how in ("columns", "rows"))
+    results, turned = (
+        Scratch(f"{how} of {core.label}", expr.product((*core.shape, dtype.size))) for how in ("columns", "rows")
+    )
     alone = replace(group, stores=[other], core=other, needs=None)
     kernels = contraction.lower(alone, buffered, {other: [Target(results, "own", dtype)]}, f"{name}t")
     kernels = [replace(k, nodes=(core,)) for k in kernels]
