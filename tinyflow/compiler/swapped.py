@@ -17,6 +17,7 @@ from tinyflow.compiler import contraction, transpose
 from tinyflow.compiler.buffers import Buffers
 from tinyflow.compiler.loops import Kernel, Scratch, Store, Target
 from tinyflow.compiler.lower import Scope
+from tinyflow.compiler.minimal import number
 from tinyflow.compiler.operands import roles
 from tinyflow.core import expr
 from tinyflow.graph.node import Node, make
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from tinyflow.compiler.schedule import Group
 
 MOST_ROWS = 128
-COLUMNS = 4  # times as many as rows, at least
+COLUMNS, WIDE = 4, 256  # times as many as rows, and so many at least
 LEAST = 1 << 17  # elements of the matrix
 PARTS = 8  # of the columns
 
@@ -45,7 +46,7 @@ def fits(core: Node, buffered: Buffers) -> bool:
     w = core.inputs[found.b]
     along = w.op.kind == "leaf" and spec.operands[found.b][-1].letter == found.k[0] and w.dtype is core.dtype
     once = buffered.repeated or w in buffered.lasting
-    return along and not once and 1 < m <= MOST_ROWS and n >= COLUMNS * m and n * k >= LEAST
+    return along and not once and 1 < m <= MOST_ROWS and n >= max(COLUMNS * m, WIDE) and n * k >= LEAST
 
 
 def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]], name: str) -> list[Kernel] | None:
@@ -55,7 +56,7 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     if not fits(core, buffered):
         return None
     spec: Spec = core.attrs["spec"]
-    dtype, (rows, columns) = core.dtype.computed, core.shape
+    dtype, rows, columns = core.dtype.computed, *(number(n) for n in core.shape)
     other = make(CONTRACT, *core.inputs, spec=spec._replace(out=spec.out[::-1]))
     results, turned = (
         Scratch(f"{how} of {core.label}", expr.product((*core.shape, dtype.size))) for how in ("columns", "rows")
@@ -68,9 +69,9 @@ def lower(group: Group, buffered: Buffers, homes: Mapping[Node, Sequence[Target]
     copied = Store(Target(turned, "own", dtype), (n,), at, expr.load(results, back, dtype), n)
     copy = Kernel(f"{name}c", (m,), (copied,), conditions=group.conditions, nodes=(core,))
     # Threads have some columns of all rows, as they have in the product and where it is turned.
-    part = expr.index(math.gcd(columns, PARTS), "part")
-    j = expr.index(columns // part.extent, "column")
-    place = expr.add(expr.mul(part, j.extent), j)
+    parts = math.gcd(columns, PARTS)
+    part, j = expr.index(parts, "part"), expr.index(columns // parts, "column")
+    place = expr.add(expr.mul(part, columns // parts), j)
     scope = Scope(buffered, {}, None)
     result = expr.load(turned, expr.substitute(at, {n: place}), dtype)
     stores = contraction.made_of(result, group, dict(zip(spec.out, (m, place), strict=True)), j, scope, homes)
