@@ -81,10 +81,11 @@ def layers(results: Results) -> float | None:
 
 
 def share_of_floor(row: Results, side: str) -> float:
-    """How much of the larger floor a side reaches: the median over its blocks, each beside the floors found then."""
+    """How much of the larger floor a side reaches: of the best floors found between the row's blocks, since threads of a side that
+    go on spinning after their block halve some."""
     work = row["work"]
-    times = [Floor(**f).seconds(work["flops"], work["bytes"]) for f in row["floors"]]
-    return statistics.median(a / b for a, b in zip(times, row["sides"][side]["blocks"]))
+    best = Floor(*(max(f[rate] for f in row["floors"]) for rate in Floor._fields))
+    return best.seconds(work["flops"], work["bytes"]) / float(row["sides"][side]["seconds"])
 
 
 def floor_share(names: Sequence[str]) -> Callable[[Results], float | None]:
