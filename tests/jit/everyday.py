@@ -888,6 +888,23 @@ def parent_after_a_cut(compile: Compile) -> Any:
 
 
 @program
+def sizes_of_a_mask(compile: Compile) -> Any:
+    def f(x):
+        keep = torch.eye(4, dtype=torch.bool)
+        picked = (x * 2)[~keep].view(4, -1)
+        return torch.cat([x[:, :1], picked], dim=1).exp().sum()
+
+    def g(x, wanted):
+        picked = x[x > wanted]
+        print(wanted)
+        return picked * 2, (picked + 1).sum()
+
+    f, g = compile(f), compile(g)
+    found = [g(ramp(3, 4), wanted) for wanted in (0.2, 0.9, 5.0)]
+    return [f(ramp(4, 4)), f(ramp(4, 4) * 2), found, ramp(5)[ramp(5) > 0.5]]
+
+
+@program
 def hooks(compile: Compile) -> Any:
     seen: list[Any] = []
     net = nn.Sequential(nn.Linear(3, 2), nn.ReLU())

@@ -87,7 +87,7 @@ class Names:
             buffers=tuple(called.values()),
             checks=self.of(code.checks),
             written=frozenset([called[b] for b in code.written]),
-            touched=tuple([(called[b], self.of(n)) for b, n in code.touched]),
+            touched=tuple([(self.of(b), self.of(n)) for b, n in code.touched]),
         )
 
 

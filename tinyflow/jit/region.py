@@ -30,6 +30,7 @@ from tinyflow.jit.statements import Return, execute
 from tinyflow.jit.trace import Frame, Trace
 from tinyflow.jit.values import NONE, Cut, Live, Made, Value
 from tinyflow.torch.leaves import STORE
+from tinyflow.torch.storage import OPEN, settle_sizes
 
 MOST_VARIANTS = 8
 SIZES = ("size", "extent")
@@ -69,6 +70,8 @@ class Region:
         self.plain: Program | None = None
 
     def __call__(self, *live: Any) -> Any:
+        if OPEN:  # a piece is of one size, or of a symbol of its own: not of what another program will tell
+            settle_sizes()
         for v in self.variants:
             if v.check(*live):
                 return v.run(*live)
