@@ -21,6 +21,7 @@ from tests.jit.training import (
     clipped,
     mse,
     near,
+    never_clears,
     numbers,
     runs,
     same,
@@ -283,17 +284,7 @@ def test_a_bad_batch_changes_nothing() -> None:
 def test_the_last_gradients_are_gone_before_the_next_are_made(monkeypatch: Any, clears: bool) -> None:
     """Where nobody looks at them again; what adds to them has them, and what was kept stays."""
 
-    def maker(w: World) -> Any:
-        def step(x, y):
-            if clears:
-                w.opt.zero_grad()
-            loss = mse(w, x, y)
-            loss.backward()
-            w.opt.step()
-            return loss
-
-        return step
-
+    maker = usual if clears else never_clears
     gc.collect()  # what tests before left in cycles may wait to be computed: a step beside it is not alone
     w, plain = world(ours), world(ours)
     f, g = ours.compile(maker(w)), maker(plain)

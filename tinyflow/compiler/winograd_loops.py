@@ -9,7 +9,8 @@ from tinyflow.compiler.emit import Emitter
 from tinyflow.compiler.kernel import share, store_all, work
 from tinyflow.compiler.loops import Kernel, Store
 from tinyflow.compiler.phrases import add, call_tile, const, div, greatest, least, less, mul, pointer, sub, when
-from tinyflow.compiler.winograd import Filtering, Learning, Products, Sharing, apart
+from tinyflow.compiler.winograd import Filtering, Learning, Products, Sharing
+from tinyflow.compiler.winograd_reading import apart
 from tinyflow.compiler.writer import Value
 from tinyflow.core.dtypes import bool_, int64
 from tinyflow.core.expr import Index_

@@ -61,13 +61,7 @@ class Writer:
             return a
         if not a.name.startswith("%"):
             return Value(f"splat ({a.type(1)} {a.name})", a.dtype, True)
-        t = a.type(1)
-        first, out = self.name("s"), self.name("w")
-        self.line(f"{first} = insertelement <{self.lanes} x {t}> poison, {t} {a.name}, i32 0")
-        self.line(
-            f"{out} = shufflevector <{self.lanes} x {t}> {first}, <{self.lanes} x {t}> poison, <{self.lanes} x i32> zeroinitializer"
-        )
-        return Value(out, a.dtype, True)
+        return Value(self.widen_raw(a, a.type(1)), a.dtype, True)
 
     def splat(self, constant: Any, like: Value) -> Value:
         """A constant of the type and width of a value."""
@@ -126,6 +120,75 @@ class Writer:
     def fresh(self, hint: str) -> str:
         self.count += 1
         return f"{hint}{self.count}"
+
+    # -------------------------------------------------------------------------------------- parts of vectors, masks
+
+    def masked_load(self, out: Value, p: str, mask: Value) -> None:
+        """Under a mask, a register at a time: given several, LLVM 22 may take a half of the mask for true, and read outside."""
+        t, parts, names = out.dtype.llvm, self.registers(out.dtype), []
+        n = self.lanes // parts
+        fn = f"llvm.masked.load.v{n}{short(out.dtype)}.p0"
+        self.declared[f"declare <{n} x {t}> @{fn}(ptr, i32, <{n} x i1>, <{n} x {t}>)"] = None
+        for k in range(parts):
+            names.append(self.name("v") if parts > 1 else out.name)
+            at, m = self.part_pointer(p, t, k * n), self.part(mask.name, "i1", k, parts)
+            args = f"ptr {at}, i32 {out.dtype.size}, <{n} x i1> {m}, <{n} x {t}> zeroinitializer"
+            self.line(f"{names[-1]} = call <{n} x {t}> @{fn}({args})")
+        while len(names) > 1:  # joined two by two, the last time under the name of the result
+            n *= 2
+            order = ", ".join(f"i32 {i}" for i in range(n))
+            pairs, names = list(zip(names[::2], names[1::2], strict=True)), []
+            for first, second in pairs:
+                names.append(out.name if n == self.lanes else self.name("v"))
+                both = f"<{n // 2} x {t}> {first}, <{n // 2} x {t}> {second}"
+                self.line(f"{names[-1]} = shufflevector {both}, <{n} x i32> <{order}>")
+
+    def masked_store(self, p: str, v: Value, mask: Value) -> None:
+        """Under a mask, a register at a time."""
+        t, parts = v.dtype.llvm, self.registers(v.dtype)
+        n = self.lanes // parts
+        fn = f"llvm.masked.store.v{n}{short(v.dtype)}.p0"
+        self.declared[f"declare void @{fn}(<{n} x {t}>, ptr, i32, <{n} x i1>)"] = None
+        for k in range(parts):
+            at, m, x = (
+                self.part_pointer(p, t, k * n),
+                self.part(mask.name, "i1", k, parts),
+                self.part(v.name, t, k, parts),
+            )
+            self.line(f"call void @{fn}(<{n} x {t}> {x}, ptr {at}, i32 {v.dtype.size}, <{n} x i1> {m})")
+
+    def registers(self, dtype: DType) -> int:
+        """How many registers the lanes of a type take: one, or two for the types twice as wide as float32."""
+        return max(self.lanes * dtype.size // self.target.vector_bytes, 1)
+
+    def part(self, name: str, t: str, k: int, parts: int) -> str:
+        """The k-th of so many parts of a vector."""
+        if parts == 1:
+            return name
+        n, out = self.lanes // parts, self.name("h")
+        order = ", ".join(f"i32 {i}" for i in range(k * n, (k + 1) * n))
+        self.line(
+            f"{out} = shufflevector <{self.lanes} x {t}> {name}, <{self.lanes} x {t}> poison, <{n} x i32> <{order}>"
+        )
+        return out
+
+    def part_pointer(self, p: str, t: str, lane: int) -> str:
+        if not lane:
+            return p
+        out = self.name("p")
+        self.line(f"{out} = getelementptr {t}, ptr {p}, i64 {lane}")
+        return out
+
+    def all_true(self) -> str:
+        return "splat (i1 true)"
+
+    def widen_raw(self, v: Value, t: str) -> str:
+        first, out = self.name("s"), self.name("w")
+        self.line(f"{first} = insertelement <{self.lanes} x {t}> poison, {t} {v.name}, i32 0")
+        self.line(
+            f"{out} = shufflevector <{self.lanes} x {t}> {first}, <{self.lanes} x {t}> poison, <{self.lanes} x i32> zeroinitializer"
+        )
+        return out
 
 
 def literal(value: Any, dtype: DType) -> str:
