@@ -44,11 +44,11 @@ def test_transposed(name):
     both(conv, array(2, g * c, *image), array(g * c, o, *taps), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["float64", "bfloat16", "float16"])
-def test_types(kind):
+@pytest.mark.parametrize(("kind", "unit"), [("float64", 2**-40), ("bfloat16", 2**-7), ("float16", 2**-10)])
+def test_types(kind, unit):
     x, w = array(2, 16, 9, 9), array(16, 4, 3, 3)
     got, want = (t.nn.functional.conv2d(t.tensor(x).to(getattr(t, kind)), t.tensor(w).to(getattr(t, kind)), groups=4, padding=1).float().numpy() for t in (ours, theirs))  # fmt: skip
-    np.testing.assert_allclose(got, want, rtol=1e-6 if kind == "float64" else 2e-2, atol=1e-6 if kind == "float64" else 0.2)  # fmt: skip
+    np.testing.assert_allclose(got, want, rtol=unit, atol=unit)
 
 
 def sizes(*nodes):
