@@ -12,6 +12,17 @@ from tinyflow.torch.tensor import Tensor
 T = F.TABLE  # a global of its own: a trace sees what is in it
 
 
+def learnt(module: Module, shape: Any, weight: bool, bias: bool, device: Any, dtype: Any) -> None:
+    """A factor, ones at first, and a summand, zeros; or None for them."""
+    kind = {"device": device, "dtype": dtype}
+    module.register_parameter("weight", Parameter(ones(shape, **kind)) if weight else None)
+    module.register_parameter("bias", Parameter(zeros(shape, **kind)) if bias else None)
+
+
+def last_axes(normalized_shape: Any) -> tuple[int, ...]:
+    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+
+
 class LayerNorm(Module):
     """Normalised over the last axes, then scaled and shifted"""
 
@@ -25,17 +36,9 @@ class LayerNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = last_axes(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        self.register_parameter(
-            "weight", Parameter(ones(self.normalized_shape, device=device, dtype=dtype)) if elementwise_affine else None
-        )
-        self.register_parameter(
-            "bias",
-            Parameter(zeros(self.normalized_shape, device=device, dtype=dtype))
-            if elementwise_affine and bias
-            else None,
-        )
+        learnt(self, self.normalized_shape, elementwise_affine, elementwise_affine and bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return T["layer_norm"](input, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -56,7 +59,7 @@ class RMSNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = last_axes(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.register_parameter(
             "weight", Parameter(ones(self.normalized_shape, device=device, dtype=dtype)) if elementwise_affine else None
@@ -84,10 +87,7 @@ class GroupNorm(Module):
     ) -> None:
         super().__init__()
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
-        self.register_parameter("weight", Parameter(ones(num_channels, device=device, dtype=dtype)) if affine else None)
-        self.register_parameter(
-            "bias", Parameter(zeros(num_channels, device=device, dtype=dtype)) if affine and bias else None
-        )
+        learnt(self, num_channels, affine, affine and bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return T["group_norm"](input, self.num_groups, self.weight, self.bias, self.eps)
@@ -108,8 +108,7 @@ def batch_norm(name: str, ranks: tuple[int, ...], instance: bool = False) -> typ
         kind = {"device": device, "dtype": dtype}
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        self.register_parameter("weight", Parameter(ones(num_features, **kind)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_features, **kind)) if affine and bias else None)
+        learnt(self, num_features, affine, affine and bias, device, dtype)
         self.register_buffer("running_mean", zeros(num_features, **kind) if track_running_stats else None)
         self.register_buffer("running_var", ones(num_features, **kind) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", zeros((), dtype=int) if track_running_stats else None)
